@@ -1,0 +1,570 @@
+"""Stream transports: what they are, what they carry, how they end up unreferenced."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import re
+import socket
+import sys
+import threading
+import warnings
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from support import (
+    LINKS,
+    PLAIN_LINKS,
+    SIDES,
+    WIRES,
+    BufferedRecorder,
+    Recorder,
+    link,
+    looped,
+    settle,
+    wire,
+)
+
+# --- what a transport is ---
+
+
+@pytest.mark.parametrize("kind", LINKS)
+@looped
+async def test_classes(kind: str) -> None:
+    async with link(kind, Recorder(), Recorder()) as pair:
+        for transport in (pair.near, pair.far):
+            assert isinstance(transport, asyncio.Transport)
+            assert isinstance(transport, asyncio.BaseTransport)
+            named_ssl = "ssl" in type(transport).__name__.lower()
+            assert named_ssl == (kind not in PLAIN_LINKS)
+            assert transport._start_tls_compatible is True
+
+
+@pytest.mark.parametrize("kind", PLAIN_LINKS)
+@looped
+async def test_attributes_can_be_assigned(kind: str) -> None:
+    async with link(kind, Recorder(), Recorder()) as pair:
+        written: list[bytes] = []
+        pair.near.write = written.append
+        pair.near.anything = 1
+        pair.near.write(b"kept")
+        assert written == [b"kept"]
+        assert pair.near.__dict__["anything"] == 1
+        del pair.near.write
+        pair.near.write(b"sent")
+        assert await pair.far_protocol.got(4) == b"sent"
+        assert weakref.ref(pair.near)() is pair.near
+
+
+@looped
+async def test_subclass_hooks_of_asyncio_transport(monkeypatch: Any) -> None:
+    # tools patch the abstract class; the concrete methods still win
+    monkeypatch.setattr(asyncio.Transport, "mark", "patched", raising=False)
+    async with wire(Recorder()) as held:
+        assert held.transport.mark == "patched"
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("kind", WIRES)
+@looped
+async def test_repr_in_each_state(kind: str, side: str) -> None:
+    def shape(transport: Any) -> str:
+        text = re.sub(r"fd=\d+", "fd=N", repr(transport))
+        text = re.sub(r"bufsize=[1-9]\d*", "bufsize=some", text)
+        return re.sub(r"^<\S+ ", "<", text)
+
+    fresh = Recorder(connection_made=lambda p, t: shapes.append(shape(t)))
+    shapes: list[str] = []
+    async with wire(fresh, kind, side) as held:
+        transport = held.transport
+        fd = transport.get_extra_info("socket").fileno()
+        assert f"fd={fd} " in repr(transport)
+        assert shapes == ["<fd=N read=idle write=<idle, bufsize=0>>"]
+        await settle(1)
+        assert shape(transport) == "<fd=N read=polling write=<idle, bufsize=0>>"
+        transport.pause_reading()
+        assert shape(transport) == "<fd=N read=idle write=<idle, bufsize=0>>"
+        transport.resume_reading()
+        held.fill()
+        assert shape(transport) == "<fd=N read=polling write=<polling, bufsize=some>>"
+        transport.close()
+        text = "<closing fd=N read=idle write=<polling, bufsize=some>>"
+        assert shape(transport) == text
+        transport.abort()
+        assert shape(transport) == "<closing fd=N read=idle write=<idle, bufsize=0>>"
+        await held.protocol.lost()
+        await settle(1)
+        assert shape(transport) == "<closed fd=N>"
+
+
+@looped
+async def test_one_made_first_then_reading_then_the_caller() -> None:
+    loop = asyncio.get_running_loop()
+    order: list[str] = []
+
+    def made(protocol: Recorder, transport: Any) -> None:
+        order.append("made")
+        loop.call_soon(order.append, "turn after made")
+
+    here, there = socket.socketpair()
+    with there:
+        there.send(b"early")
+        protocol = Recorder(
+            connection_made=made, data_received=lambda p, d: order.append("data")
+        )
+        transport, returned = await loop.create_connection(lambda: protocol, sock=here)
+        order.append("caller")
+        assert returned is protocol
+        assert protocol.transport is transport
+        await protocol.got(5)
+        transport.close()
+        await protocol.lost()
+    assert order[:2] == ["made", "turn after made"]
+    assert sorted(order[2:]) == ["caller", "data"]
+
+
+def test_order_of_a_new_connection_equals_the_standard_one(both_factories: Any) -> None:
+    from support import compare
+
+    async def scenario() -> list[str]:
+        loop = asyncio.get_running_loop()
+        order: list[str] = []
+
+        def tick(count: int) -> None:
+            order.append(f"tick {count}")
+            if count:
+                loop.call_soon(tick, count - 1)
+
+        here, there = socket.socketpair()
+        with there:
+            there.send(b"early")
+            there.shutdown(socket.SHUT_WR)
+            protocol = Recorder(
+                connection_made=lambda p, t: order.append("made"),
+                data_received=lambda p, d: order.append("data"),
+                eof_received=lambda p: order.append("eof"),
+                connection_lost=lambda p, e: order.append("lost"),
+            )
+            loop.call_soon(tick, 12)
+            await loop.create_connection(lambda: protocol, sock=here)
+            order.append("caller")
+            await protocol.lost()
+            order.append("caller saw it")
+            await settle(1)
+        while "tick 0" not in order:
+            await asyncio.sleep(0)
+        return [name for name in order if not name.startswith("tick")]
+
+    assert compare(both_factories, scenario)[0] == "made"
+
+
+# --- what it carries ---
+
+
+def pieces(seed: int, total: int) -> list[bytes]:
+    """Random bytes in pieces of very different sizes."""
+    rng = random.Random(seed)
+    left = total
+    made = []
+    while left:
+        size = min(left, int(2 ** rng.uniform(0, 18)))
+        made.append(rng.randbytes(size))
+        left -= size
+    return made
+
+
+async def pump(transport: Any, protocol: Any, data: list[bytes], seed: int) -> None:
+    """Writes the pieces in random ways, and waits while writing is paused."""
+    rng = random.Random(seed)
+    rest = list(reversed(data))
+    while rest:
+        while protocol.count("pause_writing") > protocol.count("resume_writing"):
+            seen = protocol.count("resume_writing")
+            await protocol.until(
+                lambda seen=seen: protocol.count("resume_writing") > seen
+            )
+        way = rng.randrange(5)
+        if way == 0:
+            transport.writelines([rest.pop() for _ in range(min(len(rest), 5))])
+        elif way == 1:
+            transport.write(bytearray(rest.pop()))
+        elif way == 2:
+            transport.write(memoryview(rest.pop()))
+        elif way == 3:
+            transport.write(rest.pop())
+            await asyncio.sleep(0)
+        else:
+            transport.write(rest.pop())
+
+
+async def stutter(transport: Any, stop: asyncio.Event, seed: int) -> None:
+    """Pauses and resumes reading at random turns."""
+    rng = random.Random(seed)
+    while not stop.is_set():
+        transport.pause_reading()
+        for _ in range(rng.randrange(3)):
+            await asyncio.sleep(0)
+        transport.resume_reading()
+        for _ in range(rng.randrange(1, 8)):
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("buffered", [False, True], ids=["protocol", "buffered"])
+@pytest.mark.parametrize("kind", LINKS)
+@looped
+async def test_large_data_both_ways_is_byte_exact(kind: str, buffered: bool) -> None:
+    there = pieces(1, 1_500_000)
+    back = pieces(2, 1_000_000)
+    near: Any = BufferedRecorder(10_007) if buffered else Recorder()
+    far: Any = BufferedRecorder(70_001) if buffered else Recorder()
+    async with link(kind, near, far) as pair:
+        stop = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stutter(pair.far, stop, 3))
+            writers = [
+                group.create_task(pump(pair.near, near, there, 4)),
+                group.create_task(pump(pair.far, far, back, 5)),
+            ]
+            await asyncio.gather(*writers)
+            assert await far.got(1_500_000) == b"".join(there)
+            assert await near.got(1_000_000) == b"".join(back)
+            stop.set()
+        for protocol in (near, far):
+            paused = protocol.count("pause_writing")
+            assert protocol.count("resume_writing") == paused
+
+
+@pytest.mark.parametrize("kind", LINKS)
+@looped
+async def test_echo_from_within_data_received(kind: str) -> None:
+    far = Recorder(data_received=lambda p, data: p.transport.write(data))
+    near = Recorder()
+    async with link(kind, near, far) as pair:
+        for number in range(50):
+            pair.near.write(b"%06d" % number)
+            await near.got(6 * (number + 1))
+        assert bytes(near.received) == b"".join(b"%06d" % n for n in range(50))
+
+
+@looped
+async def test_many_connections_at_once() -> None:
+    loop = asyncio.get_running_loop()
+    far = lambda: Recorder(  # noqa: E731
+        data_received=lambda p, data: p.transport.write(data.upper()),
+        eof_received=lambda p: None,
+    )
+    server = await loop.create_server(far, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    near = [Recorder() for _ in range(100)]
+
+    async def talk(number: int) -> None:
+        protocol = near[number]
+        await loop.create_connection(lambda: protocol, host, port)
+        for turn in range(5):
+            protocol.transport.write(b"<%03d.%d>a" % (number, turn))
+            await protocol.got(8 * (turn + 1))
+        protocol.transport.write_eof()
+        assert await protocol.lost() is None
+
+    await asyncio.gather(*map(talk, range(100)))
+    for number, protocol in enumerate(near):
+        expected = b"".join(b"<%03d.%d>A" % (number, turn) for turn in range(5))
+        assert bytes(protocol.received) == expected
+    server.close()
+    await server.wait_closed()
+
+
+# --- collected, closed with the loop, used outside of its run ---
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("kind", WIRES)
+@looped
+async def test_idle_unreferenced_transport_is_collected(kind: str, side: str) -> None:
+    protocol = Recorder()
+    # a transport that reads is held by the loop, on the standard loop as well
+    async with wire(protocol, kind, side, hold=False) as held:
+        await settle(1)
+        transport = held.transport
+        held.drop()
+        transport.pause_reading()
+        gone = weakref.ref(transport)
+        fd = transport.get_extra_info("socket").fileno()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            del transport
+            gc.collect()
+        # the standard transport is in a cycle with its socket, which may warn as well
+        [text] = [str(w.message) for w in caught if "transport" in str(w.message)]
+        assert all(w.category is ResourceWarning for w in caught)
+        assert re.fullmatch(
+            rf"unclosed transport <\S+ fd={fd} read=idle write=<idle, bufsize=0>>", text
+        )
+        del caught  # a warning refers to its source
+        gc.collect()
+        assert gone() is None
+        assert await held.peer.recv_all() == b""
+        assert protocol.count("connection_lost") == 0
+
+
+@looped
+async def test_reading_transport_is_held_by_the_loop() -> None:
+    protocol = Recorder()
+    async with wire(protocol, hold=False) as held:
+        await settle(1)
+        held.drop()
+        gc.collect()
+        held.peer.send_now(b"still here")
+        assert await protocol.got(10) == b"still here"
+        held.peer.close()
+        assert await protocol.lost() is None
+
+
+@looped
+async def test_writing_transport_is_held_by_the_loop() -> None:
+    protocol = Recorder()
+    async with wire(protocol, hold=True) as held:
+        written = held.fill()
+        held.transport.pause_reading()
+        gone = weakref.ref(held.transport)
+        held.drop()
+        gc.collect()
+        assert gone() is not None
+        assert len(await held.peer.recv(written)) == written
+        held.transport = gone()
+        held.transport.resume_reading()
+
+
+@pytest.mark.parametrize("kind", WIRES)
+def test_loop_closed_with_an_open_transport(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop], kind: str
+) -> None:
+    loop = loop_factory()
+    protocol = Recorder()
+
+    async def open_one() -> tuple[Any, Any]:
+        manager = wire(protocol, kind)
+        return await manager.__aenter__(), manager
+
+    held, manager = loop.run_until_complete(open_one())
+    held.peer.send_now(b"unread")
+    loop.close()
+    transport = held.transport
+    assert re.fullmatch(r"<\S+ fd=\d+>", repr(transport))
+    assert not transport.is_closing()
+    transport.write(b"after close")
+    assert held.peer.recv_now() == b"after close"
+    assert transport.get_write_buffer_size() == 0
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        transport.close()
+    assert transport.is_closing()
+    assert protocol.names() == ["connection_made"]
+    held.drop()
+    transport_gone = weakref.ref(transport)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del transport
+        gc.collect()
+    [text] = [str(w.message) for w in caught if "transport" in str(w.message)]
+    assert re.fullmatch(r"unclosed transport <\S+ closing fd=\d+>", text)
+    del caught  # a warning refers to its source
+    assert transport_gone() is None
+    held.peer.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises((AttributeError, RuntimeError)):
+            manager.__aexit__(None, None, None).send(None)
+
+
+def test_write_while_the_loop_does_not_run(loop: asyncio.AbstractEventLoop) -> None:
+    protocol = Recorder()
+    here, there = socket.socketpair()
+    with there:
+        there.setblocking(False)
+        made = loop.create_connection(lambda: protocol, sock=here)
+        transport, _ = loop.run_until_complete(made)
+        transport.write(b"sent at once")
+        assert there.recv(100) == b"sent at once"
+        transport.writelines([b"and ", b"this"])
+        assert there.recv(100) == b"and this"
+        transport.write_eof()
+        assert there.recv(100) == b""
+        there.send(b"answer")
+        loop.run_until_complete(protocol.got(6))
+        transport.close()
+        loop.run_until_complete(protocol.lost())
+
+
+@looped
+async def test_write_from_a_finalizer() -> None:
+    class Last:
+        def __init__(self, transport: Any) -> None:
+            self.transport = transport
+
+        def __del__(self) -> None:
+            self.transport.write(b"last words")
+            self.transport.close()
+
+    async with wire(Recorder()) as held:
+        last = Last(held.transport)
+        last.cycle = last  # type: ignore[attr-defined]
+        del last
+        gc.collect()
+        assert await held.peer.recv_all() == b"last words"
+        assert await held.protocol.lost() is None
+
+
+@looped
+async def test_write_from_another_thread() -> None:
+    # no guarantee of asyncio's, but programs do it: it works, and nothing breaks
+    async with wire(Recorder()) as held:
+
+        def talk() -> None:
+            for number in range(200):
+                held.transport.write(b"%04d" % number)
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        data = await held.peer.recv(800)
+        thread.join()
+    assert data == b"".join(b"%04d" % n for n in range(200))
+
+
+def test_abort_from_another_thread_in_debug_mode_raises(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    here, there = socket.socketpair()
+    with there:
+        protocol = Recorder()
+        made = loop.create_connection(lambda: protocol, sock=here)
+        held = [loop.run_until_complete(made)[0]]
+        protocol.transport = None
+        protocol.calls.clear()
+        loop.set_debug(True)
+        text = "Non-thread-safe operation invoked on an event loop other than the"
+
+        async def main() -> None:
+            with pytest.raises(RuntimeError, match=text):
+                await loop.run_in_executor(None, held[0].abort)
+
+        loop.run_until_complete(main())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        # the standard transport believes from here on that its end is scheduled
+        with pytest.warns(ResourceWarning, match="unclosed transport"):
+            held.clear()
+        assert there.recv(1) == b""
+
+
+# --- the number of a transport's descriptor ---
+
+
+USED = r"File descriptor \S+ is used by transport <.*fd=\d+ .*>"
+
+
+@pytest.mark.parametrize("kind", PLAIN_LINKS)
+@looped
+async def test_descriptor_is_reserved_while_open(kind: str) -> None:
+    loop = asyncio.get_running_loop()
+    async with link(kind, Recorder(), Recorder()) as pair:
+        fd = pair.near.get_extra_info("socket").fileno()
+        calls: list[Callable[[], Any]] = [
+            lambda: loop.add_reader(fd, print),
+            lambda: loop.add_writer(fd, print),
+            lambda: loop.remove_reader(fd),
+            lambda: loop.remove_writer(fd),
+        ]
+        for call in calls:
+            with pytest.raises(RuntimeError, match=USED):
+                call()
+        pair.near.write(b"works")
+        assert await pair.far_protocol.got(5) == b"works"
+        pair.near.close()
+        # closing: the number is free for its owner again, as on the standard loop
+        assert loop.remove_reader(fd) is False
+        assert loop.remove_writer(fd) is False
+
+
+@looped
+async def test_sock_methods_refuse_a_transport_s_socket() -> None:
+    loop = asyncio.get_running_loop()
+    here, there = socket.socketpair()
+    with there:
+        protocol = Recorder()
+        transport, _ = await loop.create_connection(lambda: protocol, sock=here)
+        buffer = bytearray(10)
+        for awaitable in (
+            loop.sock_recv(here, 10),
+            loop.sock_recv_into(here, buffer),
+            loop.sock_recvfrom(here, 10),
+            loop.sock_recvfrom_into(here, buffer),
+        ):
+            with pytest.raises(RuntimeError, match="is used by transport"):
+                await awaitable
+        if sys.version_info >= (3, 12):  # 3.11 does not look
+            with pytest.raises(RuntimeError, match="is used by transport"):
+                await loop.create_connection(Recorder, sock=here)
+        transport.close()
+        await protocol.lost()
+    assert here.fileno() == -1
+
+
+@looped
+async def test_numbers_are_reused_over_and_over() -> None:
+    loop = asyncio.get_running_loop()
+    numbers = set()
+    for turn in range(50):
+        async with link("tcp", Recorder(), Recorder()) as pair:
+            numbers.add(pair.near.get_extra_info("socket").fileno())
+            pair.near.write(b"%d" % turn)
+            await pair.far_protocol.got(1)
+            pair.near.close()
+            await pair.near_protocol.lost()
+            await settle(1)
+            # the number is at once somebody else's
+            one, two = socket.socketpair()
+            with one, two:
+                one.setblocking(False)
+                two.send(b"new owner")
+                assert await loop.sock_recv(one, 100) == b"new owner"
+    assert len(numbers) < 50
+
+
+@looped
+async def test_user_closes_the_socket_that_was_passed() -> None:
+    """The user closes sock= under the transport, and the number is reused."""
+    loop = asyncio.get_running_loop()
+    protocol = Recorder()
+    here, there = socket.socketpair()
+    transport, _ = await loop.create_connection(lambda: protocol, sock=here)
+    transport.pause_reading()
+    here.close()
+    one, two = socket.socketpair()
+    one.setblocking(False)
+    with one, two, there:
+        transport.abort()
+        assert await protocol.lost() is None
+        await settle(1)
+        two.send(b"untouched")
+        assert await loop.sock_recv(one, 100) == b"untouched"
+        one.send(b"both ways")
+        assert two.recv(100) == b"both ways"
+
+
+@looped
+async def test_user_detaches_the_socket_that_was_passed() -> None:
+    loop = asyncio.get_running_loop()
+    protocol = Recorder()
+    here, there = socket.socketpair()
+    transport, _ = await loop.create_connection(lambda: protocol, sock=here)
+    transport.pause_reading()
+    taken = socket.socket(fileno=here.detach())
+    with there, taken:
+        transport.abort()
+        assert await protocol.lost() is None
+        await settle(1)
+        taken.send(b"mine now")
+        assert there.recv(100) == b"mine now"
