@@ -12,6 +12,7 @@ Environment:
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import shutil
@@ -116,9 +117,11 @@ class BuildExt(build_ext):
         if prefix:
             prefix = os.path.abspath(prefix)
             libuv = Libuv.in_prefix(prefix, f"ASYNCCORE_LIBUV={prefix}")
+            if not glob(f"{prefix}/include/uv.h") or not glob(f"{prefix}/lib/libuv.*"):
+                raise fail(f"{prefix} has no include/uv.h or no lib/libuv.*")
             version = self.libuv_version(libuv)
             if version is None:
-                raise fail(f"uv.h was not found in {prefix}/include")
+                raise fail(f"{prefix}/include/uv.h does not compile")
             return self.check_libuv(libuv, version)
         candidates = [Libuv.from_pkg_config()]
         for prefix in PREFIXES:
@@ -152,7 +155,7 @@ class BuildExt(build_ext):
             raise fail(f"libuv {text} ({libuv.origin}) is too old")
         if not self.links(libuv):
             raise fail(f"libuv {text} ({libuv.origin}) has headers but no library")
-        self.announce(f"libuv {text} ({libuv.origin})", level=2)
+        self.announce(f"libuv {text} ({libuv.origin})", logging.INFO)
         return libuv
 
     def probe(self, source: str, flags: list[str] | None = None) -> str | None:
@@ -172,9 +175,10 @@ class BuildExt(build_ext):
                 "#include <uv.h>\nunsigned probe(void) { return uv_version(); }\n"
                 "int main(void) { return probe() == 0; }\n"
             )
+            output = str(Path(directory, "probe"))
             run = subprocess.run(
-                [*self.command, *libuv.cflags, str(source), *libuv.ldflags]
-                + ["-o", str(Path(directory, "probe"))],
+                self.command
+                + [*libuv.cflags, str(source), *libuv.ldflags, "-o", output],
                 capture_output=True,
             )
             return run.returncode == 0

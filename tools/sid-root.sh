@@ -44,6 +44,7 @@ mirror() {
 
 # Bind mounts live in a mount namespace of their own, so nothing is left behind.
 enter() {
+    # shellcheck disable=SC2016 # expanded by the inner sh
     ASYNCCORE_ROOT=$root ASYNCCORE_TOP=$top unshare --mount --propagation private \
         sh -eu -c '
         mount --rbind /proc "$ASYNCCORE_ROOT/proc"
@@ -134,6 +135,7 @@ run)
     [ -f "$root/.ready" ] || die "no root at $root: run 'tools/sid-root.sh create' first"
     version=${2#python}
     [ -d "$root/opt/v/$version" ] || die "no $2 in $root"
+    # shellcheck disable=SC2016 # expanded inside the root
     enter_python "$version" sh -c 'cd /src && eval "$0"' "$3"
     ;;
 path)
