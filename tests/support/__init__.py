@@ -46,7 +46,7 @@ only_asynccore = pytest.mark.parametrize("loop_name", ["asynccore"], indirect=Tr
 
 
 def looped(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Makes a test of a coroutine function: it runs on the fixture `loop`, in a bound."""
+    """Makes a coroutine function a test: the fixture `run` runs it on `loop`."""
 
     @functools.wraps(test)
     def sync(run: Callable[[Awaitable[None]], None], **kwargs: Any) -> None:
@@ -57,7 +57,8 @@ def looped(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     others = [
         p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own.parameters.values()
     ]
-    sync.__signature__ = own.replace(parameters=[runner, *others])  # type: ignore[attr-defined]
+    signature = own.replace(parameters=[runner, *others])
+    sync.__signature__ = signature  # type: ignore[attr-defined]
     return sync
 
 

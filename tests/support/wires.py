@@ -98,8 +98,9 @@ class Wire:
         Returns how many bytes were written. The peer must not read meanwhile.
         """
         written = 0
-        while self.transport.get_write_buffer_size() == 0:
-            self.transport.write(bytes(piece))
+        transport = self.transport
+        while not transport.get_write_buffer_size() and not transport.is_closing():
+            transport.write(bytes(piece))
             written += piece
         return written
 
@@ -173,5 +174,7 @@ async def wire(
             yield held
         finally:
             if hold:
-                held.transport.abort()
+                # after a close() that had to flush, the standard abort() raises
+                if not protocol.count("connection_lost"):
+                    held.transport.abort()
                 await protocol.until(lambda: protocol.count("connection_lost"))
