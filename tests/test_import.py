@@ -1,0 +1,85 @@
+"""Importing asynccore: its names, its silence, its cost."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import statistics
+import subprocess
+import sys
+
+import pytest
+
+import asynccore
+
+
+def python(code: str, *options: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-X", "dev", *options, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.stderr, done.returncode) == ("", 0)
+    return done.stdout
+
+
+def test_names() -> None:
+    names = {"Loop", "install", "new_event_loop", "run", "show_config", "__version__"}
+    assert names <= set(asynccore.__all__)
+    for name in names:
+        assert getattr(asynccore, name) is not None
+        assert name in dir(asynccore)
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*", asynccore.__version__)
+
+
+def test_no_other_names() -> None:
+    with pytest.raises(AttributeError, match="module 'asynccore' has no attribute 'x'"):
+        asynccore.x  # type: ignore[attr-defined] # noqa: B018
+    assert python("from asynccore import *; print(Loop, run)") != ""
+
+
+def test_silent() -> None:
+    code = """
+import asyncio, asynccore
+async def main(): pass
+asynccore.run(main())
+asynccore.new_event_loop().close()
+asynccore.show_config("dict")
+asynccore.EventLoopPolicy
+"""
+    assert python(code) == ""
+
+
+def test_imports_nothing_more_than_asyncio() -> None:
+    code = """
+import asyncio, sys
+before = set(sys.modules)
+import asynccore
+print(*sorted(set(sys.modules) - before))
+"""
+    loaded = python(code).split()
+    ours = {"asynccore", "asynccore._core", "asynccore._loop", "asynccore._version"}
+    assert set(loaded) <= {*ours, "__future__"}
+
+
+def test_not_slower_than_uvloop() -> None:
+    """What each of the two adds to asyncio's own import, in turn; medians."""
+    if importlib.util.find_spec("uvloop") is None:
+        pytest.skip("uvloop is not installed")
+    code = """
+import asyncio, time, warnings
+start = time.perf_counter()
+import {}
+print(time.perf_counter() - start)
+"""
+    names = ("uvloop", "asynccore")
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(7):
+        for name in names:
+            command = [sys.executable, "-W", "ignore", "-c", code.format(name)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            times[name].append(float(done.stdout))
+    ours, theirs = (statistics.median(times[name]) for name in reversed(names))
+    assert ours <= theirs
