@@ -1,0 +1,133 @@
+"""`Loop`: the standard selector loop, with its engine exchanged for `_core`.
+
+What runs once per connection, server, process or loop is the interpreter's own code,
+inherited from `asyncio.SelectorEventLoop`: so each Python, down to the patch release,
+keeps its checks, messages and keywords. What runs per callback, event or byte comes
+from `_core.Loop`, which stands first in the method resolution order. The methods below
+are the seams between the two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any, TypeVarTuple
+
+from . import _core
+
+_Ts = TypeVarTuple("_Ts")
+
+
+class _LibuvSelector:
+    """Stands where the standard loop keeps its selector; the engine needs none.
+
+    The standard's constructor logs the name of this class as the loop's selector.
+    """
+
+    def close(self) -> None:
+        """Do nothing: `Loop.close` gives the engine's resources back."""
+
+
+class _WakeupFd:
+    """What `add_signal_handler` passes to `signal.set_wakeup_fd`."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+
+    def fileno(self) -> int:
+        return self._loop._signal_fd()
+
+
+class Loop(_core.Loop, asyncio.SelectorEventLoop):
+    """An asyncio event loop on libuv; use it wherever asyncio takes a loop.
+
+    Counterpart of `asyncio.SelectorEventLoop`. Made by `asynccore.new_event_loop()`;
+    may be subclassed.
+    """
+
+    def __init__(self) -> None:
+        _core.Loop.__init__(self)
+        try:
+            asyncio.SelectorEventLoop.__init__(self, _LibuvSelector())  # type: ignore[arg-type]
+        except BaseException:
+            self._shut()
+            raise
+
+    def close(self) -> None:
+        """Close the loop; open transports are left to their owners."""
+        asyncio.SelectorEventLoop.close(self)
+        self._shut()
+
+    # -- wake-up: libuv's async handle and, for signals, a pipe in `_core`
+
+    def _make_self_pipe(self) -> None:
+        pass
+
+    def _close_self_pipe(self) -> None:
+        pass
+
+    @property
+    def _csock(self) -> _WakeupFd:
+        return _WakeupFd(self)
+
+    def _add_callback_signalsafe(self, handle: asyncio.Handle) -> None:
+        self._add_callback(handle)
+        self._write_to_self()
+
+    def add_signal_handler(
+        self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts
+    ) -> None:
+        """Call callback(*args) in the loop when the signal arrives."""
+        try:
+            super().add_signal_handler(sig, callback, *args)
+        finally:
+            self._signals_changed()
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Return True if there was a handler to remove."""
+        try:
+            return super().remove_signal_handler(sig)
+        finally:
+            self._signals_changed()
+
+    # -- names
+
+    async def getaddrinfo(
+        self,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[tuple[Any, ...]]:
+        """As the standard's, but a numeric host costs no thread."""
+        if (
+            not self._debug
+            and socket.getaddrinfo is _getaddrinfo
+            and _is_numeric(host)
+            and (port is None or isinstance(port, int))
+        ):
+            return _getaddrinfo(host, port, family, type, proto, flags)
+        return await super().getaddrinfo(
+            host, port, family=family, type=type, proto=proto, flags=flags
+        )
+
+
+_getaddrinfo = socket.getaddrinfo
+
+
+def _is_numeric(host: bytes | str | None) -> bool:
+    if not isinstance(host, str):
+        return False
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.inet_pton(family, host.partition("%")[0])
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+__all__ = ["Loop"]

@@ -1,0 +1,85 @@
+/* Arguments of vectorcall methods of the shape (leading..., *args, context=None),
+ * as call_soon and call_later have them. */
+#ifndef AC_ARGS_H
+#define AC_ARGS_H
+
+#include "core/python.h"
+
+typedef struct {
+    PyObject *leading[2]; /* borrowed */
+    PyObject *const *rest; /* the *args, borrowed */
+    Py_ssize_t nrest;
+    PyObject *context; /* borrowed, NULL if not given */
+} ac_args;
+
+/* Splits the arguments of a METH_FASTCALL | METH_KEYWORDS method with `nleading`
+ * (1 or 2) required parameters called `names`. Returns 0, or -1 with the
+ * TypeError that the interpreter raises for a function `function`. */
+static inline int
+ac_args_parse(ac_args *out, const char *function, PyObject *const *names,
+              Py_ssize_t nleading, PyObject *context_name, PyObject *const *args,
+              Py_ssize_t nargs, PyObject *kwnames)
+{
+    Py_ssize_t positional = nargs < nleading ? nargs : nleading;
+    out->leading[0] = out->leading[1] = NULL;
+    out->context = NULL;
+    for (Py_ssize_t i = 0; i < positional; i++) {
+        out->leading[i] = args[i];
+    }
+    out->rest = args + positional;
+    out->nrest = nargs - positional;
+    Py_ssize_t nkeywords = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    for (Py_ssize_t i = 0; i < nkeywords; i++) {
+        PyObject *name = PyTuple_GET_ITEM(kwnames, i);
+        PyObject *value = args[nargs + i];
+        PyObject **target = NULL;
+        if (name == context_name || PyUnicode_Compare(name, context_name) == 0) {
+            target = &out->context;
+        }
+        for (Py_ssize_t k = 0; target == NULL && k < nleading; k++) {
+            if (PyUnicode_Compare(name, names[k]) == 0) {
+                target = &out->leading[k];
+            }
+        }
+        if (PyErr_Occurred()) {
+            return -1;
+        }
+        if (target == NULL) {
+            PyErr_Format(PyExc_TypeError,
+                         "%s() got an unexpected keyword argument '%U'", function,
+                         name);
+            return -1;
+        }
+        if (*target != NULL) {
+            PyErr_Format(PyExc_TypeError, "%s() got multiple values for argument '%U'",
+                         function, name);
+            return -1;
+        }
+        *target = value;
+    }
+    Py_ssize_t missing = 0;
+    PyObject *first = NULL, *last = NULL; // borrowed from names
+    for (Py_ssize_t k = 0; k < nleading; k++) {
+        if (out->leading[k] == NULL) {
+            missing++;
+            first = first == NULL ? names[k] : first;
+            last = names[k];
+        }
+    }
+    if (missing == 0) {
+        return 0;
+    }
+    if (missing == 1) {
+        PyErr_Format(PyExc_TypeError,
+                     "%s() missing 1 required positional argument: '%U'", function,
+                     first);
+    }
+    else {
+        PyErr_Format(PyExc_TypeError,
+                     "%s() missing 2 required positional arguments: '%U' and '%U'",
+                     function, first, last);
+    }
+    return -1;
+}
+
+#endif

@@ -1,0 +1,32 @@
+/* errno and libuv status codes -> exceptions. On POSIX a libuv status is a
+ * negative errno, but for the few codes of its own (EOF, getaddrinfo's). */
+#include "core/python.h"
+
+#include "core/errors.h"
+
+#include <uv.h>
+
+#include <errno.h>
+#include <string.h>
+
+PyObject *
+ac_errors_errno(int number)
+{
+    errno = number;
+    return PyErr_SetFromErrno(PyExc_OSError);
+}
+
+PyObject *
+ac_errors_uv(int err)
+{
+    if (err == UV_ENOMEM) {
+        return PyErr_NoMemory();
+    }
+    return ac_errors_errno(-err);
+}
+
+PyObject *
+ac_errors_new(int number)
+{
+    return PyObject_CallFunction(PyExc_OSError, "is", number, strerror(number));
+}

@@ -1,0 +1,103 @@
+/* The interpreter as the rest of the sources see it.
+ *
+ * The one file that looks at PY_VERSION_HEX: what differs between CPython 3.11
+ * and 3.15 gets one name here. */
+#ifndef AC_PYTHON_H
+#define AC_PYTHON_H
+
+#ifndef PY_SSIZE_T_CLEAN
+#define PY_SSIZE_T_CLEAN
+#endif
+#include <Python.h>
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#if PY_VERSION_HEX < 0x030B0000
+#error "asynccore needs CPython 3.11 or newer"
+#endif
+
+#if PY_VERSION_HEX < 0x030C0000
+#include <structmember.h> /* T_OBJECT_EX and friends, before they had a prefix */
+#define Py_T_PYSSIZET T_PYSSIZET
+#define Py_T_DOUBLE T_DOUBLE
+#define Py_READONLY READONLY
+/* asyncio's slotted classes hold their weak reference list themselves; from
+ * 3.12 on it lies in front of the object. */
+#define AC_HANDLE_WEAKREFS PyObject *weakrefs;
+#else
+#define AC_HANDLE_WEAKREFS
+#endif
+
+#if PY_VERSION_HEX >= 0x030E0000
+#define AC_HAVE_THREADSAFE_HANDLE 1 /* asyncio.events._ThreadSafeHandle */
+#else
+#define AC_HAVE_THREADSAFE_HANDLE 0
+#endif
+
+/* The exception being raised as one object, removed from the thread state;
+ * NULL if there is none. */
+static inline PyObject *
+ac_err_take(void)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    return PyErr_GetRaisedException();
+#else
+    PyObject *type, *value, *tb;
+    PyErr_Fetch(&type, &value, &tb);
+    if (type == NULL) {
+        return NULL;
+    }
+    PyErr_NormalizeException(&type, &value, &tb);
+    if (tb != NULL) {
+        PyException_SetTraceback(value, tb);
+    }
+    Py_DECREF(type);
+    Py_XDECREF(tb);
+    return value;
+#endif
+}
+
+/* Raises `exc` again; consumes the reference. */
+static inline void
+ac_err_restore_steal(PyObject *exc)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    PyErr_SetRaisedException(exc);
+#else
+    PyErr_Restore(Py_NewRef(Py_TYPE(exc)), exc, PyException_GetTraceback(exc));
+#endif
+}
+
+/* True if the exception being raised is one that asyncio never catches. */
+static inline bool
+ac_err_is_exit(void)
+{
+    return PyErr_ExceptionMatches(PyExc_SystemExit) ||
+           PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
+}
+
+/* The context that runs now, or NULL where none was entered yet. Borrowed; this is
+ * the context itself, while PyContext_CopyCurrent() gives a copy. */
+static inline PyObject *
+ac_context_borrowed(void)
+{
+    return PyThreadState_Get()->context;
+}
+
+/* The identifier that threading.get_ident() gives. */
+static inline unsigned long
+ac_thread_id(void)
+{
+    return PyThread_get_thread_ident();
+}
+
+/* The version of a type's attributes: it changes whenever the type or one of
+ * its bases is assigned to; 0 means "not known, look again". */
+static inline unsigned int
+ac_type_version(PyTypeObject *type)
+{
+    return type->tp_version_tag;
+}
+
+#endif

@@ -1,0 +1,153 @@
+/* Module state: filled once by module_exec, visited and cleared by the collector. */
+#include "core/python.h"
+
+#include "core/state.h"
+
+/* The members that hold references, in the order of the struct; the names follow. */
+#define AC_OBJECTS(X)                                                                  \
+    X(Loop)                                                                            \
+    X(Handle)                                                                          \
+    X(TimerHandle)                                                                     \
+    X(FdHandles)                                                                       \
+    X(Stream)                                                                          \
+    X(Accepted)                                                                        \
+    X(asyncio_Handle)                                                                  \
+    X(asyncio_TimerHandle)                                                             \
+    X(asyncio_ThreadSafeHandle)                                                        \
+    X(asyncio_FlowControlMixin)                                                        \
+    X(asyncio_BufferedProtocol)                                                        \
+    X(standard_write)                                                                  \
+    X(TransportSocket)                                                                 \
+    X(socket_type)                                                                     \
+    X(socket_fileno)                                                                   \
+    X(high_water)                                                                      \
+    X(low_water)                                                                       \
+    X(handle_run)                                                                      \
+    X(get_asyncgen_hooks)                                                              \
+    X(set_asyncgen_hooks)                                                              \
+    X(logger)                                                                          \
+    X(base_events)                                                                     \
+    X(constants)                                                                       \
+    X(events)                                                                          \
+    X(format_helpers)                                                                  \
+    X(futures)                                                                         \
+    X(socket_module)
+
+/* module.attribute; new reference, NULL with an exception. */
+static PyObject *
+import_attr(const char *module_name, const char *attribute)
+{
+    PyObject *module = PyImport_ImportModule(module_name);
+    if (module == NULL) {
+        return NULL;
+    }
+    PyObject *value = PyObject_GetAttrString(module, attribute);
+    Py_DECREF(module);
+    return value;
+}
+
+/* Sets state->format_has_debug: some patch releases of each version pass it. */
+static int
+inspect_format_helper(ac_state *state)
+{
+    PyObject *function =
+        PyObject_GetAttr(state->format_helpers, state->str__format_callback_source);
+    if (function == NULL) {
+        return -1;
+    }
+    PyObject *defaults = PyObject_GetAttrString(function, "__kwdefaults__");
+    Py_DECREF(function);
+    if (defaults == NULL) {
+        return -1;
+    }
+    int found = 0;
+    if (PyDict_Check(defaults)) {
+        found = PyDict_Contains(defaults, state->str_debug);
+    }
+    Py_DECREF(defaults);
+    if (found < 0) {
+        return -1;
+    }
+    state->format_has_debug = found == 1;
+    return 0;
+}
+
+int
+ac_state_init(ac_state *state)
+{
+#define INTERN(name)                                                                   \
+    if ((state->str_##name = PyUnicode_InternFromString(#name)) == NULL) {             \
+        return -1;                                                                     \
+    }
+    AC_NAMES(INTERN)
+#undef INTERN
+
+#define IMPORT(member, module, attribute)                                              \
+    if ((state->member = import_attr(module, attribute)) == NULL) {                    \
+        return -1;                                                                     \
+    }
+    IMPORT(asyncio_Handle, "asyncio.events", "Handle")
+    IMPORT(asyncio_TimerHandle, "asyncio.events", "TimerHandle")
+#if AC_HAVE_THREADSAFE_HANDLE
+    IMPORT(asyncio_ThreadSafeHandle, "asyncio.events", "_ThreadSafeHandle")
+#endif
+    IMPORT(asyncio_FlowControlMixin, "asyncio.transports", "_FlowControlMixin")
+    IMPORT(asyncio_BufferedProtocol, "asyncio.protocols", "BufferedProtocol")
+    IMPORT(TransportSocket, "asyncio.trsock", "TransportSocket")
+    IMPORT(socket_type, "socket", "socket")
+    IMPORT(get_asyncgen_hooks, "sys", "get_asyncgen_hooks")
+    IMPORT(set_asyncgen_hooks, "sys", "set_asyncgen_hooks")
+    IMPORT(logger, "asyncio.log", "logger")
+#undef IMPORT
+    if ((state->handle_run = PyObject_GetAttr(state->asyncio_Handle,
+                                              state->str__run)) == NULL ||
+        (state->base_events = PyImport_ImportModule("asyncio.base_events")) == NULL ||
+        (state->constants = PyImport_ImportModule("asyncio.constants")) == NULL ||
+        (state->events = PyImport_ImportModule("asyncio.events")) == NULL ||
+        (state->format_helpers = PyImport_ImportModule("asyncio.format_helpers")) ==
+            NULL ||
+        (state->futures = PyImport_ImportModule("asyncio.futures")) == NULL ||
+        (state->socket_module = PyImport_ImportModule("socket")) == NULL)
+    {
+        return -1;
+    }
+    return inspect_format_helper(state);
+}
+
+int
+ac_state_traverse(ac_state *state, visitproc visit, void *arg)
+{
+#define VISIT(member) Py_VISIT(state->member);
+    AC_OBJECTS(VISIT)
+#undef VISIT
+#define VISIT_NAME(name) Py_VISIT(state->str_##name);
+    AC_NAMES(VISIT_NAME)
+#undef VISIT_NAME
+    return 0;
+}
+
+int
+ac_state_clear(ac_state *state)
+{
+#define CLEAR(member) Py_CLEAR(state->member);
+    AC_OBJECTS(CLEAR)
+#undef CLEAR
+#define CLEAR_NAME(name) Py_CLEAR(state->str_##name);
+    AC_NAMES(CLEAR_NAME)
+#undef CLEAR_NAME
+    return 0;
+}
+
+PyTypeObject *
+ac_state_add_type(PyObject *module, PyType_Spec *spec, PyObject *bases)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, bases);
+    if (type == NULL) {
+        return NULL;
+    }
+    if (PyModule_AddType(module, (PyTypeObject *)type) < 0) {
+        Py_DECREF(type);
+        return NULL;
+    }
+    return (PyTypeObject *)type;
+}

@@ -1,0 +1,156 @@
+/* Module state: one per interpreter. The types, what is taken from asyncio and
+ * its neighbours at import, and the interned names.
+ *
+ * Names that a program may patch later (asyncio.events._set_running_loop,
+ * socket.getaddrinfo, ...) are kept as their module and looked up at each use,
+ * as the standard loop does. */
+#ifndef AC_STATE_H
+#define AC_STATE_H
+
+#include "core/python.h"
+
+/* Interned strings: AC_NAMES(X) calls X(member) with the string's text; the
+ * member is called str_<text>. */
+#define AC_NAMES(X)                                                                    \
+    X(__self__)                                                                        \
+    X(_accept_connection2)                                                             \
+    X(_args)                                                                           \
+    X(_asyncgen_finalizer_hook)                                                        \
+    X(_asyncgen_firstiter_hook)                                                        \
+    X(_attach)                                                                         \
+    X(_call_connection_lost)                                                           \
+    X(_check_callback)                                                                 \
+    X(_check_thread)                                                                   \
+    X(_detach)                                                                         \
+    X(_format_callback_source)                                                         \
+    X(_get_running_loop)                                                               \
+    X(_handle_signal)                                                                  \
+    X(_read_ready)                                                                     \
+    X(_remove_reader)                                                                  \
+    X(_remove_writer)                                                                  \
+    X(_run)                                                                            \
+    X(_set_coroutine_origin_tracking)                                                  \
+    X(_set_nodelay)                                                                    \
+    X(_set_result_unless_cancelled)                                                    \
+    X(_set_running_loop)                                                               \
+    X(_start_reading)                                                                  \
+    X(_write_ready)                                                                    \
+    X(accept)                                                                          \
+    X(buffer_updated)                                                                  \
+    X(call_at)                                                                         \
+    X(call_exception_handler)                                                          \
+    X(call_later)                                                                      \
+    X(call_soon)                                                                       \
+    X(callback)                                                                        \
+    X(cancel)                                                                          \
+    X(cancelled)                                                                       \
+    X(close)                                                                           \
+    X(connection_lost)                                                                 \
+    X(connection_made)                                                                 \
+    X(context)                                                                         \
+    X(create_future)                                                                   \
+    X(data_received)                                                                   \
+    X(debug)                                                                           \
+    X(delay)                                                                           \
+    X(detach)                                                                          \
+    X(done)                                                                            \
+    X(eof_received)                                                                    \
+    X(error)                                                                           \
+    X(exception)                                                                       \
+    X(exc_info)                                                                        \
+    X(extract_stack)                                                                   \
+    X(family)                                                                          \
+    X(fd)                                                                              \
+    X(fileno)                                                                          \
+    X(firstiter)                                                                       \
+    X(finalizer)                                                                       \
+    X(get_buffer)                                                                      \
+    X(get_debug)                                                                       \
+    X(getpeername)                                                                     \
+    X(getsockname)                                                                     \
+    X(handle)                                                                          \
+    X(message)                                                                         \
+    X(pause_writing)                                                                   \
+    X(peername)                                                                        \
+    X(proto)                                                                           \
+    X(protocol)                                                                        \
+    X(resume_writing)                                                                  \
+    X(send)                                                                            \
+    X(set_exception)                                                                   \
+    X(set_result)                                                                      \
+    X(set_write_buffer_limits)                                                         \
+    X(setblocking)                                                                     \
+    X(socket)                                                                          \
+    X(sockname)                                                                        \
+    X(source_traceback)                                                                \
+    X(time)                                                                            \
+    X(transport)                                                                       \
+    X(warning)                                                                         \
+    X(when)
+
+#define AC_STRING_(token) #token
+#define AC_STRING(token) AC_STRING_(token)
+
+extern struct PyModuleDef ac_module_def; /* module.c */
+
+typedef struct ac_state {
+    /* types of ours */
+    PyTypeObject *Loop;
+    PyTypeObject *Handle;
+    PyTypeObject *TimerHandle;
+    PyTypeObject *FdHandles; /* the reader and writer of one descriptor */
+    PyTypeObject *Stream;
+    PyTypeObject *Accepted; /* a connection that waits for its turn to be set up */
+
+    /* classes and functions of the standard library, kept for good */
+    PyObject *asyncio_Handle;
+    PyObject *asyncio_TimerHandle;
+    PyObject *asyncio_ThreadSafeHandle; /* NULL before 3.14 */
+    PyObject *asyncio_FlowControlMixin; /* of asyncio.transports */
+    PyObject *asyncio_BufferedProtocol;
+    PyObject *standard_write; /* the selector transport's: it knows the TypeError */
+    PyObject *TransportSocket;
+    PyObject *socket_type;
+    PyObject *socket_fileno; /* the method of the C base class */
+    PyObject *high_water; /* the limits of a new transport */
+    PyObject *low_water;
+    PyObject *handle_run; /* asyncio.Handle._run as it was at import */
+    PyObject *get_asyncgen_hooks;
+    PyObject *set_asyncgen_hooks;
+    PyObject *logger; /* the logger "asyncio" */
+
+    /* modules: their functions are looked up when they are used */
+    PyObject *base_events;
+    PyObject *constants;
+    PyObject *events;
+    PyObject *format_helpers;
+    PyObject *futures;
+    PyObject *socket_module;
+
+    unsigned long main_thread; /* its identifier, 0 until looked up */
+    unsigned int main_thread_forks; /* `forks` when it was */
+    unsigned int forks; /* how often this interpreter has found itself in a child */
+    bool server_takes_transport; /* Server._attach(transport), since 3.13 */
+    bool format_has_debug; /* _format_callback_source takes debug= */
+
+#define AC_NAME_MEMBER(name) PyObject *str_##name;
+    AC_NAMES(AC_NAME_MEMBER)
+#undef AC_NAME_MEMBER
+} ac_state;
+
+/* Fills the state's names and imports. Returns 0, or -1 with an exception. */
+int ac_state_init(ac_state *state);
+int ac_state_traverse(ac_state *state, visitproc visit, void *arg);
+int ac_state_clear(ac_state *state);
+
+static inline ac_state *
+ac_state_of(PyObject *module)
+{
+    return (ac_state *)PyModule_GetState(module);
+}
+
+/* Creates a heap type of the module and adds it under its name; `bases` may be
+ * NULL. Returns a new reference, or NULL with an exception. */
+PyTypeObject *ac_state_add_type(PyObject *module, PyType_Spec *spec, PyObject *bases);
+
+#endif

@@ -1,0 +1,399 @@
+/* add_reader, add_writer: one FdHandles object for each watched number holds the
+ * two handles and a foreign watcher.
+ *
+ * The loop owns it while one of the handles is there. Numbers may be closed and
+ * reused at any moment: the poller takes care of that, this file of what the
+ * methods of BaseSelectorEventLoop return and raise. */
+#include "core/python.h"
+
+#include "core/args.h"
+#include "io/watch.h"
+#include "loop/handle.h"
+#include "loop/poller.h"
+#include "loop/ready.h"
+
+#include <stddef.h>
+
+typedef struct {
+    PyObject_HEAD
+    ac_open open;
+    ac_watcher *watcher; /* NULL once ended */
+    PyObject *fileobj;   /* what the user named, when it is no int */
+    PyObject *handles[2]; /* owned: reader, writer; NULL where there is none */
+} FdHandlesObject;
+
+enum { READER, WRITER };
+
+static const unsigned int event_of[] = {AC_READ, AC_WRITE};
+
+/* ------------------------------------------------------------------- object -- */
+
+/* Ends the registration; the object goes with the loop's reference. */
+static void
+fd_handles_end(FdHandlesObject *self)
+{
+    ac_watcher *watcher = self->watcher;
+    if (watcher == NULL) {
+        return;
+    }
+    self->watcher = NULL;
+    ac_watcher_close(watcher, -1); // the number is the user's
+    ac_loop_open_remove(&self->open);
+    ac_loop_release(&self->open); // may free self
+}
+
+static void
+fd_handles_on_loop_close(ac_open *node)
+{
+    FdHandlesObject *self = (FdHandlesObject *)node->object;
+    ac_watcher *watcher = self->watcher;
+    self->watcher = NULL;
+    ac_watcher_close(watcher, -1);
+}
+
+/* The event of a watched number: the reader, then the writer, as _process_events
+ * has them. One that was cancelled by itself is taken out. */
+static int
+on_fd_ready(ac_watcher *watcher, unsigned int events)
+{
+    LoopObject *loop = watcher->loop;
+    FdHandlesObject *self = (FdHandlesObject *)Py_NewRef(watcher->owner);
+    PyObject *due[2] = {NULL, NULL};
+    for (int i = 0; i < 2; i++) {
+        if (events & event_of[i]) {
+            due[i] = Py_XNewRef(self->handles[i]);
+        }
+    }
+    int rc = 0;
+    for (int i = 0; i < 2; i++) {
+        if (due[i] == NULL) {
+            continue;
+        }
+        HandleObject *handle = (HandleObject *)due[i]; // made by add_handle
+        if (rc == 0 && handle->cancelled == Py_True) {
+            if (self->handles[i] == due[i] && self->watcher != NULL) {
+                Py_CLEAR(self->handles[i]);
+                int other = 1 - i;
+                if (self->handles[other] == NULL) {
+                    fd_handles_end(self);
+                }
+                else {
+                    rc = ac_watcher_set(self->watcher, event_of[other]);
+                }
+            }
+        }
+        else if (rc == 0) {
+            rc = ac_ready_run(loop, due[i]);
+        }
+        Py_DECREF(due[i]);
+    }
+    Py_DECREF(self);
+    return rc;
+}
+
+static int
+fd_handles_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    FdHandlesObject *self = (FdHandlesObject *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->fileobj);
+    Py_VISIT(self->handles[READER]);
+    Py_VISIT(self->handles[WRITER]);
+    return 0;
+}
+
+static int
+fd_handles_clear(PyObject *op)
+{
+    FdHandlesObject *self = (FdHandlesObject *)op;
+    Py_CLEAR(self->fileobj);
+    Py_CLEAR(self->handles[READER]);
+    Py_CLEAR(self->handles[WRITER]);
+    return 0;
+}
+
+static void
+fd_handles_dealloc(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    (void)fd_handles_clear(op);
+    PyObject_GC_Del(op);
+    Py_DECREF(type);
+}
+
+/* --------------------------------------------------------------- registering -- */
+
+/* The number of an int or of an object with fileno(), as
+ * selectors._fileobj_to_fd. Returns -1 with ValueError. */
+static int
+fileobj_number(ac_state *state, PyObject *fileobj)
+{
+    long number;
+    if (PyLong_Check(fileobj)) {
+        number = PyLong_AsLong(fileobj);
+    }
+    else {
+        PyObject *result = PyObject_CallMethodNoArgs(fileobj, state->str_fileno);
+        PyObject *value = result == NULL ? NULL : PyNumber_Long(result);
+        Py_XDECREF(result);
+        if (value == NULL) {
+            if (PyErr_ExceptionMatches(PyExc_AttributeError) ||
+                PyErr_ExceptionMatches(PyExc_TypeError) ||
+                PyErr_ExceptionMatches(PyExc_ValueError))
+            {
+                PyErr_Clear(); // replaced by the exception of selectors
+                PyErr_Format(PyExc_ValueError, "Invalid file object: %R", fileobj);
+            }
+            return -1;
+        }
+        number = PyLong_AsLong(value);
+        Py_DECREF(value);
+    }
+    if (number == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (number < 0) {
+        PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %ld", number);
+        return -1;
+    }
+    if (number > INT_MAX) {
+        PyErr_SetString(PyExc_OverflowError,
+                        "signed integer is greater than maximum");
+        return -1;
+    }
+    return (int)number;
+}
+
+/* The registration of a number, or NULL. Borrowed. */
+static FdHandlesObject *
+registered_at(LoopObject *loop, int fd)
+{
+    ac_watcher *watcher = ac_poller_foreign(loop, fd);
+    if (watcher == NULL || watcher->on_ready != on_fd_ready) {
+        return NULL;
+    }
+    return watcher->owner;
+}
+
+/* The registration of a file object that has lost its number (a closed socket). */
+static FdHandlesObject *
+registered_as(LoopObject *loop, PyObject *fileobj)
+{
+    for (ac_open *node = loop->open_head.next; node != &loop->open_head;
+         node = node->next)
+    {
+        if (node->on_loop_close == fd_handles_on_loop_close &&
+            ((FdHandlesObject *)node->object)->fileobj == fileobj)
+        {
+            return (FdHandlesObject *)node->object;
+        }
+    }
+    return NULL;
+}
+
+static FdHandlesObject *
+register_number(LoopObject *loop, int fd, PyObject *fileobj)
+{
+    FdHandlesObject *self = PyObject_GC_New(FdHandlesObject, loop->state->FdHandles);
+    if (self == NULL) {
+        return NULL;
+    }
+    memset(&self->open, 0, sizeof(*self) - offsetof(FdHandlesObject, open));
+    PyObject_GC_Track(self);
+    self->open.object = (PyObject *)self;
+    self->open.on_loop_close = fd_handles_on_loop_close;
+    self->fileobj = PyLong_CheckExact(fileobj) ? NULL : Py_NewRef(fileobj);
+    self->watcher = ac_watcher_new(loop, AC_WATCHER_FOREIGN, fd, on_fd_ready, self);
+    if (self->watcher == NULL) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    ac_loop_open_add(loop, &self->open);
+    ac_loop_hold(&self->open);
+    Py_DECREF(self); // the loop's reference is the one that keeps it
+    return self;
+}
+
+static void
+cancel_steal(PyObject *handle)
+{
+    if (handle == NULL) {
+        return;
+    }
+    PyObject *result = PyObject_CallMethod(handle, "cancel", NULL);
+    if (result == NULL) {
+        PyErr_WriteUnraisable(handle); // a repr that fails in debug mode
+    }
+    Py_XDECREF(result);
+    Py_DECREF(handle);
+}
+
+/* _add_reader and _add_writer: (fd, callback, *args, context=None). */
+static PyObject *
+add_handle(LoopObject *loop, int which, PyObject *const *args, Py_ssize_t nargs,
+           PyObject *kwnames)
+{
+    ac_state *state = loop->state;
+    PyObject *const names[] = {state->str_fd, state->str_callback};
+    ac_args parsed;
+    if (ac_args_parse(&parsed, which == READER ? "_add_reader" : "_add_writer", names, 2,
+                      state->str_context, args, nargs, kwnames) < 0)
+    {
+        return NULL;
+    }
+    if (ac_loop_check_closed(loop) < 0) {
+        return NULL;
+    }
+    PyObject *handle = ac_handle_new(loop, parsed.leading[1], parsed.rest, parsed.nrest,
+                                     parsed.context);
+    if (handle == NULL) {
+        return NULL;
+    }
+    int fd = fileobj_number(state, parsed.leading[0]);
+    if (fd < 0 || ac_loop_check_closed(loop) < 0) {
+        Py_DECREF(handle);
+        return NULL;
+    }
+    FdHandlesObject *self = registered_at(loop, fd);
+    if (self == NULL) {
+        self = register_number(loop, fd, parsed.leading[0]);
+        if (self == NULL) {
+            Py_DECREF(handle);
+            return NULL;
+        }
+    }
+    unsigned int wanted = event_of[which];
+    if (self->handles[1 - which] != NULL) {
+        wanted |= event_of[1 - which];
+    }
+    if (ac_watcher_set(self->watcher, wanted) < 0) {
+        Py_DECREF(handle);
+        if (self->handles[READER] == NULL && self->handles[WRITER] == NULL) {
+            fd_handles_end(self);
+        }
+        return NULL;
+    }
+    ac_watcher_forget(self->watcher, event_of[which]); // it was for the old handle
+    PyObject *old = self->handles[which];
+    self->handles[which] = Py_NewRef(handle);
+    cancel_steal(old); // runs Python: the last thing that is done
+    return handle;
+}
+
+/* _remove_reader and _remove_writer. */
+static PyObject *
+remove_handle(LoopObject *loop, int which, PyObject *fileobj)
+{
+    if (loop->closed) {
+        Py_RETURN_FALSE;
+    }
+    FdHandlesObject *self;
+    int fd = fileobj_number(loop->state, fileobj);
+    if (fd >= 0) {
+        self = registered_at(loop, fd);
+    }
+    else if (PyErr_ExceptionMatches(PyExc_ValueError)) {
+        PyErr_Clear(); // as in selectors, the object itself is looked for
+        self = registered_as(loop, fileobj);
+    }
+    else {
+        return NULL;
+    }
+    if (self == NULL) {
+        Py_RETURN_FALSE;
+    }
+    PyObject *handle = self->handles[which];
+    self->handles[which] = NULL;
+    if (self->handles[1 - which] == NULL) {
+        fd_handles_end(self);
+    }
+    else if (ac_watcher_set(self->watcher, event_of[1 - which]) < 0) {
+        PyErr_Clear(); // the number is closed: nothing is watched any more
+    }
+    if (handle == NULL) {
+        Py_RETURN_FALSE;
+    }
+    cancel_steal(handle);
+    Py_RETURN_TRUE;
+}
+
+/* ------------------------------------------------------------------- methods -- */
+
+PyDoc_STRVAR(loop__add_reader_doc,
+             "_add_reader($self, /, fd, callback, *args, context=None)\n--\n\n"
+             "Call callback(*args) whenever fd is readable; returns the Handle.");
+
+static PyObject *
+loop__add_reader(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                 PyObject *kwnames)
+{
+    return add_handle((LoopObject *)self, READER, args, nargs, kwnames);
+}
+
+PyDoc_STRVAR(loop__add_writer_doc,
+             "_add_writer($self, /, fd, callback, *args, context=None)\n--\n\n"
+             "Call callback(*args) whenever fd is writable; returns the Handle.");
+
+static PyObject *
+loop__add_writer(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                 PyObject *kwnames)
+{
+    return add_handle((LoopObject *)self, WRITER, args, nargs, kwnames);
+}
+
+PyDoc_STRVAR(loop__remove_reader_doc,
+             "_remove_reader($self, fd, /)\n--\n\n"
+             "True if there was a reader.");
+
+static PyObject *
+loop__remove_reader(PyObject *self, PyObject *fd)
+{
+    return remove_handle((LoopObject *)self, READER, fd);
+}
+
+PyDoc_STRVAR(loop__remove_writer_doc,
+             "_remove_writer($self, fd, /)\n--\n\n"
+             "True if there was a writer.");
+
+static PyObject *
+loop__remove_writer(PyObject *self, PyObject *fd)
+{
+    return remove_handle((LoopObject *)self, WRITER, fd);
+}
+
+static PyMethodDef watch_methods[] = {
+    {"_add_reader", (PyCFunction)(void (*)(void))loop__add_reader,
+     METH_FASTCALL | METH_KEYWORDS,     loop__add_reader_doc},
+    {"_add_writer", (PyCFunction)(void (*)(void))loop__add_writer,
+     METH_FASTCALL | METH_KEYWORDS,     loop__add_writer_doc},
+    {"_remove_reader", loop__remove_reader, METH_O, loop__remove_reader_doc},
+    {"_remove_writer", loop__remove_writer, METH_O, loop__remove_writer_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot fd_handles_slots[] = {
+    {Py_tp_doc, "The reader and the writer of one file descriptor."},
+    {Py_tp_dealloc, fd_handles_dealloc},
+    {Py_tp_traverse, fd_handles_traverse},
+    {Py_tp_clear, fd_handles_clear},
+    {0, NULL},
+};
+
+static PyType_Spec fd_handles_spec = {
+    .name = "asynccore._core._FdHandles",
+    .basicsize = sizeof(FdHandlesObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = fd_handles_slots,
+};
+
+int
+ac_watch_register(PyObject *module, ac_state *state)
+{
+    state->FdHandles = ac_state_add_type(module, &fd_handles_spec, NULL);
+    if (state->FdHandles == NULL) {
+        return -1;
+    }
+    return ac_loop_add_methods(state, watch_methods);
+}

@@ -1,0 +1,451 @@
+/* Handle and TimerHandle: creation, attributes, cancel, the freelist.
+ *
+ * What the bases do in Python and is not hot (repr, comparison, when,
+ * get_context) is inherited and reads the attributes below. */
+#include "core/python.h"
+
+#include "loop/handle.h"
+#include "loop/timer.h"
+
+#include <stddef.h>
+
+/* ------------------------------------------------------------- creation -- */
+
+/* What Handle.__init__ stores in debug mode, without the frames of our own.
+ * Returns 0, or -1 with an exception. */
+static int
+handle_trace(LoopObject *loop, HandleObject *handle)
+{
+    PyObject *frame = (PyObject *)PyEval_GetFrame(); // borrowed, kept by the caller
+    handle->source_traceback = PyObject_CallMethodOneArg(
+        loop->state->format_helpers, loop->state->str_extract_stack,
+        frame == NULL ? Py_None : frame);
+    return handle->source_traceback == NULL ? -1 : 0;
+}
+
+/* Fills the common slots of a new object, whose slots are all NULL. */
+static int
+handle_fill(LoopObject *loop, HandleObject *handle, PyObject *callback,
+            PyObject *const *args, Py_ssize_t nargs, PyObject *context)
+{
+    handle->cancelled = Py_NewRef(Py_False);
+    handle->loop = Py_NewRef((PyObject *)loop);
+    handle->callback = Py_NewRef(callback);
+    if (context == NULL || context == Py_None) {
+        handle->context = PyContext_CopyCurrent();
+    }
+    else {
+        handle->context = Py_NewRef(context);
+    }
+    if (handle->context == NULL) {
+        return -1;
+    }
+    if (nargs == 1 && !PyTuple_CheckExact(args[0])) {
+        handle->args = Py_NewRef(args[0]);
+    }
+    else if (nargs > 0) {
+        handle->args = PyTuple_New(nargs);
+        if (handle->args == NULL) {
+            return -1;
+        }
+        for (Py_ssize_t i = 0; i < nargs; i++) {
+            PyTuple_SET_ITEM(handle->args, i, Py_NewRef(args[i]));
+        }
+    }
+    return loop->debug ? handle_trace(loop, handle) : 0;
+}
+
+PyObject *
+ac_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
+              Py_ssize_t nargs, PyObject *context)
+{
+    HandleObject *handle;
+    if (loop->handle_free > 0) {
+        handle = (HandleObject *)loop->handle_freelist[--loop->handle_free];
+        PyObject_Init((PyObject *)handle, loop->state->Handle);
+    }
+    else {
+        handle = PyObject_GC_New(HandleObject, loop->state->Handle);
+        if (handle == NULL) {
+            return NULL;
+        }
+        memset((char *)handle + sizeof(PyObject), 0,
+               sizeof(HandleObject) - sizeof(PyObject));
+    }
+    if (handle_fill(loop, handle, callback, args, nargs, context) < 0) {
+        PyObject_GC_Track(handle);
+        Py_DECREF(handle);
+        return NULL;
+    }
+    PyObject_GC_Track(handle);
+    return (PyObject *)handle;
+}
+
+PyObject *
+ac_handle_new_timer(LoopObject *loop, PyObject *when, double deadline,
+                    PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
+                    PyObject *context)
+{
+    TimerHandleObject *timer =
+        PyObject_GC_New(TimerHandleObject, loop->state->TimerHandle);
+    if (timer == NULL) {
+        return NULL;
+    }
+    memset((char *)timer + sizeof(PyObject), 0,
+           sizeof(TimerHandleObject) - sizeof(PyObject));
+    timer->index = -1;
+    timer->deadline = deadline;
+    timer->when = Py_NewRef(when);
+    timer->scheduled = Py_NewRef(Py_False);
+    int rc = handle_fill(loop, (HandleObject *)timer, callback, args, nargs, context);
+    PyObject_GC_Track(timer);
+    if (rc < 0) {
+        Py_DECREF(timer);
+        return NULL;
+    }
+    return (PyObject *)timer;
+}
+
+PyObject *
+ac_handle_args(HandleObject *handle)
+{
+    if (handle->args == NULL) {
+        return PyTuple_New(0);
+    }
+    if (PyTuple_CheckExact(handle->args)) {
+        return Py_NewRef(handle->args);
+    }
+    return PyTuple_Pack(1, handle->args);
+}
+
+/* ------------------------------------------------------- life and death -- */
+
+static int
+handle_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    HandleObject *handle = (HandleObject *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(handle->args);
+    Py_VISIT(handle->callback);
+    Py_VISIT(handle->cancelled);
+    Py_VISIT(handle->context);
+    Py_VISIT(handle->loop);
+    Py_VISIT(handle->repr);
+    Py_VISIT(handle->source_traceback);
+    return 0;
+}
+
+static int
+handle_clear(PyObject *self)
+{
+    HandleObject *handle = (HandleObject *)self;
+    Py_CLEAR(handle->args);
+    Py_CLEAR(handle->callback);
+    Py_CLEAR(handle->cancelled);
+    Py_CLEAR(handle->context);
+    Py_CLEAR(handle->loop);
+    Py_CLEAR(handle->repr);
+    Py_CLEAR(handle->source_traceback);
+    return 0;
+}
+
+static void
+handle_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    PyObject_ClearWeakRefs(self);
+    HandleObject *handle = (HandleObject *)self;
+    PyObject *owner = handle->loop; // may be gone when the collector cleared us
+    handle->loop = NULL;
+    (void)handle_clear(self);
+    LoopObject *loop = (LoopObject *)owner;
+    if (loop != NULL && type == loop->state->Handle &&
+        loop->handle_free < AC_HANDLE_FREELIST && !loop->closed)
+    {
+        loop->handle_freelist[loop->handle_free++] = self;
+    }
+    else {
+        PyObject_GC_Del(self);
+    }
+    Py_XDECREF(owner);
+    Py_DECREF(type);
+}
+
+static int
+timer_handle_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    TimerHandleObject *timer = (TimerHandleObject *)self;
+    Py_VISIT(timer->scheduled);
+    Py_VISIT(timer->when);
+    return handle_traverse(self, visit, arg);
+}
+
+static int
+timer_handle_clear(PyObject *self)
+{
+    TimerHandleObject *timer = (TimerHandleObject *)self;
+    Py_CLEAR(timer->scheduled);
+    Py_CLEAR(timer->when);
+    return handle_clear(self);
+}
+
+static void
+timer_handle_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    PyObject_ClearWeakRefs(self);
+    (void)timer_handle_clear(self);
+    PyObject_GC_Del(self);
+    Py_DECREF(type);
+}
+
+void
+ac_handle_clear_freelist(LoopObject *loop)
+{
+    while (loop->handle_free > 0) {
+        PyObject_GC_Del(loop->handle_freelist[--loop->handle_free]);
+    }
+}
+
+/* --------------------------------------------------------------- methods -- */
+
+PyDoc_STRVAR(handle_cancel_doc,
+             "cancel($self, /)\n--\n\n"
+             "Do not call the callback. Counterpart of asyncio.Handle.cancel.");
+
+/* Handle.cancel: in debug mode the repr is kept for later messages. */
+static PyObject *
+handle_cancel(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    HandleObject *handle = (HandleObject *)self;
+    if (handle->cancelled == Py_True) {
+        Py_RETURN_NONE;
+    }
+    Py_XSETREF(handle->cancelled, Py_NewRef(Py_True));
+    LoopObject *loop = (LoopObject *)handle->loop;
+    if (loop != NULL && loop->debug) {
+        PyObject *text = PyObject_Repr(self);
+        if (text == NULL) {
+            return NULL;
+        }
+        Py_XSETREF(handle->repr, text);
+    }
+    Py_CLEAR(handle->callback);
+    Py_CLEAR(handle->args);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+timer_handle_cancel(PyObject *self, PyObject *ignored)
+{
+    TimerHandleObject *timer = (TimerHandleObject *)self;
+    PyObject *held = Py_NewRef(self); // the heap may own the last other reference
+    if (timer->loop != NULL) {
+        ac_timer_remove((LoopObject *)timer->loop, timer);
+    }
+    PyObject *result = handle_cancel(self, ignored);
+    Py_DECREF(held);
+    return result;
+}
+
+PyDoc_STRVAR(handle_cancelled_doc, "cancelled($self, /)\n--\n\n"
+                                   "True if cancel() was called.");
+
+static PyObject *
+handle_cancelled(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return Py_NewRef(((HandleObject *)self)->cancelled == Py_True ? Py_True : Py_False);
+}
+
+static PyMethodDef handle_methods[] = {
+    {"cancel", handle_cancel, METH_NOARGS, handle_cancel_doc},
+    {"cancelled", handle_cancelled, METH_NOARGS, handle_cancelled_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMethodDef timer_handle_methods[] = {
+    {"cancel", timer_handle_cancel, METH_NOARGS, handle_cancel_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+/* ------------------------------------------------------------ attributes -- */
+
+/* `_args` of a cancelled handle is None, as in Handle.cancel. */
+static PyObject *
+handle_get_args(PyObject *self, void *Py_UNUSED(closure))
+{
+    HandleObject *handle = (HandleObject *)self;
+    if (handle->callback == NULL) {
+        Py_RETURN_NONE;
+    }
+    return ac_handle_args(handle);
+}
+
+static int
+handle_set_args(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    if (value == NULL || value == Py_None) {
+        Py_CLEAR(((HandleObject *)self)->args);
+        return 0;
+    }
+    PyObject *tuple = PySequence_Tuple(value);
+    if (tuple == NULL) {
+        return -1;
+    }
+    Py_XSETREF(((HandleObject *)self)->args, tuple);
+    return 0;
+}
+
+/* The other slots read as None while they are NULL; `closure` is the offset. */
+static PyObject *
+handle_get_slot(PyObject *self, void *closure)
+{
+    PyObject *value = *(PyObject **)((char *)self + (Py_ssize_t)closure);
+    return Py_NewRef(value == NULL ? Py_None : value);
+}
+
+static int
+handle_set_slot(PyObject *self, PyObject *value, void *closure)
+{
+    PyObject **slot = (PyObject **)((char *)self + (Py_ssize_t)closure);
+    Py_XSETREF(*slot, value == Py_None ? NULL : Py_XNewRef(value));
+    return 0;
+}
+
+static int
+handle_set_cancelled(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    int truth = value == NULL ? 0 : PyObject_IsTrue(value);
+    if (truth < 0) {
+        return -1;
+    }
+    Py_XSETREF(((HandleObject *)self)->cancelled, PyBool_FromLong(truth));
+    return 0;
+}
+
+#define SLOT(name, type, member)                                                       \
+    {name, handle_get_slot, handle_set_slot, NULL, (void *)offsetof(type, member)}
+
+static PyGetSetDef handle_getset[] = {
+    {"_args", handle_get_args, handle_set_args, NULL, NULL},
+    {"_cancelled", handle_get_slot, handle_set_cancelled, NULL,
+     (void *)offsetof(HandleObject, cancelled)},
+    SLOT("_callback", HandleObject, callback),
+    SLOT("_repr", HandleObject, repr),
+    SLOT("_source_traceback", HandleObject, source_traceback),
+    {NULL, NULL, NULL, NULL, NULL},
+};
+#undef SLOT
+
+/* ------------------------------------------------------------------ types -- */
+
+static PyType_Slot handle_slots[] = {
+    {Py_tp_doc, "A scheduled callback; an asyncio.Handle."},
+    {Py_tp_dealloc, handle_dealloc},
+    {Py_tp_traverse, handle_traverse},
+    {Py_tp_clear, handle_clear},
+    {Py_tp_methods, handle_methods},
+    {Py_tp_getset, handle_getset},
+    {0, NULL},
+};
+
+static PyType_Spec handle_spec = {
+    .name = "asynccore._core.Handle",
+    .basicsize = sizeof(HandleObject),
+    // not immutable: the base is a class that programs may patch
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = handle_slots,
+};
+
+static PyType_Slot timer_handle_slots[] = {
+    {Py_tp_doc, "A callback scheduled for a time; an asyncio.TimerHandle."},
+    {Py_tp_dealloc, timer_handle_dealloc},
+    {Py_tp_traverse, timer_handle_traverse},
+    {Py_tp_clear, timer_handle_clear},
+    {Py_tp_methods, timer_handle_methods},
+    {Py_tp_getset, handle_getset},
+    {0, NULL},
+};
+
+static PyType_Spec timer_handle_spec = {
+    .name = "asynccore._core.TimerHandle",
+    .basicsize = sizeof(TimerHandleObject),
+    // not immutable: the base is a class that programs may patch
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = timer_handle_slots,
+};
+
+typedef struct {
+    const char *name;
+    size_t offset;
+} slot_offset;
+
+/* Compares our struct with the base's member descriptors; refuses to load where
+ * they differ. Returns 0, or -1 with ImportError. */
+static int
+check_layout(PyObject *base, const slot_offset *slots, size_t basicsize)
+{
+    for (; slots->name != NULL; slots++) {
+        PyObject *descriptor = PyObject_GetAttrString(base, slots->name);
+        if (descriptor == NULL) {
+            return -1;
+        }
+        bool same = Py_IS_TYPE(descriptor, &PyMemberDescr_Type) &&
+                    (size_t)((PyMemberDescrObject *)descriptor)->d_member->offset ==
+                        slots->offset;
+        Py_DECREF(descriptor);
+        if (!same) {
+            PyErr_Format(PyExc_ImportError,
+                         "asynccore was not built for this asyncio: %s lies elsewhere",
+                         slots->name);
+            return -1;
+        }
+    }
+    if ((size_t)((PyTypeObject *)base)->tp_basicsize != basicsize) {
+        PyErr_Format(PyExc_ImportError,
+                     "asynccore was not built for this asyncio: %R has another size",
+                     base);
+        return -1;
+    }
+    return 0;
+}
+
+static const slot_offset handle_layout[] = {
+    {"_args", offsetof(HandleObject, args)},
+    {"_callback", offsetof(HandleObject, callback)},
+    {"_cancelled", offsetof(HandleObject, cancelled)},
+    {"_context", offsetof(HandleObject, context)},
+    {"_loop", offsetof(HandleObject, loop)},
+    {"_repr", offsetof(HandleObject, repr)},
+    {"_source_traceback", offsetof(HandleObject, source_traceback)},
+    {NULL, 0},
+};
+
+static const slot_offset timer_handle_layout[] = {
+    {"_scheduled", offsetof(TimerHandleObject, scheduled)},
+    {"_when", offsetof(TimerHandleObject, when)},
+    {NULL, 0},
+};
+
+/* The size of the base is that of our struct up to the first member of ours. */
+int
+ac_handle_register(PyObject *module, ac_state *state)
+{
+    if (check_layout(state->asyncio_Handle, handle_layout, sizeof(HandleObject)) < 0 ||
+        check_layout(state->asyncio_TimerHandle, timer_handle_layout,
+                     offsetof(TimerHandleObject, deadline)) < 0)
+    {
+        return -1;
+    }
+    state->Handle = ac_state_add_type(module, &handle_spec, state->asyncio_Handle);
+    if (state->Handle == NULL) {
+        return -1;
+    }
+    state->TimerHandle =
+        ac_state_add_type(module, &timer_handle_spec, state->asyncio_TimerHandle);
+    return state->TimerHandle == NULL ? -1 : 0;
+}

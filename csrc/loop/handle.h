@@ -1,0 +1,62 @@
+/* Handle and TimerHandle: real asyncio.Handle and asyncio.TimerHandle objects.
+ *
+ * The structs mirror the __slots__ of the bases, which ac_handle_register
+ * compares with the interpreter's. `args` holds what is cheapest: NULL for no
+ * argument, the one argument itself (unless it is a tuple), or a tuple; the
+ * attribute `_args` always reads as a tuple. */
+#ifndef AC_HANDLE_H
+#define AC_HANDLE_H
+
+#include "loop/loop.h"
+
+#define AC_HANDLE_SLOTS                                                                \
+    PyObject_HEAD                                                                      \
+    PyObject *args;                                                                    \
+    PyObject *callback;  /* NULL once cancelled */                                     \
+    PyObject *cancelled; /* Py_True or Py_False */                                     \
+    PyObject *context;                                                                 \
+    PyObject *loop;                                                                    \
+    PyObject *repr;             /* NULL reads as None */                               \
+    PyObject *source_traceback; /* NULL reads as None */                               \
+    AC_HANDLE_WEAKREFS
+
+typedef struct {
+    AC_HANDLE_SLOTS
+} HandleObject;
+
+typedef struct {
+    AC_HANDLE_SLOTS
+    PyObject *scheduled; /* Py_True or Py_False */
+    PyObject *when;      /* as given to call_at; a float from call_later */
+    double deadline;     /* `when` in seconds, -inf for nan: due at once */
+    uint64_t order;      /* of creation, between equal deadlines */
+    Py_ssize_t index;    /* in the heap, -1 while not there */
+} TimerHandleObject;
+
+int ac_handle_register(PyObject *module, ac_state *state);
+
+/* A Handle with borrowed arguments. `context` NULL or None: a copy of the current
+ * one. Returns a new reference, NULL with an exception. */
+PyObject *ac_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
+                        Py_ssize_t nargs, PyObject *context);
+
+/* The same for a TimerHandle, not yet in the heap; `when` is borrowed and is a
+ * number that `deadline` was made of. */
+PyObject *ac_handle_new_timer(LoopObject *loop, PyObject *when, double deadline,
+                              PyObject *callback, PyObject *const *args,
+                              Py_ssize_t nargs, PyObject *context);
+
+/* The arguments as a tuple; new reference, NULL with MemoryError. */
+PyObject *ac_handle_args(HandleObject *handle);
+
+/* Frees what the loop's freelist keeps. */
+void ac_handle_clear_freelist(LoopObject *loop);
+
+/* True if `object` is exactly a Handle or TimerHandle of ours. */
+static inline bool
+ac_handle_is_ours(const ac_state *state, PyObject *object)
+{
+    return Py_IS_TYPE(object, state->Handle) || Py_IS_TYPE(object, state->TimerHandle);
+}
+
+#endif

@@ -1,0 +1,677 @@
+/* LoopObject: creation, clock, debug flag, open objects, corked streams, closing.
+ *
+ * The Python class on top (asynccore.Loop) runs BaseEventLoop.__init__, which
+ * assigns its private attributes; those that have their home here are
+ * descriptors of this type and win over the instance's dictionary. */
+#include "core/python.h"
+
+#include "loop/handle.h"
+#include "loop/loop.h"
+#include "loop/poller.h"
+#include "loop/ready.h"
+#include "loop/run.h"
+#include "loop/signals.h"
+#include "loop/timer.h"
+
+#include <stddef.h>
+#include <time.h>
+
+/* ------------------------------------------------------------------ clock -- */
+
+/* time.monotonic(), computed as the interpreter does: whole seconds exactly. */
+static double
+clock_monotonic(void)
+{
+#ifdef __APPLE__
+    int64_t ns = (int64_t)clock_gettime_nsec_np(CLOCK_UPTIME_RAW);
+#else
+    struct timespec ts;
+    (void)clock_gettime(CLOCK_MONOTONIC, &ts); // cannot fail for this clock
+    int64_t ns = (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+#endif
+    return (double)ns / 1e9;
+}
+
+/* The replaced loop.time(). */
+static int
+replaced_time(LoopObject *loop, double *now)
+{
+    PyObject *value =
+        PyObject_CallMethodNoArgs((PyObject *)loop, loop->state->str_time);
+    if (value == NULL) {
+        return -1;
+    }
+    double seconds = PyFloat_AsDouble(value);
+    Py_DECREF(value);
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        return -1;
+    }
+    *now = seconds;
+    return 0;
+}
+
+int
+ac_loop_time(LoopObject *loop, double *now)
+{
+    if (loop->overridden & AC_OVERRIDE_TIME) {
+        return replaced_time(loop, now);
+    }
+    *now = clock_monotonic();
+    return 0;
+}
+
+PyDoc_STRVAR(loop_time_doc, "time($self, /)\n--\n\n"
+                            "The loop's clock in seconds: time.monotonic().");
+
+static PyObject *
+loop_time(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
+{
+    return PyFloat_FromDouble(clock_monotonic());
+}
+
+/* -------------------------------------------------------------- overrides -- */
+
+/* The names that may be replaced, with their bit. */
+static const struct {
+    size_t name; /* offset in ac_state */
+    unsigned int bit;
+} overridable[] = {
+    {offsetof(ac_state, str_call_soon), AC_OVERRIDE_CALL_SOON},
+    {offsetof(ac_state, str_call_at), AC_OVERRIDE_CALL_AT},
+    {offsetof(ac_state, str_time), AC_OVERRIDE_TIME},
+};
+#define OVERRIDABLE (sizeof(overridable) / sizeof(overridable[0]))
+
+static PyObject *
+overridable_name(const ac_state *state, size_t i)
+{
+    return *(PyObject *const *)((const char *)state + overridable[i].name);
+}
+
+int
+ac_loop_refresh_overrides(LoopObject *loop)
+{
+    PyTypeObject *type = Py_TYPE(loop);
+    unsigned int version = ac_type_version(type);
+    if (version != 0 && version == loop->type_version) {
+        return 0;
+    }
+    unsigned int found = 0;
+    for (size_t i = 0; i < OVERRIDABLE; i++) {
+        PyObject *name = overridable_name(loop->state, i);
+        PyObject *own = PyObject_GetAttr((PyObject *)loop->state->Loop, name);
+        PyObject *actual = PyObject_GetAttr((PyObject *)type, name);
+        bool same = own == actual;
+        Py_XDECREF(own);
+        Py_XDECREF(actual);
+        if (own == NULL || actual == NULL) {
+            return -1;
+        }
+        found |= same ? 0 : overridable[i].bit;
+    }
+    loop->overridden = found | loop->instance_overridden;
+    loop->type_version = ac_type_version(type); // given by the look-ups
+    return 0;
+}
+
+/* Notices `loop.call_soon = ...` and its removal. */
+static int
+loop_setattro(PyObject *self, PyObject *name, PyObject *value)
+{
+    LoopObject *loop = (LoopObject *)self;
+    if (PyObject_GenericSetAttr(self, name, value) < 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < OVERRIDABLE; i++) {
+        if (PyUnicode_Compare(name, overridable_name(loop->state, i)) == 0) {
+            if (value != NULL) {
+                loop->instance_overridden |= overridable[i].bit;
+            }
+            else {
+                loop->instance_overridden &= ~overridable[i].bit;
+            }
+            loop->type_version = 0; // work it out again
+            return ac_loop_refresh_overrides(loop);
+        }
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------ checks -- */
+
+int
+ac_loop_check_closed(LoopObject *loop)
+{
+    if (!loop->closed) {
+        return 0;
+    }
+    PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
+    return -1;
+}
+
+int
+ac_loop_check_debug(LoopObject *loop, PyObject *callback, const char *method)
+{
+    PyObject *self = (PyObject *)loop;
+    PyObject *result;
+    if (strcmp(method, "call_soon_threadsafe") != 0) {
+        result = PyObject_CallMethodNoArgs(self, loop->state->str__check_thread);
+        if (result == NULL) {
+            return -1;
+        }
+        Py_DECREF(result);
+    }
+    PyObject *name = PyUnicode_FromString(method);
+    if (name == NULL) {
+        return -1;
+    }
+    result = PyObject_CallMethodObjArgs(self, loop->state->str__check_callback, callback,
+                                        name, NULL);
+    Py_DECREF(name);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+PyDoc_STRVAR(loop__check_closed_doc, "_check_closed($self, /)\n--\n\n"
+                                     "Raise RuntimeError if the loop is closed.");
+
+static PyObject *
+loop__check_closed(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (ac_loop_check_closed((LoopObject *)self) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(loop_is_closed_doc, "is_closed($self, /)\n--\n\n"
+                                 "True if the event loop was closed.");
+
+static PyObject *
+loop_is_closed(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(((LoopObject *)self)->closed);
+}
+
+PyDoc_STRVAR(loop_is_running_doc, "is_running($self, /)\n--\n\n"
+                                  "True if the event loop is running.");
+
+static PyObject *
+loop_is_running(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(((LoopObject *)self)->running);
+}
+
+PyDoc_STRVAR(loop_get_debug_doc, "get_debug($self, /)\n--\n\n"
+                                 "True in debug mode.");
+
+static PyObject *
+loop_get_debug(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(((LoopObject *)self)->debug);
+}
+
+/* ------------------------------------------------------------ open objects -- */
+
+void
+ac_loop_open_add(LoopObject *loop, ac_open *node)
+{
+    node->prev = loop->open_head.prev;
+    node->next = &loop->open_head;
+    node->prev->next = node;
+    node->next->prev = node;
+}
+
+void
+ac_loop_open_remove(ac_open *node)
+{
+    if (node->next == NULL) {
+        return;
+    }
+    node->prev->next = node->next;
+    node->next->prev = node->prev;
+    node->prev = node->next = NULL;
+}
+
+void
+ac_loop_hold(ac_open *node)
+{
+    if (!node->held) {
+        node->held = true;
+        Py_INCREF(node->object);
+    }
+}
+
+void
+ac_loop_release(ac_open *node)
+{
+    if (node->held) {
+        node->held = false;
+        Py_DECREF(node->object);
+    }
+}
+
+/* ------------------------------------------------------------------ cork -- */
+
+void
+ac_loop_flush_later(LoopObject *loop, ac_flush *node)
+{
+    if (node->queued) {
+        return;
+    }
+    node->queued = true;
+    node->next = NULL;
+    Py_INCREF(node->object);
+    if (loop->flush_head == NULL) {
+        loop->flush_head = node;
+    }
+    else {
+        loop->flush_tail->next = node;
+    }
+    loop->flush_tail = node;
+}
+
+int
+ac_loop_flush_queued(LoopObject *loop)
+{
+    int rc = 0;
+    while (loop->flush_head != NULL) {
+        ac_flush *node = loop->flush_head;
+        loop->flush_head = node->next;
+        node->next = NULL;
+        node->queued = false;
+        PyObject *object = node->object; // ours now
+        if (rc == 0) {
+            rc = node->flush(node);
+        }
+        else {
+            // the rest leaves too; what the first one raised is kept
+            PyObject *exc = ac_err_take();
+            if (node->flush(node) < 0) {
+                PyErr_Clear();
+            }
+            ac_err_restore_steal(exc);
+        }
+        Py_DECREF(object);
+    }
+    return rc;
+}
+
+char *
+ac_loop_read_buffer(LoopObject *loop)
+{
+    if (loop->read_buffer == NULL) {
+        loop->read_buffer = PyMem_RawMalloc(AC_READ_BUFFER);
+        if (loop->read_buffer == NULL) {
+            PyErr_NoMemory();
+        }
+    }
+    return loop->read_buffer;
+}
+
+/* ------------------------------------------------------------------ closing -- */
+
+/* Ends everything that libuv or the kernel knows of. Calls no protocol; dropping
+ * handles may run finalizers. */
+static void
+loop_shut(LoopObject *loop)
+{
+    loop->closed = true;
+    while (loop->open_head.next != NULL && loop->open_head.next != &loop->open_head) {
+        ac_open *node = loop->open_head.next;
+        PyObject *object = Py_NewRef(node->object);
+        ac_loop_open_remove(node);
+        node->on_loop_close(node);
+        ac_loop_release(node);
+        Py_DECREF(object);
+    }
+    ac_signals_close(loop);
+    ac_poller_close(loop);
+    ac_run_clear(loop);
+    ac_timer_clear(loop);
+    ac_handle_clear_freelist(loop);
+    PyMem_RawFree(loop->read_buffer);
+    loop->read_buffer = NULL;
+}
+
+PyDoc_STRVAR(loop__shut_doc,
+             "_shut($self, /)\n--\n\n"
+             "Give back what the loop holds of libuv and of the system; open\n"
+             "transports stay unclosed. The last part of close().");
+
+static PyObject *
+loop__shut(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    LoopObject *loop = (LoopObject *)self;
+    if (loop->running) {
+        PyErr_SetString(PyExc_RuntimeError, "Cannot close a running event loop");
+        return NULL;
+    }
+    loop_shut(loop);
+    Py_RETURN_NONE;
+}
+
+/* ----------------------------------------------------------- life and death -- */
+
+static PyObject *
+loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+{
+    PyObject *module = PyType_GetModuleByDef(type, &ac_module_def);
+    if (module == NULL) {
+        return NULL;
+    }
+    LoopObject *loop = (LoopObject *)type->tp_alloc(type, 0);
+    if (loop == NULL) {
+        return NULL;
+    }
+    loop->state = ac_state_of(module);
+    loop->closed = true; // until __init__
+    loop->cork = true;
+    loop->slow_callback_duration = 0.1;
+    loop->open_head.prev = loop->open_head.next = &loop->open_head;
+    loop->forks = loop->state->forks;
+    return (PyObject *)loop;
+}
+
+/* _core.Loop.__init__(): opens the loop. */
+static int
+loop_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    LoopObject *loop = (LoopObject *)self;
+    if (!PyArg_ParseTuple(args, ":Loop") ||
+        (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0))
+    {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_TypeError, "Loop() takes no keyword arguments");
+        }
+        return -1;
+    }
+    if (loop->poller != NULL) {
+        return 0; // __init__ called again
+    }
+    if ((loop->timers == NULL && ac_timer_init(loop) < 0) || ac_poller_open(loop) < 0) {
+        return -1;
+    }
+    loop->forks = loop->state->forks;
+    loop->closed = false;
+    return ac_loop_refresh_overrides(loop);
+}
+
+static int
+loop_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    LoopObject *loop = (LoopObject *)self;
+    Py_VISIT(Py_TYPE(self));
+    for (size_t i = 0; i < loop->ready.len; i++) {
+        Py_VISIT((PyObject *)ac_ring_at(&loop->ready, i));
+    }
+    for (size_t i = loop->due_pos; i < loop->due_len; i++) {
+        Py_VISIT(loop->due[i]);
+    }
+    for (ac_open *node = loop->open_head.next;
+         node != NULL && node != &loop->open_head; node = node->next)
+    {
+        if (node->held) {
+            Py_VISIT(node->object);
+        }
+    }
+    for (ac_flush *node = loop->flush_head; node != NULL; node = node->next) {
+        Py_VISIT(node->object);
+    }
+    return ac_timer_traverse(loop, visit, arg);
+}
+
+static int
+loop_clear(PyObject *self)
+{
+    LoopObject *loop = (LoopObject *)self;
+    loop_shut(loop);
+    while (loop->flush_head != NULL) { // never sent: no callback runs any more
+        ac_flush *node = loop->flush_head;
+        loop->flush_head = node->next;
+        node->queued = false;
+        Py_DECREF(node->object);
+    }
+    return 0;
+}
+
+static void
+loop_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    LoopObject *loop = (LoopObject *)self;
+    if (PyObject_CallFinalizerFromDealloc(self) < 0) {
+        return; // resurrected
+    }
+    PyObject_GC_UnTrack(self);
+    (void)loop_clear(self);
+    ac_timer_free(loop);
+    ac_ring_free(&loop->ready);
+    PyMem_Free(loop->events);
+    PyMem_Free(loop->due);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+/* ------------------------------------------------------------- attributes -- */
+
+#define BOOL_ATTRIBUTE(member)                                                         \
+    static PyObject *loop_get_##member##_attr(PyObject *self,                          \
+                                              void *Py_UNUSED(closure))                \
+    {                                                                                  \
+        return PyBool_FromLong(((LoopObject *)self)->member);                          \
+    }
+
+BOOL_ATTRIBUTE(closed)
+BOOL_ATTRIBUTE(stopping)
+BOOL_ATTRIBUTE(debug)
+BOOL_ATTRIBUTE(cork)
+#undef BOOL_ATTRIBUTE
+
+/* The truth of an assigned value; deleting is refused. -1 with an exception. */
+static int
+assigned_truth(PyObject *value)
+{
+    if (value == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "cannot delete attribute");
+        return -1;
+    }
+    return PyObject_IsTrue(value);
+}
+
+/* BaseEventLoop assigns False in __init__ and True in close; opening and closing
+ * are ours, so False changes nothing. */
+static int
+loop_set_closed_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    int truth = assigned_truth(value);
+    if (truth > 0) {
+        ((LoopObject *)self)->closed = true;
+    }
+    return truth < 0 ? -1 : 0;
+}
+
+static int
+loop_set_stopping_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    int truth = assigned_truth(value);
+    if (truth >= 0) {
+        ((LoopObject *)self)->stopping = truth != 0;
+    }
+    return truth < 0 ? -1 : 0;
+}
+
+static int
+loop_set_debug_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    int truth = assigned_truth(value);
+    if (truth >= 0) {
+        LoopObject *loop = (LoopObject *)self;
+        loop->debug = truth != 0;
+        loop->instrumented = loop->debug || loop->handle_run_patched;
+    }
+    return truth < 0 ? -1 : 0;
+}
+
+static int
+loop_set_cork_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    int truth = assigned_truth(value);
+    if (truth >= 0) {
+        ((LoopObject *)self)->cork = truth != 0;
+    }
+    return truth < 0 ? -1 : 0;
+}
+
+static PyObject *
+loop_get_thread_id_attr(PyObject *self, void *Py_UNUSED(closure))
+{
+    LoopObject *loop = (LoopObject *)self;
+    if (!loop->running) {
+        Py_RETURN_NONE;
+    }
+    return PyLong_FromUnsignedLong(loop->thread_id);
+}
+
+static int
+loop_set_thread_id_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    LoopObject *loop = (LoopObject *)self;
+    if (value == NULL || value == Py_None) {
+        loop->running = false;
+        return 0;
+    }
+    unsigned long id = PyLong_AsUnsignedLong(value);
+    if (id == (unsigned long)-1 && PyErr_Occurred()) {
+        return -1;
+    }
+    loop->thread_id = id;
+    loop->running = true;
+    return 0;
+}
+
+/* `_ready`: the handles that wait, oldest first; a copy. */
+static PyObject *
+loop_get_ready_attr(PyObject *self, void *Py_UNUSED(closure))
+{
+    LoopObject *loop = (LoopObject *)self;
+    Py_ssize_t n = (Py_ssize_t)loop->ready.len;
+    PyObject *list = PyList_New(n);
+    for (Py_ssize_t i = 0; list != NULL && i < n; i++) {
+        PyList_SET_ITEM(list, i,
+                        Py_NewRef((PyObject *)ac_ring_at(&loop->ready, (size_t)i)));
+    }
+    return list;
+}
+
+/* `_scheduled`: the timers, in no order; a copy. */
+static PyObject *
+loop_get_scheduled_attr(PyObject *self, void *Py_UNUSED(closure))
+{
+    return ac_timer_list((LoopObject *)self);
+}
+
+/* BaseEventLoop.__init__ assigns empty containers, which are not needed. */
+static int
+loop_ignore_attr(PyObject *Py_UNUSED(self), PyObject *value, void *Py_UNUSED(closure))
+{
+    return assigned_truth(value) < 0 ? -1 : 0;
+}
+
+static PyGetSetDef loop_getset[] = {
+    {"_closed", loop_get_closed_attr, loop_set_closed_attr, NULL, NULL},
+    {"_stopping", loop_get_stopping_attr, loop_set_stopping_attr, NULL, NULL},
+    {"_debug", loop_get_debug_attr, loop_set_debug_attr, NULL, NULL},
+    {"_thread_id", loop_get_thread_id_attr, loop_set_thread_id_attr, NULL, NULL},
+    {"_ready", loop_get_ready_attr, loop_ignore_attr,
+     "The handles that wait to be run, oldest first: a copy.", NULL},
+    {"_scheduled", loop_get_scheduled_attr, loop_ignore_attr,
+     "The timers that wait for their time, in no order: a copy.", NULL},
+    {"cork", loop_get_cork_attr, loop_set_cork_attr,
+     "True (default): the writes that one callback makes to a stream leave together "
+     "when it returns. False: each is sent at once.",
+     NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef loop_members[] = {
+    {"slow_callback_duration", Py_T_DOUBLE,
+     offsetof(LoopObject, slow_callback_duration), 0,
+     "Debug mode warns of callbacks that take longer, in seconds."},
+    {"_clock_resolution", Py_T_DOUBLE, offsetof(LoopObject, clock_resolution), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyMethodDef loop_methods[] = {
+    {"time", loop_time, METH_NOARGS, loop_time_doc},
+    {"is_closed", loop_is_closed, METH_NOARGS, loop_is_closed_doc},
+    {"is_running", loop_is_running, METH_NOARGS, loop_is_running_doc},
+    {"get_debug", loop_get_debug, METH_NOARGS, loop_get_debug_doc},
+    {"_check_closed", loop__check_closed, METH_NOARGS, loop__check_closed_doc},
+    {"_shut", loop__shut, METH_NOARGS, loop__shut_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot loop_slots[] = {
+    {Py_tp_doc, "Loop()\n--\n\nThe core of asynccore.Loop, on libuv."},
+    {Py_tp_new, loop_new},
+    {Py_tp_init, loop_init},
+    {Py_tp_dealloc, loop_dealloc},
+    {Py_tp_traverse, loop_traverse},
+    {Py_tp_clear, loop_clear},
+    {Py_tp_setattro, loop_setattro},
+    {Py_tp_methods, loop_methods},
+    {Py_tp_members, loop_members},
+    {Py_tp_getset, loop_getset},
+    {0, NULL},
+};
+
+static PyType_Spec loop_spec = {
+    .name = "asynccore._core.Loop",
+    .basicsize = sizeof(LoopObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = loop_slots,
+};
+
+int
+ac_loop_add_methods(ac_state *state, PyMethodDef *methods)
+{
+    for (; methods->ml_name != NULL; methods++) {
+        PyObject *descriptor = PyDescr_NewMethod(state->Loop, methods);
+        if (descriptor == NULL) {
+            return -1;
+        }
+        int rc =
+            PyObject_SetAttrString((PyObject *)state->Loop, methods->ml_name, descriptor);
+        Py_DECREF(descriptor);
+        if (rc < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* From here on the type is immutable: what programs patch is a subclass. */
+void
+ac_loop_seal(ac_state *state)
+{
+    state->Loop->tp_flags |= Py_TPFLAGS_IMMUTABLETYPE;
+    PyType_Modified(state->Loop);
+}
+
+int
+ac_loop_register(PyObject *module, ac_state *state)
+{
+    state->Loop = ac_state_add_type(module, &loop_spec, NULL);
+    if (state->Loop == NULL) {
+        return -1;
+    }
+    PyMethodDef *tables[] = {ac_ready_methods, ac_timer_methods, ac_run_methods,
+                             ac_signals_methods};
+    for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
+        if (ac_loop_add_methods(state, tables[i]) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}

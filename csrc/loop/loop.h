@@ -1,0 +1,164 @@
+/* LoopObject: one thread's event loop, `asynccore._core.Loop`.
+ *
+ * The Python class `asynccore.Loop` derives from it and from the standard
+ * library's selector loop: what runs once per connection or process is the
+ * interpreter's own code, what runs per callback, event or byte is here.
+ *
+ * Everything in the struct belongs to the holder of the GIL. The one thread
+ * that polls does so without it and touches only `poller`, `events` and the
+ * watchers' `revents`; so whoever else wants to change what libuv knows while
+ * `polling` is set leaves it to the polling thread (see poller.h). */
+#ifndef AC_LOOP_H
+#define AC_LOOP_H
+
+#include "core/python.h"
+#include "core/ring.h"
+#include "core/state.h"
+
+typedef struct ac_poller ac_poller;
+typedef struct ac_timers ac_timers;
+typedef struct ac_watcher ac_watcher;
+typedef struct LoopObject LoopObject;
+
+/* Methods that internal code calls through the instance when a subclass or an
+ * assignment replaced them. */
+enum {
+    AC_OVERRIDE_CALL_SOON = 1u << 0,
+    AC_OVERRIDE_CALL_AT = 1u << 1,
+    AC_OVERRIDE_TIME = 1u << 2,
+};
+
+/* Something that stays open beyond a call and belongs to a loop (a stream). The
+ * loop's list makes what it holds visible to the collector. */
+typedef struct ac_open {
+    struct ac_open *prev, *next; /* NULL while not on a list */
+    PyObject *object;            /* borrowed: the object that contains this node */
+    bool held; /* the loop owns one reference to `object` through this node */
+    /* The loop closes: let go of watchers; calls no user code. */
+    void (*on_loop_close)(struct ac_open *node);
+} ac_open;
+
+/* A stream with corked bytes; `flush` sends them when the running callback has
+ * returned. The loop owns a reference to `object` while the node is queued. */
+typedef struct ac_flush {
+    struct ac_flush *next;
+    bool queued;
+    PyObject *object; /* borrowed: the object that contains this node */
+    /* Sends what is corked. May run Python. Returns 0, or -1 with an exception
+     * that asyncio never catches. */
+    int (*flush)(struct ac_flush *node);
+} ac_flush;
+
+/* A poll may be left out while callbacks are ready: at most this many turns and
+ * this long in a row. */
+#define AC_TURNS_WITHOUT_POLL 8
+#define AC_NS_WITHOUT_POLL 50000.0
+
+#define AC_HANDLE_FREELIST 256
+#define AC_READ_BUFFER (256 * 1024) /* BaseSelectorTransport.max_size */
+
+struct LoopObject {
+    PyObject_HEAD
+    ac_state *state; /* borrowed from the module, which the type keeps alive */
+
+    /* life */
+    bool closed;    /* also true before __init__ */
+    bool stopping;  /* stop() was called */
+    bool running;   /* a thread is inside run_forever or _run_once */
+    bool debug;
+    bool cork;      /* writes of one callback leave together */
+    bool handle_run_patched; /* asyncio.Handle._run is not what it was at import */
+    bool instrumented; /* debug mode, or Handle._run is patched: each callback goes
+                          through a real Handle */
+    bool polling;   /* the loop's thread is in a poll without the GIL */
+    bool in_callback; /* a turn runs callbacks: writes may wait for its end */
+    unsigned long thread_id; /* of the running thread; valid while `running` */
+    unsigned int forks; /* state->forks when the kernel's sets were made */
+    unsigned int overridden; /* AC_OVERRIDE_* */
+    unsigned int instance_overridden; /* the part of it that __dict__ holds */
+    unsigned int type_version; /* of the class, when `overridden` was worked out */
+    unsigned int handle_version; /* of asyncio.Handle, when _run was looked up */
+    double slow_callback_duration; /* seconds */
+    double clock_resolution;       /* seconds */
+
+    /* the turn; what is left here after an exception runs first next time */
+    ac_ring ready;       /* owned handles */
+    size_t snapshot;     /* handles of the current turn still to run */
+    ac_watcher **events; /* watchers with revents, in the order of the poll */
+    size_t events_len, events_pos, events_cap;
+    PyObject **due;      /* owned timer handles, popped before the snapshot ran */
+    size_t due_len, due_pos, due_cap;
+    unsigned int turns_without_poll;
+    double last_poll; /* loop time */
+
+    ac_timers *timers;
+    ac_poller *poller; /* NULL while closed */
+    struct ac_signals *signals; /* NULL until first needed */
+    ac_flush *flush_head, *flush_tail;
+    ac_open open_head; /* list head of the open objects */
+    PyObject *handle_freelist[AC_HANDLE_FREELIST];
+    int handle_free; /* how many */
+    char *read_buffer; /* AC_READ_BUFFER bytes, made at the first read */
+};
+
+/* Registers _core.Loop. Returns 0, or -1 with an exception. */
+int ac_loop_register(PyObject *module, ac_state *state);
+
+/* Adds methods to _core.Loop while the module is being set up; ac_loop_seal ends
+ * that. Returns 0, or -1 with an exception. */
+int ac_loop_add_methods(ac_state *state, PyMethodDef *methods);
+void ac_loop_seal(ac_state *state);
+
+/* Raises RuntimeError('Event loop is closed') and returns -1 if it is. */
+int ac_loop_check_closed(LoopObject *loop);
+
+/* True in a forked child as long as the loop still shares its kernel sets with the
+ * parent: then nothing may be changed in them. */
+static inline bool
+ac_loop_is_forked(const LoopObject *loop)
+{
+    return loop->forks != loop->state->forks;
+}
+
+/* Works out `overridden` anew if the class was changed. Returns 0, or -1 with an
+ * exception. */
+int ac_loop_refresh_overrides(LoopObject *loop);
+
+/* What debug mode checks before a callback is scheduled: the thread, and that
+ * `callback` is no coroutine (_check_thread, _check_callback). Only call_soon,
+ * call_at and call_later check the thread. Returns 0, or -1 with an exception. */
+int ac_loop_check_debug(LoopObject *loop, PyObject *callback, const char *method);
+
+/* The loop's clock in seconds: time.monotonic(), or a replaced loop.time().
+ * Returns -1 with an exception on failure. */
+int ac_loop_time(LoopObject *loop, double *now);
+
+/* Puts a node on the list of open objects, or takes it off; neither touches
+ * references. */
+void ac_loop_open_add(LoopObject *loop, ac_open *node);
+void ac_loop_open_remove(ac_open *node);
+
+/* Makes the loop own a reference to the node's object, or drops it. Dropping may
+ * run Python (the object's finalizer). */
+void ac_loop_hold(ac_open *node);
+void ac_loop_release(ac_open *node);
+
+/* Queues a node for the flush after the running callback, in order of the first
+ * write. */
+void ac_loop_flush_later(LoopObject *loop, ac_flush *node);
+
+/* Flushes all queued nodes. Returns 0, or -1 with an exception that asyncio
+ * never catches. */
+int ac_loop_flush_queued(LoopObject *loop);
+
+static inline int
+ac_loop_flush(LoopObject *loop)
+{
+    return loop->flush_head == NULL ? 0 : ac_loop_flush_queued(loop);
+}
+
+/* A buffer of AC_READ_BUFFER bytes, shared by all reads of the loop; its content
+ * is dead as soon as Python code runs. NULL with MemoryError on failure. */
+char *ac_loop_read_buffer(LoopObject *loop);
+
+#endif

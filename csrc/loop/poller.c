@@ -1,0 +1,786 @@
+/* The poller on libuv: one uv_loop_t, one uv_poll_t for each own watcher, one for
+ * the set of foreign descriptors, a uv_async_t to interrupt a poll, and a wake-up
+ * for the next timer.
+ *
+ * The block lives from ac_poller_open to ac_poller_close; a closed watcher's
+ * block until libuv's close callback. */
+#include "core/python.h"
+
+#include "core/errors.h"
+#include "loop/fdset.h"
+#include "loop/poller.h"
+
+#include <uv.h>
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <time.h>
+#include <unistd.h>
+#ifdef __linux__
+#include <sys/timerfd.h>
+#endif
+
+/* The longest wait, as the standard loop's MAXIMUM_SELECT_TIMEOUT. */
+#define MAX_WAIT_SECONDS (24.0 * 3600.0)
+#define FOREIGN_BATCH 256
+
+typedef struct {
+    ac_watcher base;
+    uv_poll_t poll;
+    bool initialised; /* libuv knows the handle */
+    int fd_to_close;  /* when the watcher is closing: -1 or the number */
+} own_watcher;
+
+struct ac_poller {
+    uv_loop_t uv;
+    uv_async_t wake;
+    uv_poll_t foreign_poll;
+    bool foreign_ready; /* the set of foreign descriptors has events */
+    ac_fdset set;       /* foreign descriptors */
+    ac_watcher **foreign; /* by number; NULL where there is none */
+    size_t foreign_cap;
+    ac_watcher **own; /* by number */
+    size_t own_cap;
+    uint32_t generation;
+    ac_watcher *dirty; /* own watchers whose wishes libuv does not know yet */
+#ifdef __linux__
+    uv_poll_t timer_poll;
+    int timer_fd;
+#else
+    uv_timer_t timer;
+#endif
+    double armed; /* the time the wake-up is set for; INFINITY: not set */
+    unsigned long poll_thread; /* while loop->polling */
+};
+
+static void
+close_fd(int *fd)
+{
+    if (*fd >= 0) {
+        close(*fd);
+        *fd = -1;
+    }
+}
+
+/* ------------------------------------------------------- table by number -- */
+
+static ac_watcher *
+table_get(ac_watcher **table, size_t cap, int fd)
+{
+    return fd >= 0 && (size_t)fd < cap ? table[fd] : NULL;
+}
+
+/* Makes room for `fd`. Returns 0, or -1 with MemoryError. */
+static int
+table_reserve(ac_watcher ***table, size_t *cap, int fd)
+{
+    size_t needed = (size_t)fd + 1;
+    if (needed <= *cap) {
+        return 0;
+    }
+    size_t grown = *cap == 0 ? 64 : *cap;
+    while (grown < needed) {
+        grown *= 2;
+    }
+    ac_watcher **items = PyMem_Realloc(*table, grown * sizeof(*items));
+    if (items == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    memset(items + *cap, 0, (grown - *cap) * sizeof(*items));
+    *table = items;
+    *cap = grown;
+    return 0;
+}
+
+/* --------------------------------------------------------------- events -- */
+
+/* Records readiness for the turn; the array has room for every watcher, see
+ * events_reserve. Runs without the GIL. */
+static void
+event_record(LoopObject *loop, ac_watcher *watcher, unsigned int events)
+{
+    events &= watcher->wanted;
+    if (events == 0) {
+        return;
+    }
+    if (watcher->revents == 0) {
+        if (loop->events_len == loop->events_cap) {
+            return; // level-triggered: the next poll reports it again
+        }
+        loop->events[loop->events_len++] = watcher;
+    }
+    watcher->revents |= (uint8_t)events;
+}
+
+static void
+event_forget(LoopObject *loop, ac_watcher *watcher)
+{
+    if (watcher->revents == 0) {
+        return;
+    }
+    for (size_t i = loop->events_pos; i < loop->events_len; i++) {
+        if (loop->events[i] == watcher) {
+            loop->events[i] = NULL;
+        }
+    }
+    watcher->revents = 0;
+}
+
+/* The array grows while the GIL is held, between polls, so that the callbacks of
+ * libuv need not allocate. */
+static void
+events_reserve(LoopObject *loop)
+{
+    if (loop->events_cap > 0 && loop->events_len < loop->events_cap) {
+        return;
+    }
+    size_t cap = loop->events_cap == 0 ? 128 : loop->events_cap * 2;
+    void *items = PyMem_Realloc(loop->events, cap * sizeof(*loop->events));
+    if (items != NULL) { // else events come in smaller batches
+        loop->events = items;
+        loop->events_cap = cap;
+    }
+}
+
+/* ------------------------------------------ changes libuv does not know yet -- */
+
+static void
+change_add(ac_poller *poller, ac_watcher *watcher)
+{
+    if (watcher->prev_dirty != NULL) {
+        return;
+    }
+    watcher->next_dirty = poller->dirty;
+    watcher->prev_dirty = &poller->dirty;
+    if (poller->dirty != NULL) {
+        poller->dirty->prev_dirty = &watcher->next_dirty;
+    }
+    poller->dirty = watcher;
+}
+
+static void
+change_remove(ac_watcher *watcher)
+{
+    if (watcher->prev_dirty == NULL) {
+        return;
+    }
+    *watcher->prev_dirty = watcher->next_dirty;
+    if (watcher->next_dirty != NULL) {
+        watcher->next_dirty->prev_dirty = watcher->prev_dirty;
+    }
+    watcher->prev_dirty = NULL;
+    watcher->next_dirty = NULL;
+}
+
+/* ----------------------------------------------------- libuv's callbacks -- */
+
+/* An own watcher is ready. An error stops the uv_poll_t, which the next turn's
+ * changes start again if the watcher still wants events. */
+static void
+on_own_ready(uv_poll_t *handle, int status, int events)
+{
+    own_watcher *own = handle->data;
+    ac_watcher *watcher = &own->base;
+    unsigned int ready = 0;
+    if (status < 0) {
+        ready = AC_READ | AC_WRITE;
+        watcher->armed = 0;
+        change_add(watcher->loop->poller, watcher);
+    }
+    if (events & (UV_READABLE | UV_DISCONNECT)) {
+        ready |= AC_READ;
+    }
+    if (events & UV_WRITABLE) {
+        ready |= AC_WRITE;
+    }
+    event_record(watcher->loop, watcher, ready);
+}
+
+/* Foreign descriptors are looked at after the GIL is back: their table may be
+ * changed by other threads while this one polls. */
+static void
+on_foreign_ready(uv_poll_t *handle, int Py_UNUSED(status), int Py_UNUSED(events))
+{
+    ((ac_poller *)handle->data)->foreign_ready = true;
+}
+
+static void
+on_wake(uv_async_t *Py_UNUSED(handle))
+{
+}
+
+#ifdef __linux__
+static void
+on_timer(uv_poll_t *handle, int Py_UNUSED(status), int Py_UNUSED(events))
+{
+    ((ac_poller *)handle->data)->armed = -INFINITY; // stays readable until set anew
+}
+#else
+static void
+on_timer(uv_timer_t *handle)
+{
+    ((ac_poller *)handle->data)->armed = INFINITY;
+}
+#endif
+
+static void
+on_own_closed(uv_handle_t *handle)
+{
+    PyMem_RawFree(handle->data);
+}
+
+/* ------------------------------------------------------------- timer wake -- */
+
+static double
+monotonic_now(void)
+{
+    return (double)uv_hrtime() / 1e9;
+}
+
+/* Sets the wake-up for `timeout` seconds from now. An earlier one that is still to
+ * come stays: it costs one empty turn, and a system call less. */
+static int
+timer_arm(ac_poller *poller, double timeout)
+{
+    double now = monotonic_now();
+    double when = now + timeout;
+    if (poller->armed > now && poller->armed <= when) {
+        return 0;
+    }
+#ifdef __linux__
+    uint64_t ns = (uint64_t)(timeout * 1e9) + 1; // 0 would disarm it
+    struct itimerspec spec = {0};
+    spec.it_value.tv_sec = (time_t)(ns / 1000000000u);
+    spec.it_value.tv_nsec = (long)(ns % 1000000000u);
+    if (timerfd_settime(poller->timer_fd, 0, &spec, NULL) < 0) {
+        return -errno;
+    }
+#else
+    int err = uv_timer_start(&poller->timer, on_timer, (uint64_t)ceil(timeout * 1e3), 0);
+    if (err < 0) {
+        return err;
+    }
+#endif
+    poller->armed = when;
+    return 0;
+}
+
+/* Takes back a wake-up that has fired, so that it does not end the next wait. */
+static int
+timer_disarm(ac_poller *poller)
+{
+#ifdef __linux__
+    if (poller->armed < 0) {
+        struct itimerspec spec = {0};
+        if (timerfd_settime(poller->timer_fd, 0, &spec, NULL) < 0) {
+            return -errno;
+        }
+        poller->armed = INFINITY;
+    }
+#else
+    (void)poller;
+#endif
+    return 0;
+}
+
+static int
+timer_open(ac_poller *poller)
+{
+    poller->armed = INFINITY;
+#ifdef __linux__
+    poller->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (poller->timer_fd < 0) {
+        return -errno;
+    }
+    int err = uv_poll_init(&poller->uv, &poller->timer_poll, poller->timer_fd);
+    if (err < 0) {
+        close(poller->timer_fd);
+        poller->timer_fd = -1;
+        return err;
+    }
+    poller->timer_poll.data = poller;
+    return uv_poll_start(&poller->timer_poll, UV_READABLE, on_timer);
+#else
+    poller->timer.data = poller;
+    return uv_timer_init(&poller->uv, &poller->timer);
+#endif
+}
+
+/* --------------------------------------------------------- own watchers -- */
+
+/* Starts or stops one own watcher, or ends it. Only the thread that polls. */
+static void
+own_apply(ac_poller *poller, own_watcher *own)
+{
+    ac_watcher *watcher = &own->base;
+    if (watcher->closing) {
+        if (!own->initialised) {
+            close_fd(&own->fd_to_close);
+            PyMem_RawFree(own);
+            return;
+        }
+        // uv_close takes the number out of the kernel's set before it is closed
+        uv_close((uv_handle_t *)&own->poll, on_own_closed);
+        close_fd(&own->fd_to_close);
+        return;
+    }
+    if (watcher->wanted == watcher->armed) {
+        return;
+    }
+    if (!own->initialised) {
+        int err = uv_poll_init(&poller->uv, &own->poll, watcher->fd);
+        if (err < 0) {
+            // not a descriptor that can be waited for: its system calls fail at once
+            event_record(watcher->loop, watcher, AC_READ | AC_WRITE);
+            return;
+        }
+        own->initialised = true;
+        own->poll.data = own;
+    }
+    int events = (watcher->wanted & AC_READ ? UV_READABLE : 0) |
+                 (watcher->wanted & AC_WRITE ? UV_WRITABLE : 0);
+    if (uv_poll_start(&own->poll, events, on_own_ready) == 0) {
+        watcher->armed = watcher->wanted;
+    }
+}
+
+static void
+changes_apply(ac_poller *poller)
+{
+    while (poller->dirty != NULL) {
+        own_watcher *own = (own_watcher *)poller->dirty;
+        change_remove(&own->base);
+        own_apply(poller, own);
+    }
+}
+
+/* ----------------------------------------------------------- open, close -- */
+
+static void
+close_handle(uv_handle_t *handle, void *Py_UNUSED(arg))
+{
+    if (!uv_is_closing(handle)) {
+        uv_close(handle, NULL);
+    }
+}
+
+/* Closes all handles of an initialised uv_loop_t, then the loop. Own watchers are
+ * closed by their owners before (ac_open.on_loop_close). */
+static void
+uv_side_close(ac_poller *poller)
+{
+    uv_walk(&poller->uv, close_handle, NULL);
+    while (uv_loop_close(&poller->uv) == UV_EBUSY) {
+        uv_run(&poller->uv, UV_RUN_NOWAIT);
+    }
+}
+
+/* Everything that needs a descriptor, in order. Returns a libuv status. */
+static int
+poller_setup(ac_poller *poller)
+{
+    int err = uv_async_init(&poller->uv, &poller->wake, on_wake);
+    if (err < 0) {
+        return err;
+    }
+    poller->wake.data = poller;
+    err = ac_fdset_open(&poller->set);
+    if (err < 0) {
+        return err;
+    }
+    err = uv_poll_init(&poller->uv, &poller->foreign_poll, poller->set.fd);
+    if (err < 0) {
+        return err;
+    }
+    poller->foreign_poll.data = poller;
+    err = uv_poll_start(&poller->foreign_poll, UV_READABLE, on_foreign_ready);
+    return err < 0 ? err : timer_open(poller);
+}
+
+/* libuv aborts when its first loop of a process gets no descriptors, so we see
+ * first whether there are any. */
+static int
+probe_descriptors(void)
+{
+    int fds[4];
+    int n = 0, err = 0;
+    if (pipe(fds) < 0) {
+        return -errno;
+    }
+    n = 2;
+    if (pipe(fds + 2) < 0) {
+        err = -errno;
+    }
+    else {
+        n = 4;
+    }
+    for (int i = 0; i < n; i++) {
+        close(fds[i]);
+    }
+    return err;
+}
+
+int
+ac_poller_open(LoopObject *loop)
+{
+    assert(loop->poller == NULL);
+    int err = probe_descriptors();
+    if (err < 0) {
+        ac_errors_uv(err);
+        return -1;
+    }
+    ac_poller *poller = PyMem_RawCalloc(1, sizeof(*poller));
+    if (poller == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    poller->set.fd = -1;
+#ifdef __linux__
+    poller->timer_fd = -1;
+#endif
+    err = uv_loop_init(&poller->uv);
+    if (err == 0) {
+        err = poller_setup(poller);
+        if (err == 0) {
+            events_reserve(loop);
+            loop->poller = poller;
+            return 0;
+        }
+        uv_side_close(poller);
+        ac_fdset_close(&poller->set);
+#ifdef __linux__
+        close_fd(&poller->timer_fd);
+#endif
+    }
+    PyMem_RawFree(poller);
+    ac_errors_uv(err);
+    return -1;
+}
+
+void
+ac_poller_close(LoopObject *loop)
+{
+    ac_poller *poller = loop->poller;
+    if (poller == NULL) {
+        return;
+    }
+    loop->poller = NULL;
+    loop->events_len = loop->events_pos = 0;
+    changes_apply(poller);
+    if (ac_loop_is_forked(loop)) {
+        // the kernel's set is shared with the parent: nothing is taken out of it, the
+        // child's copies of the descriptors go
+        close(uv_backend_fd(&poller->uv));
+    }
+    else {
+        uv_side_close(poller);
+    }
+    ac_fdset_close(&poller->set);
+#ifdef __linux__
+    close_fd(&poller->timer_fd);
+#endif
+    PyMem_Free(poller->foreign);
+    PyMem_Free(poller->own);
+    PyMem_RawFree(poller);
+}
+
+/* Puts `fresh` (consumed) in the place of the descriptor `fd`, which libuv watches
+ * by `handle`, and makes libuv notice. Returns 0 or a negative errno. */
+static int
+descriptor_replace(uv_poll_t *handle, uv_poll_cb on_ready, int fd, int fresh)
+{
+    int err = 0;
+    if (fresh < 0 || dup2(fresh, fd) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) {
+        err = -errno;
+    }
+    close_fd(&fresh);
+    if (err == 0) {
+        uv_poll_stop(handle);
+        err = uv_poll_start(handle, UV_READABLE, on_ready);
+    }
+    return err;
+}
+
+/* A new, clean set of foreign descriptors in the place of the old one. */
+static int
+foreign_renew(ac_poller *poller)
+{
+    ac_fdset fresh;
+    int err = ac_fdset_open(&fresh);
+    if (err == 0) {
+        err = descriptor_replace(&poller->foreign_poll, on_foreign_ready,
+                                 poller->set.fd, fresh.fd);
+    }
+    if (err < 0) {
+        ac_errors_uv(err);
+        return -1;
+    }
+    for (size_t fd = 0; fd < poller->foreign_cap; fd++) {
+        ac_watcher *watcher = poller->foreign[fd];
+        if (watcher != NULL && watcher->armed != 0) {
+            // a number that was closed meanwhile has no events any more
+            (void)ac_fdset_set(&poller->set, (int)fd, watcher->generation, 0,
+                               watcher->armed);
+        }
+    }
+    return 0;
+}
+
+int
+ac_poller_after_fork(LoopObject *loop)
+{
+    ac_poller *poller = loop->poller;
+    loop->forks = loop->state->forks;
+    int err = uv_loop_fork(&poller->uv);
+#ifdef __linux__
+    if (err == 0) {
+        int fresh = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+        err = descriptor_replace(&poller->timer_poll, on_timer, poller->timer_fd, fresh);
+        poller->armed = INFINITY;
+    }
+#endif
+    if (err < 0) {
+        ac_errors_uv(err);
+        return -1;
+    }
+    return foreign_renew(poller);
+}
+
+/* --------------------------------------------------------------- polling -- */
+
+/* Moves the events of foreign descriptors into the loop's array. A number that
+ * was closed while a duplicate lives on is reported for ever and cannot be taken
+ * out: then the set is made anew. */
+static int
+foreign_collect(LoopObject *loop)
+{
+    ac_poller *poller = loop->poller;
+    ac_fdset_event ready[FOREIGN_BATCH];
+    poller->foreign_ready = false;
+    int n = ac_fdset_wait(&poller->set, ready, FOREIGN_BATCH);
+    if (n < 0) {
+        ac_errors_uv(n);
+        return -1;
+    }
+    bool stale = false;
+    for (int i = 0; i < n; i++) {
+        ac_watcher *watcher =
+            table_get(poller->foreign, poller->foreign_cap, ready[i].fd);
+        if (watcher == NULL || watcher->generation != ready[i].generation) {
+            stale = true;
+            continue;
+        }
+        events_reserve(loop);
+        event_record(loop, watcher, ready[i].events);
+    }
+    return stale ? foreign_renew(poller) : 0;
+}
+
+int
+ac_poller_poll(LoopObject *loop, double timeout)
+{
+    ac_poller *poller = loop->poller;
+    changes_apply(poller);
+    events_reserve(loop);
+    bool blocks = timeout != 0.0;
+    int err = 0;
+    if (blocks) {
+        if (timeout < 0.0) {
+            err = timer_disarm(poller);
+        }
+        else {
+            err = timer_arm(poller,
+                            timeout < MAX_WAIT_SECONDS ? timeout : MAX_WAIT_SECONDS);
+        }
+    }
+    else if (poller->armed < 0) {
+        err = timer_disarm(poller);
+    }
+    if (err < 0) {
+        ac_errors_uv(err);
+        return -1;
+    }
+    if (blocks) {
+        poller->poll_thread = ac_thread_id();
+        loop->polling = true;
+        Py_BEGIN_ALLOW_THREADS
+        uv_run(&poller->uv, UV_RUN_ONCE);
+        Py_END_ALLOW_THREADS
+        loop->polling = false;
+    }
+    else {
+        uv_run(&poller->uv, UV_RUN_NOWAIT);
+    }
+    return poller->foreign_ready ? foreign_collect(loop) : 0;
+}
+
+void
+ac_poller_wake(LoopObject *loop)
+{
+    if (loop->polling) {
+        uv_async_send(&loop->poller->wake);
+    }
+}
+
+bool
+ac_poller_busy(const LoopObject *loop)
+{
+    return loop->polling; // the polling thread itself runs no Python meanwhile
+}
+
+/* -------------------------------------------------------------- watchers -- */
+
+/* Leaves a change of an own watcher to the next poll, or ends the one that
+ * another thread is in. */
+static void
+own_changed(ac_poller *poller, ac_watcher *watcher)
+{
+    change_add(poller, watcher);
+    ac_poller_wake(watcher->loop);
+}
+
+ac_watcher *
+ac_watcher_new(LoopObject *loop, ac_watcher_kind kind, int fd, ac_watcher_fn *on_ready,
+               void *owner)
+{
+    ac_poller *poller = loop->poller;
+    if (poller == NULL) {
+        (void)ac_loop_check_closed(loop);
+        return NULL;
+    }
+    int rc = kind == AC_WATCHER_OWN
+                 ? table_reserve(&poller->own, &poller->own_cap, fd)
+                 : table_reserve(&poller->foreign, &poller->foreign_cap, fd);
+    if (rc < 0) {
+        return NULL;
+    }
+    size_t size = kind == AC_WATCHER_OWN ? sizeof(own_watcher) : sizeof(ac_watcher);
+    ac_watcher *watcher = PyMem_RawCalloc(1, size);
+    if (watcher == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    watcher->loop = loop;
+    watcher->owner = owner;
+    watcher->on_ready = on_ready;
+    watcher->fd = fd;
+    watcher->kind = (uint8_t)kind;
+    watcher->generation = ++poller->generation;
+    if (kind == AC_WATCHER_OWN) {
+        ((own_watcher *)watcher)->fd_to_close = -1;
+        poller->own[fd] = watcher;
+    }
+    else {
+        poller->foreign[fd] = watcher;
+    }
+    return watcher;
+}
+
+/* Always a system call for a foreign number that is wanted: only the kernel knows
+ * whether it is still the one it was. */
+static int
+foreign_set(ac_poller *poller, ac_watcher *watcher, unsigned int events)
+{
+    if (poller->foreign[watcher->fd] != watcher) {
+        if (events == 0) {
+            watcher->armed = 0; // another has taken its place
+            return 0;
+        }
+        poller->foreign[watcher->fd] = watcher;
+    }
+    if (events == 0 && watcher->armed == 0) {
+        return 0;
+    }
+    return ac_fdset_set(&poller->set, watcher->fd, watcher->generation, watcher->armed,
+                        events);
+}
+
+int
+ac_watcher_set(ac_watcher *watcher, unsigned int events)
+{
+    LoopObject *loop = watcher->loop;
+    if (watcher->kind == AC_WATCHER_FOREIGN) {
+        int err = ac_loop_is_forked(loop) ? 0 : foreign_set(loop->poller, watcher, events);
+        if (err < 0) {
+            ac_errors_uv(err);
+            return -1;
+        }
+        watcher->wanted = watcher->armed = (uint8_t)events;
+    }
+    else if (watcher->wanted != events) {
+        watcher->wanted = (uint8_t)events;
+        own_changed(loop->poller, watcher);
+    }
+    ac_watcher_forget(watcher, ~events);
+    return 0;
+}
+
+void
+ac_watcher_forget(ac_watcher *watcher, unsigned int events)
+{
+    if ((watcher->revents & ~events) == 0) {
+        event_forget(watcher->loop, watcher);
+    }
+    else {
+        watcher->revents &= (uint8_t)~events;
+    }
+}
+
+void
+ac_watcher_close(ac_watcher *watcher, int fd_to_close)
+{
+    if (watcher == NULL) {
+        close_fd(&fd_to_close);
+        return;
+    }
+    LoopObject *loop = watcher->loop;
+    ac_poller *poller = loop->poller;
+    event_forget(loop, watcher);
+    if (watcher->kind == AC_WATCHER_FOREIGN) {
+        if (!ac_loop_is_forked(loop)) {
+            (void)foreign_set(poller, watcher, 0); // the number may be gone
+        }
+        if (poller->foreign[watcher->fd] == watcher) {
+            poller->foreign[watcher->fd] = NULL;
+        }
+        PyMem_RawFree(watcher);
+        close_fd(&fd_to_close);
+        return;
+    }
+    own_watcher *own = (own_watcher *)watcher;
+    if (poller->own[watcher->fd] == watcher) {
+        poller->own[watcher->fd] = NULL;
+    }
+    own->fd_to_close = fd_to_close;
+    watcher->closing = true;
+    watcher->wanted = 0;
+    if (ac_loop_is_forked(loop)) {
+        // the handle stays linked in a uv_loop_t that no one runs any more
+        close_fd(&own->fd_to_close);
+        return;
+    }
+    if (loop->polling) {
+        own_changed(poller, watcher);
+    }
+    else {
+        change_remove(watcher);
+        own_apply(poller, own);
+    }
+}
+
+ac_watcher *
+ac_poller_foreign(LoopObject *loop, int fd)
+{
+    ac_poller *poller = loop->poller;
+    return poller == NULL ? NULL : table_get(poller->foreign, poller->foreign_cap, fd);
+}
+
+ac_watcher *
+ac_poller_own(LoopObject *loop, int fd)
+{
+    ac_poller *poller = loop->poller;
+    return poller == NULL ? NULL : table_get(poller->own, poller->own_cap, fd);
+}

@@ -1,0 +1,366 @@
+/* The ready queue: call_soon and call_soon_threadsafe put handles into the ring,
+ * the turn (run.c) runs them.
+ *
+ * Other threads append under the GIL and wake the poll if one is under way, as
+ * the standard loop does with its deque and self-pipe. */
+#include "core/python.h"
+
+#include "core/args.h"
+#include "loop/handle.h"
+#include "loop/poller.h"
+#include "loop/ready.h"
+#include "loop/report.h"
+
+int
+ac_ready_push_steal(LoopObject *loop, PyObject *handle)
+{
+    if (ac_ring_reserve(&loop->ready) < 0) {
+        Py_DECREF(handle);
+        PyErr_NoMemory();
+        return -1;
+    }
+    ac_ring_push_reserved(&loop->ready, handle);
+    return 0;
+}
+
+/* Makes a handle and queues it; returns it, or NULL with an exception. */
+static PyObject *
+ready_schedule(LoopObject *loop, PyObject *callback, PyObject *const *args,
+               Py_ssize_t nargs, PyObject *context)
+{
+    PyObject *handle = ac_handle_new(loop, callback, args, nargs, context);
+    if (handle != NULL && ac_ready_push_steal(loop, Py_NewRef(handle)) < 0) {
+        Py_CLEAR(handle);
+    }
+    return handle;
+}
+
+int
+ac_ready_call_soon(LoopObject *loop, PyObject *callback, PyObject *const *args,
+                   Py_ssize_t nargs)
+{
+    PyObject *handle;
+    if (loop->overridden & AC_OVERRIDE_CALL_SOON) {
+        PyObject *stack[8];
+        assert(nargs + 2 <= 8);
+        stack[0] = (PyObject *)loop;
+        stack[1] = callback;
+        for (Py_ssize_t i = 0; i < nargs; i++) {
+            stack[i + 2] = args[i];
+        }
+        handle = PyObject_VectorcallMethod(loop->state->str_call_soon, stack,
+                                           (size_t)nargs + 2, NULL);
+    }
+    else if (ac_loop_check_closed(loop) < 0) {
+        return -1;
+    }
+    else {
+        handle = ready_schedule(loop, callback, args, nargs, NULL);
+    }
+    Py_XDECREF(handle);
+    return handle == NULL ? -1 : 0;
+}
+
+/* ---------------------------------------------------------------- running -- */
+
+/* callback(*args) of a handle of ours in its context. Returns 0, or -1 with the
+ * exception. Everything that is used is held by the caller. */
+static int
+handle_call(PyObject *callback, PyObject *args, PyObject *context)
+{
+    if (PyContext_Enter(context) < 0) {
+        return -1;
+    }
+    PyObject *result;
+    if (args == NULL) {
+        result = PyObject_CallNoArgs(callback);
+    }
+    else if (PyTuple_CheckExact(args)) {
+        result = PyObject_Call(callback, args, NULL);
+    }
+    else {
+        result = PyObject_CallOneArg(callback, args);
+    }
+    if (result == NULL) {
+        PyObject *exc = ac_err_take();
+        (void)PyContext_Exit(context); // cannot fail: we entered it
+        ac_err_restore_steal(exc);
+        return -1;
+    }
+    Py_DECREF(result);
+    return PyContext_Exit(context);
+}
+
+/* What Handle._run does, in C. */
+static int
+run_ours(LoopObject *loop, HandleObject *handle)
+{
+    if (handle->callback == NULL) { // cancelled, also by clearing
+        return 0;
+    }
+    PyObject *callback = Py_NewRef(handle->callback);
+    PyObject *args = Py_XNewRef(handle->args);
+    PyObject *context = Py_NewRef(handle->context);
+    int rc = handle_call(callback, args, context);
+    if (rc < 0) {
+        rc = ac_report_callback(loop, (PyObject *)handle, callback, args,
+                                handle->source_traceback);
+    }
+    Py_DECREF(context);
+    Py_XDECREF(args);
+    Py_DECREF(callback);
+    return rc;
+}
+
+/* Handle._run of a class that is not ours or that somebody patched. */
+static int
+run_method(LoopObject *loop, PyObject *handle)
+{
+    PyObject *flag = PyObject_GetAttrString(handle, "_cancelled");
+    if (flag == NULL) {
+        return ac_report_unraised(loop, "Exception in event loop");
+    }
+    int cancelled = PyObject_IsTrue(flag);
+    Py_DECREF(flag);
+    if (cancelled > 0) {
+        return 0;
+    }
+    PyObject *result = PyObject_CallMethodNoArgs(handle, loop->state->str__run);
+    if (result == NULL) {
+        // _run reports what it catches; what comes out is an exit or a defect of
+        // the patch, which the standard loop lets out of run_forever as well
+        return -1;
+    }
+    Py_DECREF(result);
+    return 0;
+}
+
+/* The warning of debug mode about a callback that took too long. */
+static int
+warn_if_slow(LoopObject *loop, PyObject *handle, double started)
+{
+    double now;
+    if (ac_loop_time(loop, &now) < 0) {
+        return -1;
+    }
+    double took = now - started;
+    if (took < loop->slow_callback_duration) {
+        return 0;
+    }
+    PyObject *base_events = PyImport_ImportModule("asyncio.base_events");
+    if (base_events == NULL) {
+        return -1;
+    }
+    PyObject *text = PyObject_CallMethod(base_events, "_format_handle", "O", handle);
+    Py_DECREF(base_events);
+    if (text == NULL) {
+        return -1;
+    }
+    PyObject *result = PyObject_CallMethod(loop->state->logger, "warning", "sOd",
+                                           "Executing %s took %.3f seconds", text, took);
+    Py_DECREF(text);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static int
+run_debug(LoopObject *loop, PyObject *handle)
+{
+    double started;
+    if (ac_loop_time(loop, &started) < 0) {
+        return -1;
+    }
+    PyObject *current = PyObject_GetAttrString((PyObject *)loop, "__dict__");
+    if (current == NULL) {
+        return -1;
+    }
+    int rc = PyDict_SetItemString(current, "_current_handle", handle);
+    if (rc == 0) {
+        rc = run_method(loop, handle);
+    }
+    if (rc == 0) {
+        rc = warn_if_slow(loop, handle, started);
+    }
+    PyObject *exc = ac_err_take();
+    if (PyDict_SetItemString(current, "_current_handle", Py_None) < 0) {
+        PyErr_WriteUnraisable((PyObject *)loop);
+    }
+    Py_DECREF(current);
+    if (exc != NULL) {
+        ac_err_restore_steal(exc);
+    }
+    return rc;
+}
+
+int
+ac_ready_run(LoopObject *loop, PyObject *handle)
+{
+    int rc;
+    if (!loop->instrumented && ac_handle_is_ours(loop->state, handle)) {
+        rc = run_ours(loop, (HandleObject *)handle);
+    }
+    else if (loop->debug) {
+        rc = run_debug(loop, handle);
+    }
+    else {
+        rc = run_method(loop, handle);
+    }
+    if (rc < 0) {
+        PyObject *exc = ac_err_take();
+        if (ac_loop_flush(loop) < 0) { // the first exception is the one to raise
+            PyErr_Clear();
+        }
+        ac_err_restore_steal(exc);
+        return -1;
+    }
+    return ac_loop_flush(loop);
+}
+
+int
+ac_ready_run_instrumented(LoopObject *loop, PyObject *object, PyObject *name,
+                          PyObject *context)
+{
+    PyObject *method = PyObject_GetAttr(object, name);
+    if (method == NULL) {
+        return ac_report_unraised(loop, "Exception in event loop");
+    }
+    PyObject *handle = ac_handle_new(loop, method, NULL, 0, context);
+    Py_DECREF(method);
+    if (handle == NULL) {
+        return ac_report_unraised(loop, "Exception in event loop");
+    }
+    int rc = ac_ready_run(loop, handle);
+    Py_DECREF(handle);
+    return rc;
+}
+
+/* ---------------------------------------------------------------- methods -- */
+
+PyDoc_STRVAR(loop_call_soon_doc,
+             "call_soon($self, /, callback, *args, context=None)\n--\n\n"
+             "Call callback(*args) in the next turn of the loop.\n\n"
+             "Counterpart of asyncio's loop.call_soon. Returns an asyncio.Handle.");
+
+static PyObject *
+loop_call_soon(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+               PyObject *kwnames)
+{
+    LoopObject *loop = (LoopObject *)self;
+    ac_args parsed;
+    if (ac_args_parse(&parsed, "call_soon", &loop->state->str_callback, 1,
+                      loop->state->str_context, args, nargs, kwnames) < 0 ||
+        ac_loop_check_closed(loop) < 0)
+    {
+        return NULL;
+    }
+    if (loop->debug &&
+        ac_loop_check_debug(loop, parsed.leading[0], "call_soon") < 0)
+    {
+        return NULL;
+    }
+    return ready_schedule(loop, parsed.leading[0], parsed.rest, parsed.nrest,
+                          parsed.context);
+}
+
+#if AC_HAVE_THREADSAFE_HANDLE
+/* From 3.14 on the handle of another thread has a lock that its cancel() takes. */
+static PyObject *
+threadsafe_handle(LoopObject *loop, const ac_args *parsed)
+{
+    PyObject *tuple = PyTuple_New(parsed->nrest);
+    if (tuple == NULL) {
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < parsed->nrest; i++) {
+        PyTuple_SET_ITEM(tuple, i, Py_NewRef(parsed->rest[i]));
+    }
+    PyObject *handle = PyObject_CallFunctionObjArgs(
+        loop->state->asyncio_ThreadSafeHandle, parsed->leading[0], tuple, loop,
+        parsed->context == NULL ? Py_None : parsed->context, NULL);
+    Py_DECREF(tuple);
+    return handle;
+}
+#else
+static PyObject *
+threadsafe_handle(LoopObject *loop, const ac_args *parsed)
+{
+    return ac_handle_new(loop, parsed->leading[0], parsed->rest, parsed->nrest,
+                         parsed->context);
+}
+#endif
+
+PyDoc_STRVAR(
+    loop_call_soon_threadsafe_doc,
+    "call_soon_threadsafe($self, /, callback, *args, context=None)\n--\n\n"
+    "Like call_soon, for use from another thread or a signal handler.\n\n"
+    "Raises RuntimeError('Event loop is closed') when it comes too late.");
+
+static PyObject *
+loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                          PyObject *kwnames)
+{
+    LoopObject *loop = (LoopObject *)self;
+    ac_args parsed;
+    if (ac_args_parse(&parsed, "call_soon_threadsafe", &loop->state->str_callback, 1,
+                      loop->state->str_context, args, nargs, kwnames) < 0 ||
+        ac_loop_check_closed(loop) < 0)
+    {
+        return NULL;
+    }
+    if (loop->debug &&
+        ac_loop_check_debug(loop, parsed.leading[0], "call_soon_threadsafe") < 0)
+    {
+        return NULL;
+    }
+    PyObject *handle = threadsafe_handle(loop, &parsed);
+    // making the handle may have run a collection, and that anything
+    if (handle == NULL || ac_loop_check_closed(loop) < 0 ||
+        ac_ready_push_steal(loop, Py_NewRef(handle)) < 0)
+    {
+        Py_XDECREF(handle);
+        return NULL;
+    }
+    ac_poller_wake(loop);
+    return handle;
+}
+
+PyDoc_STRVAR(loop__add_callback_doc,
+             "_add_callback($self, handle, /)\n--\n\n"
+             "Queue a handle unless it is cancelled.");
+
+static PyObject *
+loop__add_callback(PyObject *self, PyObject *handle)
+{
+    LoopObject *loop = (LoopObject *)self;
+    int ok = PyObject_IsInstance(handle, loop->state->asyncio_Handle);
+    if (ok <= 0) {
+        if (ok == 0) {
+            PyErr_Format(PyExc_TypeError, "a Handle is required, got %R", handle);
+        }
+        return NULL;
+    }
+    if (ac_ready_push_steal(loop, Py_NewRef(handle)) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(loop__write_to_self_doc, "_write_to_self($self, /)\n--\n\n"
+                                      "Wake the loop if it waits.");
+
+static PyObject *
+loop__write_to_self(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    ac_poller_wake((LoopObject *)self);
+    Py_RETURN_NONE;
+}
+
+PyMethodDef ac_ready_methods[] = {
+    {"call_soon", (PyCFunction)(void (*)(void))loop_call_soon,
+     METH_FASTCALL | METH_KEYWORDS, loop_call_soon_doc},
+    {"call_soon_threadsafe", (PyCFunction)(void (*)(void))loop_call_soon_threadsafe,
+     METH_FASTCALL | METH_KEYWORDS, loop_call_soon_threadsafe_doc},
+    {"_add_callback", loop__add_callback, METH_O, loop__add_callback_doc},
+    {"_write_to_self", loop__write_to_self, METH_NOARGS, loop__write_to_self_doc},
+    {NULL, NULL, 0, NULL},
+};

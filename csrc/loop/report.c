@@ -1,0 +1,126 @@
+/* Exceptions without a caller go to loop.call_exception_handler, but for
+ * SystemExit and KeyboardInterrupt, which leave run_forever. */
+#include "core/python.h"
+
+#include "loop/report.h"
+
+#include <stdarg.h>
+
+/* Calls the handler with a context dict (consumed; NULL: could not be made).
+ * Returns 0, or -1 with an exception that asyncio never catches. */
+static int
+call_handler_steal(LoopObject *loop, PyObject *context)
+{
+    PyObject *result = NULL;
+    if (context != NULL) {
+        result = PyObject_CallMethodOneArg(
+            (PyObject *)loop, loop->state->str_call_exception_handler, context);
+        Py_DECREF(context);
+    }
+    if (result != NULL) {
+        Py_DECREF(result);
+        return 0;
+    }
+    if (ac_err_is_exit()) {
+        return -1;
+    }
+    PyErr_WriteUnraisable((PyObject *)loop); // no one is left to tell
+    return 0;
+}
+
+/* 'callback(args) at file:line', as the standard's messages have it. */
+static PyObject *
+format_callback(LoopObject *loop, PyObject *callback, PyObject *args)
+{
+    ac_state *state = loop->state;
+    PyObject *function =
+        PyObject_GetAttr(state->format_helpers, state->str__format_callback_source);
+    PyObject *positional = NULL, *keywords = NULL, *text = NULL;
+    if (function == NULL) {
+        return NULL;
+    }
+    if (args != NULL && PyTuple_CheckExact(args)) {
+        positional = PyTuple_Pack(2, callback, args);
+    }
+    else {
+        PyObject *tuple = args == NULL ? PyTuple_New(0) : PyTuple_Pack(1, args);
+        if (tuple != NULL) {
+            positional = PyTuple_Pack(2, callback, tuple);
+            Py_DECREF(tuple);
+        }
+    }
+    if (positional != NULL && state->format_has_debug) {
+        keywords = PyDict_New();
+        if (keywords == NULL || PyDict_SetItem(keywords, state->str_debug,
+                                               loop->debug ? Py_True : Py_False) < 0)
+        {
+            goto done;
+        }
+    }
+    if (positional != NULL) {
+        text = PyObject_Call(function, positional, keywords);
+    }
+done:
+    Py_DECREF(function);
+    Py_XDECREF(positional);
+    Py_XDECREF(keywords);
+    return text;
+}
+
+int
+ac_report_callback(LoopObject *loop, PyObject *handle, PyObject *callback,
+                   PyObject *args, PyObject *source_traceback)
+{
+    if (ac_err_is_exit()) {
+        return -1;
+    }
+    PyObject *exc = ac_err_take();
+    PyObject *context = NULL;
+    PyObject *text = format_callback(loop, callback, args);
+    if (text != NULL) {
+        PyObject *message = PyUnicode_FromFormat("Exception in callback %U", text);
+        Py_DECREF(text);
+        context = message == NULL
+                      ? NULL
+                      : Py_BuildValue("{sNsOsO}", "message", message, "exception", exc,
+                                      "handle", handle);
+    }
+    if (context != NULL && source_traceback != NULL &&
+        PyDict_SetItem(context, loop->state->str_source_traceback, source_traceback) <
+            0)
+    {
+        Py_CLEAR(context);
+    }
+    Py_DECREF(exc);
+    return call_handler_steal(loop, context);
+}
+
+int
+ac_report_context(LoopObject *loop, const char *message, PyObject *exc, ...)
+{
+    PyObject *context =
+        Py_BuildValue("{sssO}", "message", message, "exception", exc);
+    va_list pairs;
+    va_start(pairs, exc);
+    const char *key;
+    while (context != NULL && (key = va_arg(pairs, const char *)) != NULL) {
+        PyObject *value = va_arg(pairs, PyObject *);
+        if (value != NULL && PyDict_SetItemString(context, key, value) < 0) {
+            Py_CLEAR(context);
+        }
+    }
+    va_end(pairs);
+    return call_handler_steal(loop, context);
+}
+
+int
+ac_report_unraised(LoopObject *loop, const char *message)
+{
+    if (ac_err_is_exit()) {
+        return -1;
+    }
+    PyObject *exc = ac_err_take();
+    int rc = ac_report_context(loop, message, exc, NULL);
+    Py_DECREF(exc);
+    return rc;
+}

@@ -1,0 +1,347 @@
+/* Running a loop: turns in the order of BaseEventLoop._run_once.
+ *
+ * The standard's turn is: poll; the I/O handles and then the due timers go behind
+ * what is ready already; a snapshot of that queue is run. Here the three parts are
+ * kept apart and run one after the other: the snapshot of the ready ring, the
+ * events of the poll, the due timers. What is left over when an exception leaves
+ * the turn stays where it is and runs first the next time. */
+#include "core/python.h"
+
+#include "loop/handle.h"
+#include "loop/poller.h"
+#include "loop/ready.h"
+#include "loop/run.h"
+#include "loop/signals.h"
+#include "loop/timer.h"
+
+#define SECONDS_WITHOUT_POLL (AC_NS_WITHOUT_POLL / 1e9)
+#define DUE_KEPT 1024 /* entries of loop->due that survive an idle moment */
+
+/* Whether somebody replaced asyncio.Handle._run or methods of the loop; looked at
+ * once a turn, by the version tags of the types. */
+static int
+refresh_flags(LoopObject *loop)
+{
+    ac_state *state = loop->state;
+    unsigned int version = ac_type_version((PyTypeObject *)state->asyncio_Handle);
+    if (version == 0 || version != loop->handle_version) {
+        PyObject *run = PyObject_GetAttr(state->asyncio_Handle, state->str__run);
+        if (run == NULL) {
+            return -1;
+        }
+        loop->handle_run_patched = run != state->handle_run;
+        Py_DECREF(run);
+        loop->handle_version =
+            ac_type_version((PyTypeObject *)state->asyncio_Handle);
+    }
+    loop->instrumented = loop->debug || loop->handle_run_patched;
+    return ac_loop_refresh_overrides(loop);
+}
+
+/* ------------------------------------------------------------------- turn -- */
+
+/* Runs what the turn has collected, or the last one left. */
+static int
+run_collected(LoopObject *loop)
+{
+    int rc = 0;
+    while (rc == 0 && loop->snapshot > 0) {
+        loop->snapshot--;
+        PyObject *handle = ac_ring_pop(&loop->ready);
+        rc = ac_ready_run(loop, handle);
+        Py_DECREF(handle);
+    }
+    while (rc == 0 && loop->events_pos < loop->events_len) {
+        ac_watcher *watcher = loop->events[loop->events_pos++];
+        if (watcher == NULL) { // closed meanwhile
+            continue;
+        }
+        unsigned int events = watcher->revents & watcher->wanted;
+        watcher->revents = 0;
+        if (events != 0) {
+            rc = watcher->on_ready(watcher, events);
+            if (rc == 0) {
+                rc = ac_loop_flush(loop);
+            }
+        }
+    }
+    while (rc == 0 && loop->due_pos < loop->due_len) {
+        PyObject *timer = loop->due[loop->due_pos++];
+        rc = ac_ready_run(loop, timer);
+        Py_DECREF(timer);
+    }
+    if (rc == 0) {
+        loop->events_len = loop->events_pos = 0;
+        loop->due_len = loop->due_pos = 0;
+    }
+    return rc;
+}
+
+/* Gives the memory of past bursts back, before a wait. */
+static void
+trim(LoopObject *loop)
+{
+    ac_ring_trim(&loop->ready);
+    if (loop->due_cap > DUE_KEPT) {
+        PyMem_Free(loop->due);
+        loop->due = NULL;
+        loop->due_cap = 0;
+    }
+}
+
+/* Polls as the state of the loop demands and sets *now to a time after it. */
+static int
+turn_poll(LoopObject *loop, double *now)
+{
+    double timeout = 0.0;
+    if (loop->ready.len == 0 && !loop->stopping) {
+        timeout = -1.0;
+        if (ac_timer_count(loop) > 0) {
+            if (ac_loop_time(loop, now) < 0) {
+                return -1;
+            }
+            timeout = ac_timer_first(loop) - *now;
+            timeout = timeout > 0.0 ? timeout : 0.0;
+        }
+        if (timeout != 0.0) {
+            trim(loop);
+        }
+    }
+    else if (loop->turns_without_poll < AC_TURNS_WITHOUT_POLL && !loop->stopping &&
+             !(loop->overridden & AC_OVERRIDE_TIME))
+    {
+        if (ac_loop_time(loop, now) < 0) {
+            return -1;
+        }
+        if (*now - loop->last_poll < SECONDS_WITHOUT_POLL) {
+            loop->turns_without_poll++;
+            return 0;
+        }
+    }
+    if (ac_poller_poll(loop, timeout) < 0 || ac_loop_time(loop, now) < 0) {
+        return -1;
+    }
+    loop->last_poll = *now;
+    loop->turns_without_poll = 0;
+    return 0;
+}
+
+/* One turn. Returns 0, or -1 with an exception that leaves run_forever. */
+static int
+loop_turn(LoopObject *loop)
+{
+    if (refresh_flags(loop) < 0) {
+        return -1;
+    }
+    loop->in_callback = true;
+    int rc = run_collected(loop);
+    loop->in_callback = false;
+    if (rc < 0) {
+        return -1;
+    }
+    double now;
+    if (turn_poll(loop, &now) < 0) {
+        return -1;
+    }
+    if (ac_timer_count(loop) > 0 &&
+        ac_timer_pop_due(loop, now + loop->clock_resolution) < 0)
+    {
+        return -1;
+    }
+    loop->snapshot = loop->ready.len;
+    loop->in_callback = true;
+    rc = run_collected(loop);
+    loop->in_callback = false;
+    return rc;
+}
+
+void
+ac_run_clear(LoopObject *loop)
+{
+    loop->snapshot = 0;
+    while (loop->ready.len > 0) {
+        Py_DECREF((PyObject *)ac_ring_pop(&loop->ready));
+    }
+    while (loop->due_pos < loop->due_len) {
+        Py_DECREF(loop->due[loop->due_pos++]);
+    }
+    loop->due_len = loop->due_pos = 0;
+    loop->events_len = loop->events_pos = 0;
+}
+
+/* ------------------------------------------------------------ run_forever -- */
+
+/* Raises what BaseEventLoop._check_running raises. */
+static int
+check_running(LoopObject *loop)
+{
+    if (loop->running) {
+        PyErr_SetString(PyExc_RuntimeError, "This event loop is already running");
+        return -1;
+    }
+    PyObject *current =
+        PyObject_CallMethodNoArgs(loop->state->events, loop->state->str__get_running_loop);
+    if (current == NULL) {
+        return -1;
+    }
+    Py_DECREF(current);
+    if (current != Py_None) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "Cannot run the event loop while another loop is running");
+        return -1;
+    }
+    return 0;
+}
+
+static int
+set_origin_tracking(LoopObject *loop, bool enabled)
+{
+    PyObject *result = PyObject_CallMethodOneArg(
+        (PyObject *)loop, loop->state->str__set_coroutine_origin_tracking,
+        enabled ? Py_True : Py_False);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static int
+set_running_loop(LoopObject *loop, PyObject *value)
+{
+    PyObject *result = PyObject_CallMethodOneArg(
+        loop->state->events, loop->state->str__set_running_loop, value);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* sys.set_asyncgen_hooks(firstiter=..., finalizer=...) with the loop's own. */
+static int
+set_asyncgen_hooks(LoopObject *loop)
+{
+    ac_state *state = loop->state;
+    PyObject *firstiter =
+        PyObject_GetAttr((PyObject *)loop, state->str__asyncgen_firstiter_hook);
+    PyObject *finalizer =
+        PyObject_GetAttr((PyObject *)loop, state->str__asyncgen_finalizer_hook);
+    PyObject *result = NULL;
+    if (firstiter != NULL && finalizer != NULL) {
+        PyObject *hooks[] = {firstiter, finalizer};
+        result = PyObject_Vectorcall(state->set_asyncgen_hooks, hooks, 2, NULL);
+    }
+    Py_XDECREF(firstiter);
+    Py_XDECREF(finalizer);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static int
+run_begin(LoopObject *loop, PyObject **old_hooks)
+{
+    if (ac_loop_check_closed(loop) < 0 || check_running(loop) < 0) {
+        return -1;
+    }
+    if (ac_loop_is_forked(loop) && ac_poller_after_fork(loop) < 0) {
+        return -1;
+    }
+    if (set_origin_tracking(loop, loop->debug) < 0) {
+        return -1;
+    }
+    *old_hooks = PyObject_CallNoArgs(loop->state->get_asyncgen_hooks);
+    if (*old_hooks == NULL) {
+        return -1;
+    }
+    loop->thread_id = ac_thread_id();
+    loop->running = true;
+    loop->turns_without_poll = AC_TURNS_WITHOUT_POLL; // the first turn polls
+    if (set_asyncgen_hooks(loop) < 0 || set_running_loop(loop, (PyObject *)loop) < 0) {
+        return -1;
+    }
+    return ac_signals_begin(loop);
+}
+
+/* Undoes run_begin, whatever part of it was done; the exception being raised, if
+ * any, stays. */
+static int
+run_end(LoopObject *loop, PyObject *old_hooks)
+{
+    PyObject *exc = ac_err_take();
+    ac_signals_end(loop);
+    loop->stopping = false;
+    loop->running = false;
+    int rc = set_running_loop(loop, Py_None);
+    if (set_origin_tracking(loop, false) < 0) {
+        rc = -1;
+    }
+    PyObject *result = PyObject_Call(loop->state->set_asyncgen_hooks, old_hooks, NULL);
+    if (result == NULL) {
+        rc = -1;
+    }
+    Py_XDECREF(result);
+    if (exc != NULL) {
+        PyErr_Clear(); // the exception that ended the run is the one to raise
+        ac_err_restore_steal(exc);
+        return -1;
+    }
+    return rc;
+}
+
+PyDoc_STRVAR(loop_run_forever_doc,
+             "run_forever($self, /)\n--\n\n"
+             "Run until stop() is called. Counterpart of asyncio's.");
+
+static PyObject *
+loop_run_forever(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    LoopObject *loop = (LoopObject *)self;
+    PyObject *old_hooks = NULL;
+    int rc = run_begin(loop, &old_hooks);
+    if (old_hooks == NULL) {
+        return NULL;
+    }
+    while (rc == 0) {
+        rc = loop_turn(loop);
+        if (loop->stopping) {
+            break;
+        }
+    }
+    rc = run_end(loop, old_hooks);
+    Py_DECREF(old_hooks);
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(loop__run_once_doc,
+             "_run_once($self, /)\n--\n\n"
+             "Run one turn: poll, then what is ready. For tests and for subclasses\n"
+             "that drive the loop themselves.");
+
+static PyObject *
+loop__run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    LoopObject *loop = (LoopObject *)self;
+    if (ac_loop_check_closed(loop) < 0) {
+        return NULL;
+    }
+    loop->turns_without_poll = AC_TURNS_WITHOUT_POLL;
+    if (loop_turn(loop) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(loop_stop_doc, "stop($self, /)\n--\n\n"
+                            "Stop running at the end of the current turn.");
+
+static PyObject *
+loop_stop(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    ((LoopObject *)self)->stopping = true;
+    Py_RETURN_NONE;
+}
+
+PyMethodDef ac_run_methods[] = {
+    {"run_forever", loop_run_forever, METH_NOARGS, loop_run_forever_doc},
+    {"_run_once", loop__run_once, METH_NOARGS, loop__run_once_doc},
+    {"stop", loop_stop, METH_NOARGS, loop_stop_doc},
+    {NULL, NULL, 0, NULL},
+};
