@@ -1,0 +1,1 @@
+"""The benchmarks of asynccore: see README.md beside this file."""

@@ -1,0 +1,107 @@
+"""One run of one workload on one loop, in a process of its own.
+
+    python benchmarks/child.py serve LOOP WORKLOAD [--address PATH] [--cpu N]
+    python benchmarks/child.py time LOOP WORKLOAD [--repeat N] [--cpu N]
+    python benchmarks/child.py count LOOP WORKLOAD --number N
+    python benchmarks/child.py versions
+
+run.py and count.py start it; by hand it is what to put under strace or perf.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import inspect
+import json
+import os
+import sys
+from pathlib import Path
+
+# At the end, so that an installed asynccore goes before the tree's: the directory of
+# this file, which Python put first, would hide modules of other packages.
+sys.path[0:1] = []
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.harness import OwnMemory, Serve, Timed, resident_bytes  # noqa: E402
+from benchmarks.loops import LOOPS, LoopSpec  # noqa: E402
+from benchmarks.suite import WORKLOADS  # noqa: E402
+
+
+def serve(spec: LoopSpec, workload: Serve, address: str) -> None:
+    """Serve until killed; tells the address on standard output."""
+
+    async def main() -> None:
+        where = await workload.start(address)
+        gc.collect()
+        print(where, flush=True)
+        await asyncio.get_running_loop().create_future()
+
+    with asyncio.Runner(loop_factory=spec.load()) as runner:
+        runner.run(main())
+
+
+def run_once(spec: LoopSpec, workload: Timed, number: int) -> int:
+    """Nanoseconds that this number of operations took."""
+    gc.collect()
+    if workload.whole:
+        whole = workload.run(spec, number)
+        assert isinstance(whole, int)
+        return whole
+    loop = spec.load()()
+    asyncio.set_event_loop(loop)
+    try:
+        if inspect.iscoroutinefunction(workload.run):
+            return int(loop.run_until_complete(workload.run(number)))
+        elapsed = workload.run(loop, number)
+        assert isinstance(elapsed, int)
+        return elapsed
+    finally:
+        asyncio.set_event_loop(None)
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+
+def measure_memory(spec: LoopSpec, workload: OwnMemory) -> float:
+    """Bytes per thing."""
+    loop = spec.load()()
+    few = workload.make(loop, workload.number // 10)
+    gc.collect()
+    before = resident_bytes()
+    many = workload.make(loop, workload.number)
+    size = (resident_bytes() - before) / workload.number
+    # A list item is not the thing.
+    size -= 8
+    del few, many
+    return size
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=("serve", "time", "count", "versions"))
+    parser.add_argument("loop", nargs="?", choices=LOOPS)
+    parser.add_argument("workload", nargs="?", choices=WORKLOADS)
+    parser.add_argument("--address", default="")
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--number", type=int, default=0)
+    parser.add_argument("--cpu", type=int)
+    args = parser.parse_args()
+    if args.what == "versions":
+        print(json.dumps({name: spec.version() for name, spec in LOOPS.items()}))
+        return
+    if args.cpu is not None:
+        os.sched_setaffinity(0, {args.cpu})
+    spec, workload = LOOPS[args.loop], WORKLOADS[args.workload]
+    if isinstance(workload, Serve):
+        serve(spec, workload, args.address)
+    elif isinstance(workload, OwnMemory):
+        print(json.dumps(measure_memory(spec, workload)))
+    elif isinstance(workload, Timed):
+        number = args.number or workload.number
+        times = [run_once(spec, workload, number) for _ in range(args.repeat)]
+        print(json.dumps(min(times)))
+
+
+if __name__ == "__main__":
+    main()

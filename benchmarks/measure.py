@@ -1,0 +1,151 @@
+"""One measurement: start the process of a workload on a loop, and read its cost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.client import Client, cpus
+from benchmarks.harness import (
+    Delay,
+    IdleMemory,
+    Lateness,
+    Load,
+    OwnMemory,
+    Serve,
+    Timed,
+    Workload,
+    cpu_ns,
+    resident_bytes,
+)
+
+CHILD = Path(__file__).with_name("child.py")
+# The same hashes in every process: one source of noise less.
+ENVIRONMENT = os.environ | {"PYTHONHASHSEED": "0"}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server process."""
+
+    pid: int
+    where: str
+
+
+def child(*arguments: str, wrapper: tuple[str, ...] = ()) -> list[str]:
+    """The command line of child.py, under another program if `wrapper` names one."""
+    return [*wrapper, sys.executable, str(CHILD), *arguments]
+
+
+@contextlib.contextmanager
+def server(
+    loop: str, workload: Serve, *options: str, wrapper: tuple[str, ...] = ()
+) -> Iterator[Server]:
+    """A server process; it is killed with SIGTERM."""
+    with tempfile.TemporaryDirectory() as directory:
+        command = child(
+            "serve",
+            loop,
+            workload.name,
+            f"--address={directory}/socket",
+            *options,
+            wrapper=wrapper,
+        )
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+        ) as process:
+            try:
+                assert process.stdout is not None
+                where = process.stdout.readline().strip()
+                if not where:
+                    raise RuntimeError(f"{workload.name} does not serve on {loop}")
+                yield Server(process.pid, where)
+            finally:
+                process.terminate()
+
+
+def on_cpu(cpu: int | None) -> list[str]:
+    """The option that pins a child."""
+    return [] if cpu is None else [f"--cpu={cpu}"]
+
+
+def measure_server(loop: str, workload: Serve, quick: bool) -> dict[str, float]:
+    """CPU time per request; or, for a Delay, the 99th percentile."""
+    server_cpu, client_cpu = cpus()
+    load = workload.load
+    if load.requests:
+        extra = [f"--requests={load.requests[quick]}"]
+    else:
+        extra = [f"--seconds={0.4 if quick else 1.0}"]
+        extra.append(f"--warm-up={0.15 if quick else 0.3}")
+    with (
+        server(loop, workload, *on_cpu(server_cpu)) as process,
+        Client(load, process.where, client_cpu, *extra) as client,
+    ):
+        before = cpu_ns(process.pid)
+        answer = client.run()
+        spent = cpu_ns(process.pid) - before
+        cost = (
+            answer["p99_ns"]
+            if isinstance(workload, Delay)
+            else (spent / answer["requests"])
+        )
+        return {
+            "cost": cost / 1000,
+            "requests_per_second": answer["requests"] / answer["elapsed_ns"] * 1e9,
+            "busy": spent / answer["elapsed_ns"],
+            "p50_us": answer["p50_ns"] / 1000,
+            "p99_us": answer["p99_ns"] / 1000,
+        }
+
+
+def measure_idle(loop: str, workload: IdleMemory, quick: bool) -> dict[str, float]:
+    """Bytes per connection: the growth from a few connections to many."""
+    load = workload.load
+    few = Load(200, load.size, options=load.options)
+    with (
+        server(loop, workload) as process,
+        Client(few, process.where, None, "--hold"),
+    ):
+        before = resident_bytes(process.pid)
+        with Client(load, process.where, None, "--hold"):
+            after = resident_bytes(process.pid)
+    return {"cost": (after - before) / load.connections}
+
+
+def measure(loop: str, workload: Workload, quick: bool) -> dict[str, float]:
+    """One run of one workload on one loop; "cost" is in the workload's unit."""
+    if isinstance(workload, IdleMemory):
+        return measure_idle(loop, workload, quick)
+    if isinstance(workload, Serve):
+        return measure_server(loop, workload, quick)
+    options = on_cpu(cpus()[0])
+    if isinstance(workload, Timed):
+        options.append(f"--repeat={workload.repeat[quick]}")
+    else:
+        assert isinstance(workload, OwnMemory)
+    output = subprocess.check_output(
+        child("time", loop, workload.name, *options), env=ENVIRONMENT
+    )
+    cost = float(json.loads(output))
+    if isinstance(workload, Lateness):
+        cost /= 1000
+    elif isinstance(workload, Timed):
+        cost /= workload.number
+    return {"cost": cost}
+
+
+def versions() -> dict[str, str | None]:
+    """The version of each loop that this Python can import; None for the others."""
+    output = subprocess.check_output(
+        child("versions"), env=ENVIRONMENT, stderr=subprocess.DEVNULL
+    )
+    found: dict[str, str | None] = json.loads(output)
+    return found

@@ -1,0 +1,328 @@
+"""From figures to ratios: the table, the plot, the page in docs/.
+
+python -m benchmarks.report FILE.json    print the table of a saved run
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+from xml.sax.saxutils import escape
+
+from benchmarks.harness import Workload
+from benchmarks.suite import GOALS, WORKLOADS
+
+# The column of the A/A control: the base loop, measured as if it were another one.
+CONTROL = "A/A"
+OURS = "asynccore"
+# Groups that are told in microseconds more than on the standard loop.
+DIFFERENCES = ("fairness",)
+
+
+@dataclass
+class Results:
+    """What a run measured: for each workload the rounds, each with a figure a loop."""
+
+    base: str
+    columns: dict[str, str]  # column: loop
+    about: dict[str, Any]
+    rounds: dict[str, list[dict[str, dict[str, float]]]] = field(default_factory=dict)
+    failed: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def add(self, workload: Workload, row: dict[str, dict[str, float]]) -> None:
+        self.rounds.setdefault(workload.name, []).append(row)
+
+    def ratios(self, workload: str, column: str, base: str = "") -> list[float]:
+        """How many times better than the base, round by round."""
+        pairs = (
+            (row.get(base or self.base), row.get(column))
+            for row in self.rounds[workload]
+        )
+        return [a["cost"] / b["cost"] for a, b in pairs if a and b and b["cost"] > 0]
+
+    def ratio(self, workload: str, column: str) -> float | None:
+        """The median of the rounds' ratios."""
+        ratios = self.ratios(workload, column)
+        return median(ratios) if ratios else None
+
+    def noise(self, workload: str) -> float:
+        """How far from 1 a ratio comes when nothing differs: the median of the A/A
+        control, or half of the middle half of its rounds, whichever is more."""
+        ratios = self.ratios(workload, CONTROL)
+        if not ratios:
+            return 0
+        off = abs(median(ratios) - 1)
+        if len(ratios) < 3:
+            return off
+        low, _, high = quantiles(ratios, n=4, method="inclusive")
+        return max(off, (high - low) / 2)
+
+    def difference(self, workload: str, column: str) -> float | None:
+        """The median of how much more the cost is than on the standard loop."""
+        pairs = ((r.get("asyncio"), r.get(column)) for r in self.rounds[workload])
+        more = [b["cost"] - a["cost"] for a, b in pairs if a and b]
+        return median(more) if more else None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "about": self.about,
+            "base": self.base,
+            "columns": self.columns,
+            "rounds": self.rounds,
+            "failed": self.failed,
+        }
+
+    @classmethod
+    def load(cls, path: Path) -> Results:
+        data = json.loads(path.read_text())
+        return cls(**{**data, "failed": data.get("failed", {})})
+
+
+def number(value: float | None) -> str:
+    """A ratio with about three digits."""
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}"
+
+
+def verdict(results: Results, workload: str) -> str:
+    """Whether the first goal is reached, within the noise."""
+    goal = GOALS.get(workload, (None, None))[0]
+    ratio = results.ratio(workload, OURS) if OURS in results.columns else None
+    if goal is None or ratio is None or results.base != "uvloop":
+        return ""
+    if ratio >= goal:
+        return "yes"
+    return "within noise" if ratio >= goal * (1 - results.noise(workload)) else "no"
+
+
+def rows_of(results: Results) -> list[tuple[str, list[str]]]:
+    """The table's cells by group: a row's first cell is the workload's title."""
+    others = [c for c in results.columns if c not in (results.base, CONTROL)]
+    rows = []
+    for name, workload in WORKLOADS.items():
+        if name not in results.rounds:
+            continue
+        if workload.group in DIFFERENCES:
+            continue
+        goal = GOALS.get(name, (None, None))[0]
+        cells = [
+            workload.title,
+            *(number(results.ratio(name, column)) for column in others),
+            f"±{results.noise(name) * 100:.1f} %",
+            number(goal) if goal else "",
+            verdict(results, name),
+        ]
+        rows.append((workload.group, cells))
+    return rows
+
+
+def heading(results: Results) -> list[str]:
+    others = [c for c in results.columns if c not in (results.base, CONTROL)]
+    return [f"{results.base} = 1", *others, "noise", "goal", "reached"]
+
+
+def fairness(results: Results) -> list[list[str]]:
+    """Cells of the second table: microseconds at p99 more than the standard loop."""
+    rows = []
+    for name, workload in WORKLOADS.items():
+        if name in results.rounds and workload.group in DIFFERENCES:
+            cells = [workload.title]
+            for column in results.columns:
+                more = results.difference(name, column)
+                cells.append("-" if more is None else f"{more:+.0f} us")
+            rows.append(cells)
+    return rows
+
+
+def lay_out(head: list[str], rows: list[list[str]], plain: bool) -> str:
+    """A table for the terminal, or in Markdown; a row of one cell is a heading."""
+    widths = [
+        max(len(line[i]) for line in [head, *rows] if len(line) > 1)
+        for i in range(len(head))
+    ]
+
+    def line(cells: list[str]) -> str:
+        if len(cells) == 1:
+            if plain:
+                return f"\n{cells[0]}"
+            cells = [f"**{cells[0]}**", *[""] * (len(head) - 1)]
+        padded = [
+            f"{cell:<{w}}" if i == 0 else f"{cell:>{w}}"
+            for i, (cell, w) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return "  ".join(padded) if plain else f"| {' | '.join(padded)} |"
+
+    rule = [] if plain else ["|---|" + "---:|" * (len(head) - 1)]
+    return "\n".join([line(head), *rule, *map(line, rows)])
+
+
+def table(results: Results, plain: bool) -> str:
+    """Both tables."""
+    rows: list[list[str]] = []
+    group = ""
+    for this, cells in rows_of(results):
+        if this != group:
+            rows.append([this])
+            group = this
+        rows.append(cells)
+    parts = [lay_out(heading(results), rows, plain)] if rows else []
+    late = fairness(results)
+    if late:
+        head = ["beside an endless chain, p99", *results.columns]
+        parts.append(lay_out(head, late, plain))
+    broken = [
+        f"{WORKLOADS[name].title}: does not run on {loop}"
+        for name, loops in results.failed.items()
+        for loop in loops
+    ]
+    if broken:
+        parts.append("\n".join(broken if plain else [f"- {b}" for b in broken]))
+    return "\n\n".join(parts)
+
+
+# The plot ---------------------------------------------------------------------------
+
+COLOURS = {
+    "asynccore": "#d4552a",
+    "uvloop": "#888888",
+    "asyncio": "#3a78b4",
+    "zuvloop": "#7a5ab5",
+    "rloop": "#3d9455",
+    "rsloop": "#b08a1e",
+    "talyn": "#c4568f",
+}
+STYLE = """\
+text { font: 12px sans-serif; fill: #333 }
+.grid { stroke: #8886; stroke-width: 1 }
+.one { stroke: #888; stroke-width: 2 }
+.group { font-weight: bold }
+.goal { stroke: #333; stroke-width: 2 }
+@media (prefers-color-scheme: dark) { text { fill: #ccc } .goal { stroke: #ccc } }"""
+LEFT, WIDTH, ROW = 300, 900, 20
+
+
+def plot(results: Results) -> str:
+    """An SVG of all ratios, on a logarithmic scale; a tick marks the goal."""
+    shown = [c for c in results.columns if c not in (results.base, CONTROL)]
+    lowest, highest = 1 / 3, 16.0
+
+    def x(ratio: float) -> float:
+        share = math.log(min(max(ratio, lowest), highest) / lowest)
+        return LEFT + share / math.log(highest / lowest) * (WIDTH - LEFT - 30)
+
+    parts: list[str] = []
+    y = 40
+    for i, column in enumerate(shown):
+        left = LEFT + i * 100
+        parts.append(f'<circle cx="{left}" cy="14" r="5" fill="{COLOURS[column]}"/>')
+        parts.append(f'<text x="{left + 10}" y="18">{column}</text>')
+    group = ""
+    for name, workload in WORKLOADS.items():
+        if name not in results.rounds or workload.group in DIFFERENCES:
+            continue
+        if workload.group != group:
+            group = workload.group
+            y += ROW + 6
+            parts.append(f'<text class="group" x="8" y="{y}">{escape(group)}</text>')
+        y += ROW
+        parts.append(f'<text x="16" y="{y}">{escape(workload.title)}</text>')
+        goal = GOALS.get(name, (None, None))[0]
+        if goal and results.base == "uvloop":
+            at = f"{x(goal):.1f}"
+            parts.append(
+                f'<line class="goal" x1="{at}" x2="{at}" y1="{y - 11}" y2="{y + 2}"/>'
+            )
+        for column in shown:
+            ratio = results.ratio(name, column)
+            if ratio is not None:
+                parts.append(
+                    f'<circle cx="{x(ratio):.1f}" cy="{y - 4}" r="5" '
+                    f'fill="{COLOURS[column]}" fill-opacity="0.85">'
+                    f"<title>{column}: {number(ratio)}</title></circle>"
+                )
+    bottom = y + 14
+    grid = []
+    for ratio in (0.5, 1, 2, 4, 8, 16):
+        at = f"{x(ratio):.1f}"
+        kind = "one" if ratio == 1 else "grid"
+        grid.append(f'<line class="{kind}" x1="{at}" x2="{at}" y1="40" y2="{bottom}"/>')
+        grid.append(
+            f'<text x="{at}" y="{bottom + 18}" text-anchor="middle">{ratio:g}</text>'
+        )
+    grid.append(
+        f'<text x="{LEFT}" y="{bottom + 38}">times as good as {results.base} '
+        "(logarithmic; right is better; tick: goal)</text>"
+    )
+    size = f'width="{WIDTH}" height="{bottom + 50}" viewBox="0 0 {WIDTH} {bottom + 50}"'
+    body = "\n".join([*grid, *parts])
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n'
+        f"<style>{STYLE}</style>\n{body}\n</svg>\n"
+    )
+
+
+# The page ---------------------------------------------------------------------------
+
+
+def caption(results: Results) -> str:
+    about = results.about
+    loops = ", ".join(
+        f"{name} {version}".strip() for name, version in about["versions"].items()
+    )
+    rounds = max((len(r) for r in results.rounds.values()), default=0)
+    return (
+        f"CPython {about['python']}, {about['system']}; {loops}; "
+        f"medians of {rounds} rounds."
+    )
+
+
+def write_docs(results: Results, docs: Path, merge: bool = False) -> None:
+    """docs/assets/performance-X.Y.json and .svg, and the marked part of the page."""
+    version = ".".join(results.about["python"].split(".")[:2])
+    assets = docs / "assets"
+    assets.mkdir(parents=True, exist_ok=True)
+    saved = assets / f"performance-{version}.json"
+    if merge and saved.exists():
+        old = Results.load(saved)
+        results.rounds = {**old.rounds, **results.rounds}
+        results.failed = {**old.failed, **results.failed}
+        results.columns = {**old.columns, **results.columns}
+    saved.write_text(json.dumps(results.as_dict(), indent=1) + "\n")
+    svg = assets / f"performance-{version}.svg"
+    svg.write_text(plot(results))
+    page = docs / "performance.md"
+    begin, end = f"<!-- results {version} -->", f"<!-- end of results {version} -->"
+    text = "\n\n".join(
+        [
+            begin,
+            caption(results),
+            f"![Ratios to {results.base}](assets/{svg.name})",
+            table(results, plain=False),
+            end,
+        ]
+    )
+    old_page = page.read_text() if page.exists() else "# Performance\n"
+    marked = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    if marked.search(old_page):
+        page.write_text(marked.sub(lambda _: text, old_page))
+    else:
+        page.write_text(f"{old_page}\n## Python {version}\n\n{text}\n")
+
+
+def main() -> int:
+    if len(sys.argv) != 2:
+        print(__doc__)
+        return 2
+    print(table(Results.load(Path(sys.argv[1])), plain=True))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
