@@ -11,13 +11,13 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import aiohttp
 import pytest
-from support import certificates, looped
+from aiohttp import web
+
+from support import certificates, looped, refused_port
 
 from .programs import FACTORIES, Program, load, program
-
-aiohttp = pytest.importorskip("aiohttp")
-web = pytest.importorskip("aiohttp.web")
 
 LARGE = bytes(range(256)) * (1 << 15)
 
@@ -170,30 +170,36 @@ async def test_keep_alive_uses_one_connection(tls: bool) -> None:
 
 @looped
 async def test_large_answer(tls: bool) -> None:
-    async with both(tls=tls) as (server, client):
-        async with client.get(f"{server.url}/large") as response:
-            assert await response.read() == LARGE
+    async with (
+        both(tls=tls) as (server, client),
+        client.get(f"{server.url}/large") as response,
+    ):
+        assert await response.read() == LARGE
 
 
 @looped
 async def test_pieces(tls: bool) -> None:
     expected = b"".join(b"%06d," % i for i in range(1000))
-    async with both(tls=tls) as (server, client):
-        async with client.get(f"{server.url}/pieces") as response:
-            assert response.headers["Transfer-Encoding"] == "chunked"
-            assert await response.read() == expected
+    async with (
+        both(tls=tls) as (server, client),
+        client.get(f"{server.url}/pieces") as response,
+    ):
+        assert response.headers["Transfer-Encoding"] == "chunked"
+        assert await response.read() == expected
 
 
 @looped
 async def test_slow_reader(tls: bool) -> None:
     """Flow control: the server fills the buffers long before the client reads."""
-    async with both(tls=tls, read_bufsize=1 << 14) as (server, client):
-        async with client.get(f"{server.url}/large") as response:
-            data = bytearray()
-            async for piece in response.content.iter_chunked(10_000):
-                data += piece
-                await asyncio.sleep(0)
-            assert data == LARGE
+    async with (
+        both(tls=tls, read_bufsize=1 << 14) as (server, client),
+        client.get(f"{server.url}/large") as response,
+    ):
+        data = bytearray()
+        async for piece in response.content.iter_chunked(10_000):
+            data += piece
+            await asyncio.sleep(0)
+        assert data == LARGE
 
 
 @looped
@@ -210,9 +216,11 @@ async def test_streaming_upload(tls: bool) -> None:
 @looped
 async def test_file(tls: bool) -> None:
     """A FileResponse, which takes loop.sendfile when there is no TLS."""
-    async with both(tls=tls) as (server, client):
-        async with client.get(f"{server.url}/files/{pathlib.Path(__file__).name}") as r:
-            assert await r.read() == pathlib.Path(__file__).read_bytes()
+    async with (
+        both(tls=tls) as (server, client),
+        client.get(f"{server.url}/files/{pathlib.Path(__file__).name}") as r,
+    ):
+        assert await r.read() == pathlib.Path(__file__).read_bytes()
 
 
 @looped
@@ -278,28 +286,22 @@ async def test_cancelled_and_timed_out_requests(tls: bool) -> None:
 async def test_server_that_stops_while_clients_are_idle(tls: bool) -> None:
     context = certificates().client_context()
     async with aiohttp.ClientSession() as client:
-        async with serving(tls=tls) as server:
-            async with client.get(server.url, ssl=context) as response:
-                await response.read()
+        async with (
+            serving(tls=tls) as server,
+            client.get(server.url, ssl=context) as response,
+        ):
+            await response.read()
         with pytest.raises(aiohttp.ClientConnectionError):
             await client.get(server.url, ssl=context)
     await settled_close()
 
 
 @looped
-async def test_refused(unused_tcp: int) -> None:
+async def test_refused() -> None:
     async with aiohttp.ClientSession() as client:
         with pytest.raises(aiohttp.ClientConnectorError) as caught:
-            await client.get(f"http://127.0.0.1:{unused_tcp}")
+            await client.get(f"http://127.0.0.1:{refused_port()}")
     assert isinstance(caught.value.os_error, ConnectionRefusedError)
-
-
-@pytest.fixture
-def unused_tcp() -> Iterator[int]:
-    """A port that nobody listens on: bound, so that nobody else gets it."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        yield sock.getsockname()[1]
 
 
 @looped

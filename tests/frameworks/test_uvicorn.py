@@ -6,16 +6,14 @@ import hashlib
 import signal
 
 import pytest
+from websockets.sync.client import connect
 
 from .programs import FACTORIES, Program, load, program
-
-pytest.importorskip("uvicorn")
 
 
 @pytest.fixture(params=["httptools", "h11"])
 def http(request: pytest.FixtureRequest) -> str:
     """uvicorn's two parsers: one in C, one in Python."""
-    pytest.importorskip(request.param)
     return str(request.param)
 
 
@@ -71,7 +69,9 @@ def test_upload(server: Program) -> None:
     sock, _ = server.get("/")
     body = bytes(range(256)) * (1 << 14)
     with sock:
-        head = f"POST /digest HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = (
+            f"POST /digest HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
         sock.sendall(head.encode() + body)
         expected = hashlib.sha256(body).hexdigest().encode()
         answer = b""
@@ -105,8 +105,7 @@ def test_client_that_leaves(server: Program) -> None:
 
 
 def test_websocket(server: Program) -> None:
-    client = pytest.importorskip("websockets.sync.client")
-    with client.connect(server.url.replace("http", "ws") + "/ws") as socket:
+    with connect(server.url.replace("http", "ws") + "/ws") as socket:
         for message in ("text", b"binary", "x" * 1_000_000):
             socket.send(message)
             assert socket.recv(timeout=20) == message

@@ -9,12 +9,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from support import certificates, looped
-
-pytest.importorskip("websockets")
 from websockets.asyncio.client import connect, unix_connect
 from websockets.asyncio.server import serve, unix_serve
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
+
+from support import certificates, looped
 
 LARGE = bytes(range(256)) * (1 << 14)
 
