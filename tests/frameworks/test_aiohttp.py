@@ -208,9 +208,11 @@ async def test_streaming_upload(tls: bool) -> None:
         for start in range(0, len(LARGE), 100_000):
             yield LARGE[start : start + 100_000]
 
-    async with both(tls=tls) as (server, client):
-        async with client.post(f"{server.url}/digest", data=body()) as response:
-            assert await response.text() == hashlib.sha256(LARGE).hexdigest()
+    async with (
+        both(tls=tls) as (server, client),
+        client.post(f"{server.url}/digest", data=body()) as response,
+    ):
+        assert await response.text() == hashlib.sha256(LARGE).hexdigest()
 
 
 @looped
