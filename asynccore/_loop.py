@@ -49,14 +49,14 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         _core.Loop.__init__(self)
         try:
-            asyncio.SelectorEventLoop.__init__(self, _LibuvSelector())  # type: ignore[arg-type]
+            super(_core.Loop, self).__init__(_LibuvSelector())  # type: ignore[arg-type]
         except BaseException:
             self._shut()
             raise
 
     def close(self) -> None:
         """Close the loop; open transports are left to their owners."""
-        asyncio.SelectorEventLoop.close(self)
+        super().close()
         self._shut()
 
     # -- wake-up: libuv's async handle and, for signals, a pipe in `_core`

@@ -61,19 +61,21 @@ static int
 core_exec(PyObject *module)
 {
     ac_state *state = ac_state_of(module);
-    if (check_libuv() < 0 || ac_state_init(state) < 0 ||
-        ac_handle_register(module, state) < 0 || ac_loop_register(module, state) < 0 ||
-        ac_watch_register(module, state) < 0)
+    if (check_libuv() < 0 || ac_state_init(state) < 0
+        || ac_handle_register(module, state) < 0 || ac_loop_register(module, state) < 0
+        || ac_watch_register(module, state) < 0)
     {
         return -1;
     }
     ac_loop_seal(state);
-    if (PyModule_AddStringConstant(module, "libuv_version_compiled",
-                                   AC_STRING(UV_VERSION_MAJOR) "." AC_STRING(
-                                       UV_VERSION_MINOR) "." AC_STRING(UV_VERSION_PATCH)) <
-            0 ||
-        PyModule_AddStringConstant(module, "libuv_version_running",
-                                   uv_version_string()) < 0)
+    if (PyModule_AddStringConstant(
+            module, "libuv_version_compiled",
+            AC_STRING(UV_VERSION_MAJOR) "." AC_STRING(UV_VERSION_MINOR) "." AC_STRING(
+                UV_VERSION_PATCH))
+            < 0
+        || PyModule_AddStringConstant(module, "libuv_version_running",
+                                      uv_version_string())
+               < 0)
     {
         return -1;
     }

@@ -6,7 +6,7 @@
 #include "core/python.h"
 
 typedef struct {
-    PyObject *leading[2]; /* borrowed */
+    PyObject *leading[2];  /* borrowed */
     PyObject *const *rest; /* the *args, borrowed */
     Py_ssize_t nrest;
     PyObject *context; /* borrowed, NULL if not given */
@@ -58,7 +58,7 @@ ac_args_parse(ac_args *out, const char *function, PyObject *const *names,
         *target = value;
     }
     Py_ssize_t missing = 0;
-    PyObject *first = NULL, *last = NULL; // borrowed from names
+    PyObject *first = NULL, *last = NULL;  // borrowed from names
     for (Py_ssize_t k = 0; k < nleading; k++) {
         if (out->leading[k] == NULL) {
             missing++;

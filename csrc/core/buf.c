@@ -90,8 +90,8 @@ piece_push_steal(ac_buf *buf, PyObject *bytes, const char *data, size_t len)
 static int
 block_reserve(ac_buf *buf, size_t len)
 {
-    if (buf->block != NULL &&
-        (size_t)PyBytes_GET_SIZE(buf->block) - buf->block_used >= len)
+    if (buf->block != NULL
+        && (size_t)PyBytes_GET_SIZE(buf->block) - buf->block_used >= len)
     {
         return 0;
     }
@@ -178,11 +178,11 @@ ac_buf_consume(ac_buf *buf, size_t n)
         }
         n -= piece->len;
         buf->head++;
-        Py_DECREF(piece->bytes); // exact bytes: runs no Python
+        Py_DECREF(piece->bytes);  // exact bytes: runs no Python
     }
     if (buf->head == buf->end) {
         buf->head = buf->end = 0;
         buf->block_used = 0;
-        Py_CLEAR(buf->block); // a kept piece may still have it: never written again
+        Py_CLEAR(buf->block);  // a kept piece may still have it: never written again
     }
 }

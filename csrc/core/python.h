@@ -73,8 +73,8 @@ ac_err_restore_steal(PyObject *exc)
 static inline bool
 ac_err_is_exit(void)
 {
-    return PyErr_ExceptionMatches(PyExc_SystemExit) ||
-           PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
+    return PyErr_ExceptionMatches(PyExc_SystemExit)
+           || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
 }
 
 /* The context that runs now, or NULL where none was entered yet. Borrowed; this is

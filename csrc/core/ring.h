@@ -84,8 +84,8 @@ static inline void
 ac_ring_trim(ac_ring *ring)
 {
     size_t capacity = ring->mask + 1;
-    if (ring->items != NULL && capacity > AC_RING_MIN && ring->peak < capacity / 4 &&
-        ring->len < capacity / 4)
+    if (ring->items != NULL && capacity > AC_RING_MIN && ring->peak < capacity / 4
+        && ring->len < capacity / 4)
     {
         (void)ac_ring_resize(ring, capacity / 2); /* keeping the block is no error */
     }

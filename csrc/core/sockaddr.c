@@ -107,11 +107,11 @@ make_address(const unsigned char *bytes, uint8_t len)
         return make_inet6(&address.in6);
     case AF_UNIX:
         return make_unix(&address.un, len);
-    default: // as socket does with a family it does not know
+    default:  // as socket does with a family it does not know
         return Py_BuildValue("iy#", (int)address.any.ss_family,
                              bytes + offsetof(struct sockaddr, sa_data),
-                             (Py_ssize_t)len -
-                                 (Py_ssize_t)offsetof(struct sockaddr, sa_data));
+                             (Py_ssize_t)len
+                                 - (Py_ssize_t)offsetof(struct sockaddr, sa_data));
     }
 }
 

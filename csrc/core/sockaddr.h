@@ -15,21 +15,24 @@ typedef struct {
 
 /* A block with both addresses, each of which may be absent (length 0); freed by
  * PyMem_Free. Returns NULL with MemoryError. */
-ac_sockaddr_pair *ac_sockaddr_pair_new(const struct sockaddr_storage *sock,
-                                       socklen_t sock_len,
-                                       const struct sockaddr_storage *peer,
-                                       socklen_t peer_len);
+ac_sockaddr_pair *
+ac_sockaddr_pair_new(const struct sockaddr_storage *sock, socklen_t sock_len,
+                     const struct sockaddr_storage *peer, socklen_t peer_len);
 
 /* What sock.getsockname() and sock.getpeername() give, None for an absent one. The
  * pair may be NULL. New reference, or NULL with an exception. */
-PyObject *ac_sockaddr_pair_sock(const ac_sockaddr_pair *pair);
-PyObject *ac_sockaddr_pair_peer(const ac_sockaddr_pair *pair);
+PyObject *
+ac_sockaddr_pair_sock(const ac_sockaddr_pair *pair);
+PyObject *
+ac_sockaddr_pair_peer(const ac_sockaddr_pair *pair);
 
 /* The address family of the socket's own address, or AF_UNSPEC. */
-int ac_sockaddr_pair_family(const ac_sockaddr_pair *pair);
+int
+ac_sockaddr_pair_family(const ac_sockaddr_pair *pair);
 
 /* True for the families whose addresses are known here: AF_INET, AF_INET6 and
  * AF_UNIX. */
-bool ac_sockaddr_is_known(int family);
+bool
+ac_sockaddr_is_known(int family);
 
 #endif

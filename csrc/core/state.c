@@ -4,33 +4,33 @@
 #include "core/state.h"
 
 /* The members that hold references, in the order of the struct; the names follow. */
-#define AC_OBJECTS(X)                                                                  \
-    X(Loop)                                                                            \
-    X(Handle)                                                                          \
-    X(TimerHandle)                                                                     \
-    X(FdHandles)                                                                       \
-    X(Stream)                                                                          \
-    X(Accepted)                                                                        \
-    X(asyncio_Handle)                                                                  \
-    X(asyncio_TimerHandle)                                                             \
-    X(asyncio_ThreadSafeHandle)                                                        \
-    X(asyncio_FlowControlMixin)                                                        \
-    X(asyncio_BufferedProtocol)                                                        \
-    X(standard_write)                                                                  \
-    X(TransportSocket)                                                                 \
-    X(socket_type)                                                                     \
-    X(socket_fileno)                                                                   \
-    X(high_water)                                                                      \
-    X(low_water)                                                                       \
-    X(handle_run)                                                                      \
-    X(get_asyncgen_hooks)                                                              \
-    X(set_asyncgen_hooks)                                                              \
-    X(logger)                                                                          \
-    X(base_events)                                                                     \
-    X(constants)                                                                       \
-    X(events)                                                                          \
-    X(format_helpers)                                                                  \
-    X(futures)                                                                         \
+#define AC_OBJECTS(X)           \
+    X(Loop)                     \
+    X(Handle)                   \
+    X(TimerHandle)              \
+    X(FdHandles)                \
+    X(Stream)                   \
+    X(Accepted)                 \
+    X(asyncio_Handle)           \
+    X(asyncio_TimerHandle)      \
+    X(asyncio_ThreadSafeHandle) \
+    X(asyncio_FlowControlMixin) \
+    X(asyncio_BufferedProtocol) \
+    X(standard_write)           \
+    X(TransportSocket)          \
+    X(socket_type)              \
+    X(socket_fileno)            \
+    X(high_water)               \
+    X(low_water)                \
+    X(handle_run)               \
+    X(get_asyncgen_hooks)       \
+    X(set_asyncgen_hooks)       \
+    X(logger)                   \
+    X(base_events)              \
+    X(constants)                \
+    X(events)                   \
+    X(format_helpers)           \
+    X(futures)                  \
     X(socket_module)
 
 /* module.attribute; new reference, NULL with an exception. */
@@ -75,16 +75,16 @@ inspect_format_helper(ac_state *state)
 int
 ac_state_init(ac_state *state)
 {
-#define INTERN(name)                                                                   \
-    if ((state->str_##name = PyUnicode_InternFromString(#name)) == NULL) {             \
-        return -1;                                                                     \
+#define INTERN(name)                                                       \
+    if ((state->str_##name = PyUnicode_InternFromString(#name)) == NULL) { \
+        return -1;                                                         \
     }
     AC_NAMES(INTERN)
 #undef INTERN
 
-#define IMPORT(member, module, attribute)                                              \
-    if ((state->member = import_attr(module, attribute)) == NULL) {                    \
-        return -1;                                                                     \
+#define IMPORT(member, module, attribute)                           \
+    if ((state->member = import_attr(module, attribute)) == NULL) { \
+        return -1;                                                  \
     }
     IMPORT(asyncio_Handle, "asyncio.events", "Handle")
     IMPORT(asyncio_TimerHandle, "asyncio.events", "TimerHandle")
@@ -99,15 +99,15 @@ ac_state_init(ac_state *state)
     IMPORT(set_asyncgen_hooks, "sys", "set_asyncgen_hooks")
     IMPORT(logger, "asyncio.log", "logger")
 #undef IMPORT
-    if ((state->handle_run = PyObject_GetAttr(state->asyncio_Handle,
-                                              state->str__run)) == NULL ||
-        (state->base_events = PyImport_ImportModule("asyncio.base_events")) == NULL ||
-        (state->constants = PyImport_ImportModule("asyncio.constants")) == NULL ||
-        (state->events = PyImport_ImportModule("asyncio.events")) == NULL ||
-        (state->format_helpers = PyImport_ImportModule("asyncio.format_helpers")) ==
-            NULL ||
-        (state->futures = PyImport_ImportModule("asyncio.futures")) == NULL ||
-        (state->socket_module = PyImport_ImportModule("socket")) == NULL)
+    if ((state->handle_run = PyObject_GetAttr(state->asyncio_Handle, state->str__run))
+            == NULL
+        || (state->base_events = PyImport_ImportModule("asyncio.base_events")) == NULL
+        || (state->constants = PyImport_ImportModule("asyncio.constants")) == NULL
+        || (state->events = PyImport_ImportModule("asyncio.events")) == NULL
+        || (state->format_helpers = PyImport_ImportModule("asyncio.format_helpers"))
+               == NULL
+        || (state->futures = PyImport_ImportModule("asyncio.futures")) == NULL
+        || (state->socket_module = PyImport_ImportModule("socket")) == NULL)
     {
         return -1;
     }

@@ -11,81 +11,81 @@
 
 /* Interned strings: AC_NAMES(X) calls X(member) with the string's text; the
  * member is called str_<text>. */
-#define AC_NAMES(X)                                                                    \
-    X(__self__)                                                                        \
-    X(_accept_connection2)                                                             \
-    X(_args)                                                                           \
-    X(_asyncgen_finalizer_hook)                                                        \
-    X(_asyncgen_firstiter_hook)                                                        \
-    X(_attach)                                                                         \
-    X(_call_connection_lost)                                                           \
-    X(_check_callback)                                                                 \
-    X(_check_thread)                                                                   \
-    X(_detach)                                                                         \
-    X(_format_callback_source)                                                         \
-    X(_get_running_loop)                                                               \
-    X(_handle_signal)                                                                  \
-    X(_read_ready)                                                                     \
-    X(_remove_reader)                                                                  \
-    X(_remove_writer)                                                                  \
-    X(_run)                                                                            \
-    X(_set_coroutine_origin_tracking)                                                  \
-    X(_set_nodelay)                                                                    \
-    X(_set_result_unless_cancelled)                                                    \
-    X(_set_running_loop)                                                               \
-    X(_start_reading)                                                                  \
-    X(_write_ready)                                                                    \
-    X(accept)                                                                          \
-    X(buffer_updated)                                                                  \
-    X(call_at)                                                                         \
-    X(call_exception_handler)                                                          \
-    X(call_later)                                                                      \
-    X(call_soon)                                                                       \
-    X(callback)                                                                        \
-    X(cancel)                                                                          \
-    X(cancelled)                                                                       \
-    X(close)                                                                           \
-    X(connection_lost)                                                                 \
-    X(connection_made)                                                                 \
-    X(context)                                                                         \
-    X(create_future)                                                                   \
-    X(data_received)                                                                   \
-    X(debug)                                                                           \
-    X(delay)                                                                           \
-    X(detach)                                                                          \
-    X(done)                                                                            \
-    X(eof_received)                                                                    \
-    X(error)                                                                           \
-    X(exception)                                                                       \
-    X(exc_info)                                                                        \
-    X(extract_stack)                                                                   \
-    X(family)                                                                          \
-    X(fd)                                                                              \
-    X(fileno)                                                                          \
-    X(firstiter)                                                                       \
-    X(finalizer)                                                                       \
-    X(get_buffer)                                                                      \
-    X(get_debug)                                                                       \
-    X(getpeername)                                                                     \
-    X(getsockname)                                                                     \
-    X(handle)                                                                          \
-    X(message)                                                                         \
-    X(pause_writing)                                                                   \
-    X(peername)                                                                        \
-    X(proto)                                                                           \
-    X(protocol)                                                                        \
-    X(resume_writing)                                                                  \
-    X(send)                                                                            \
-    X(set_exception)                                                                   \
-    X(set_result)                                                                      \
-    X(set_write_buffer_limits)                                                         \
-    X(setblocking)                                                                     \
-    X(socket)                                                                          \
-    X(sockname)                                                                        \
-    X(source_traceback)                                                                \
-    X(time)                                                                            \
-    X(transport)                                                                       \
-    X(warning)                                                                         \
+#define AC_NAMES(X)                   \
+    X(__self__)                       \
+    X(_accept_connection2)            \
+    X(_args)                          \
+    X(_asyncgen_finalizer_hook)       \
+    X(_asyncgen_firstiter_hook)       \
+    X(_attach)                        \
+    X(_call_connection_lost)          \
+    X(_check_callback)                \
+    X(_check_thread)                  \
+    X(_detach)                        \
+    X(_format_callback_source)        \
+    X(_get_running_loop)              \
+    X(_handle_signal)                 \
+    X(_read_ready)                    \
+    X(_remove_reader)                 \
+    X(_remove_writer)                 \
+    X(_run)                           \
+    X(_set_coroutine_origin_tracking) \
+    X(_set_nodelay)                   \
+    X(_set_result_unless_cancelled)   \
+    X(_set_running_loop)              \
+    X(_start_reading)                 \
+    X(_write_ready)                   \
+    X(accept)                         \
+    X(buffer_updated)                 \
+    X(call_at)                        \
+    X(call_exception_handler)         \
+    X(call_later)                     \
+    X(call_soon)                      \
+    X(callback)                       \
+    X(cancel)                         \
+    X(cancelled)                      \
+    X(close)                          \
+    X(connection_lost)                \
+    X(connection_made)                \
+    X(context)                        \
+    X(create_future)                  \
+    X(data_received)                  \
+    X(debug)                          \
+    X(delay)                          \
+    X(detach)                         \
+    X(done)                           \
+    X(eof_received)                   \
+    X(error)                          \
+    X(exception)                      \
+    X(exc_info)                       \
+    X(extract_stack)                  \
+    X(family)                         \
+    X(fd)                             \
+    X(fileno)                         \
+    X(firstiter)                      \
+    X(finalizer)                      \
+    X(get_buffer)                     \
+    X(get_debug)                      \
+    X(getpeername)                    \
+    X(getsockname)                    \
+    X(handle)                         \
+    X(message)                        \
+    X(pause_writing)                  \
+    X(peername)                       \
+    X(proto)                          \
+    X(protocol)                       \
+    X(resume_writing)                 \
+    X(send)                           \
+    X(set_exception)                  \
+    X(set_result)                     \
+    X(set_write_buffer_limits)        \
+    X(setblocking)                    \
+    X(socket)                         \
+    X(sockname)                       \
+    X(source_traceback)               \
+    X(time)                           \
+    X(transport)                      \
+    X(warning)                        \
     X(when)
 
 #define AC_STRING_(token) #token
@@ -112,7 +112,7 @@ typedef struct ac_state {
     PyObject *TransportSocket;
     PyObject *socket_type;
     PyObject *socket_fileno; /* the method of the C base class */
-    PyObject *high_water; /* the limits of a new transport */
+    PyObject *high_water;    /* the limits of a new transport */
     PyObject *low_water;
     PyObject *handle_run; /* asyncio.Handle._run as it was at import */
     PyObject *get_asyncgen_hooks;
@@ -127,11 +127,11 @@ typedef struct ac_state {
     PyObject *futures;
     PyObject *socket_module;
 
-    unsigned long main_thread; /* its identifier, 0 until looked up */
+    unsigned long main_thread;      /* its identifier, 0 until looked up */
     unsigned int main_thread_forks; /* `forks` when it was */
     unsigned int forks; /* how often this interpreter has found itself in a child */
     bool server_takes_transport; /* Server._attach(transport), since 3.13 */
-    bool format_has_debug; /* _format_callback_source takes debug= */
+    bool format_has_debug;       /* _format_callback_source takes debug= */
 
 #define AC_NAME_MEMBER(name) PyObject *str_##name;
     AC_NAMES(AC_NAME_MEMBER)
@@ -139,9 +139,12 @@ typedef struct ac_state {
 } ac_state;
 
 /* Fills the state's names and imports. Returns 0, or -1 with an exception. */
-int ac_state_init(ac_state *state);
-int ac_state_traverse(ac_state *state, visitproc visit, void *arg);
-int ac_state_clear(ac_state *state);
+int
+ac_state_init(ac_state *state);
+int
+ac_state_traverse(ac_state *state, visitproc visit, void *arg);
+int
+ac_state_clear(ac_state *state);
 
 static inline ac_state *
 ac_state_of(PyObject *module)
@@ -151,6 +154,7 @@ ac_state_of(PyObject *module)
 
 /* Creates a heap type of the module and adds it under its name; `bases` may be
  * NULL. Returns a new reference, or NULL with an exception. */
-PyTypeObject *ac_state_add_type(PyObject *module, PyType_Spec *spec, PyObject *bases);
+PyTypeObject *
+ac_state_add_type(PyObject *module, PyType_Spec *spec, PyObject *bases);
 
 #endif

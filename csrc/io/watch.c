@@ -17,12 +17,15 @@
 typedef struct {
     PyObject_HEAD
     ac_open open;
-    ac_watcher *watcher; /* NULL once ended */
-    PyObject *fileobj;   /* what the user named, when it is no int */
+    ac_watcher *watcher;  /* NULL once ended */
+    PyObject *fileobj;    /* what the user named, when it is no int */
     PyObject *handles[2]; /* owned: reader, writer; NULL where there is none */
 } FdHandlesObject;
 
-enum { READER, WRITER };
+enum {
+    READER,
+    WRITER
+};
 
 static const unsigned int event_of[] = {AC_READ, AC_WRITE};
 
@@ -37,9 +40,9 @@ fd_handles_end(FdHandlesObject *self)
         return;
     }
     self->watcher = NULL;
-    ac_watcher_close(watcher, -1); // the number is the user's
+    ac_watcher_close(watcher, -1);  // the number is the user's
     ac_loop_open_remove(&self->open);
-    ac_loop_release(&self->open); // may free self
+    ac_loop_release(&self->open);  // may free self
 }
 
 static void
@@ -69,7 +72,7 @@ on_fd_ready(ac_watcher *watcher, unsigned int events)
         if (due[i] == NULL) {
             continue;
         }
-        HandleObject *handle = (HandleObject *)due[i]; // made by add_handle
+        HandleObject *handle = (HandleObject *)due[i];  // made by add_handle
         if (rc == 0 && handle->cancelled == Py_True) {
             if (self->handles[i] == due[i] && self->watcher != NULL) {
                 Py_CLEAR(self->handles[i]);
@@ -138,11 +141,11 @@ fileobj_number(ac_state *state, PyObject *fileobj)
         PyObject *value = result == NULL ? NULL : PyNumber_Long(result);
         Py_XDECREF(result);
         if (value == NULL) {
-            if (PyErr_ExceptionMatches(PyExc_AttributeError) ||
-                PyErr_ExceptionMatches(PyExc_TypeError) ||
-                PyErr_ExceptionMatches(PyExc_ValueError))
+            if (PyErr_ExceptionMatches(PyExc_AttributeError)
+                || PyErr_ExceptionMatches(PyExc_TypeError)
+                || PyErr_ExceptionMatches(PyExc_ValueError))
             {
-                PyErr_Clear(); // replaced by the exception of selectors
+                PyErr_Clear();  // replaced by the exception of selectors
                 PyErr_Format(PyExc_ValueError, "Invalid file object: %R", fileobj);
             }
             return -1;
@@ -158,8 +161,7 @@ fileobj_number(ac_state *state, PyObject *fileobj)
         return -1;
     }
     if (number > INT_MAX) {
-        PyErr_SetString(PyExc_OverflowError,
-                        "signed integer is greater than maximum");
+        PyErr_SetString(PyExc_OverflowError, "signed integer is greater than maximum");
         return -1;
     }
     return (int)number;
@@ -183,8 +185,8 @@ registered_as(LoopObject *loop, PyObject *fileobj)
     for (ac_open *node = loop->open_head.next; node != &loop->open_head;
          node = node->next)
     {
-        if (node->on_loop_close == fd_handles_on_loop_close &&
-            ((FdHandlesObject *)node->object)->fileobj == fileobj)
+        if (node->on_loop_close == fd_handles_on_loop_close
+            && ((FdHandlesObject *)node->object)->fileobj == fileobj)
         {
             return (FdHandlesObject *)node->object;
         }
@@ -211,7 +213,7 @@ register_number(LoopObject *loop, int fd, PyObject *fileobj)
     }
     ac_loop_open_add(loop, &self->open);
     ac_loop_hold(&self->open);
-    Py_DECREF(self); // the loop's reference is the one that keeps it
+    Py_DECREF(self);  // the loop's reference is the one that keeps it
     return self;
 }
 
@@ -223,7 +225,7 @@ cancel_steal(PyObject *handle)
     }
     PyObject *result = PyObject_CallMethod(handle, "cancel", NULL);
     if (result == NULL) {
-        PyErr_WriteUnraisable(handle); // a repr that fails in debug mode
+        PyErr_WriteUnraisable(handle);  // a repr that fails in debug mode
     }
     Py_XDECREF(result);
     Py_DECREF(handle);
@@ -237,8 +239,9 @@ add_handle(LoopObject *loop, int which, PyObject *const *args, Py_ssize_t nargs,
     ac_state *state = loop->state;
     PyObject *const names[] = {state->str_fd, state->str_callback};
     ac_args parsed;
-    if (ac_args_parse(&parsed, which == READER ? "_add_reader" : "_add_writer", names, 2,
-                      state->str_context, args, nargs, kwnames) < 0)
+    if (ac_args_parse(&parsed, which == READER ? "_add_reader" : "_add_writer", names,
+                      2, state->str_context, args, nargs, kwnames)
+        < 0)
     {
         return NULL;
     }
@@ -274,10 +277,10 @@ add_handle(LoopObject *loop, int which, PyObject *const *args, Py_ssize_t nargs,
         }
         return NULL;
     }
-    ac_watcher_forget(self->watcher, event_of[which]); // it was for the old handle
+    ac_watcher_forget(self->watcher, event_of[which]);  // it was for the old handle
     PyObject *old = self->handles[which];
     self->handles[which] = Py_NewRef(handle);
-    cancel_steal(old); // runs Python: the last thing that is done
+    cancel_steal(old);  // runs Python: the last thing that is done
     return handle;
 }
 
@@ -294,7 +297,7 @@ remove_handle(LoopObject *loop, int which, PyObject *fileobj)
         self = registered_at(loop, fd);
     }
     else if (PyErr_ExceptionMatches(PyExc_ValueError)) {
-        PyErr_Clear(); // as in selectors, the object itself is looked for
+        PyErr_Clear();  // as in selectors, the object itself is looked for
         self = registered_as(loop, fileobj);
     }
     else {
@@ -309,7 +312,7 @@ remove_handle(LoopObject *loop, int which, PyObject *fileobj)
         fd_handles_end(self);
     }
     else if (ac_watcher_set(self->watcher, event_of[1 - which]) < 0) {
-        PyErr_Clear(); // the number is closed: nothing is watched any more
+        PyErr_Clear();  // the number is closed: nothing is watched any more
     }
     if (handle == NULL) {
         Py_RETURN_FALSE;
@@ -342,9 +345,8 @@ loop__add_writer(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     return add_handle((LoopObject *)self, WRITER, args, nargs, kwnames);
 }
 
-PyDoc_STRVAR(loop__remove_reader_doc,
-             "_remove_reader($self, fd, /)\n--\n\n"
-             "True if there was a reader.");
+PyDoc_STRVAR(loop__remove_reader_doc, "_remove_reader($self, fd, /)\n--\n\n"
+                                      "True if there was a reader.");
 
 static PyObject *
 loop__remove_reader(PyObject *self, PyObject *fd)
@@ -352,9 +354,8 @@ loop__remove_reader(PyObject *self, PyObject *fd)
     return remove_handle((LoopObject *)self, READER, fd);
 }
 
-PyDoc_STRVAR(loop__remove_writer_doc,
-             "_remove_writer($self, fd, /)\n--\n\n"
-             "True if there was a writer.");
+PyDoc_STRVAR(loop__remove_writer_doc, "_remove_writer($self, fd, /)\n--\n\n"
+                                      "True if there was a writer.");
 
 static PyObject *
 loop__remove_writer(PyObject *self, PyObject *fd)
@@ -364,9 +365,9 @@ loop__remove_writer(PyObject *self, PyObject *fd)
 
 static PyMethodDef watch_methods[] = {
     {"_add_reader", (PyCFunction)(void (*)(void))loop__add_reader,
-     METH_FASTCALL | METH_KEYWORDS,     loop__add_reader_doc},
+     METH_FASTCALL | METH_KEYWORDS, loop__add_reader_doc},
     {"_add_writer", (PyCFunction)(void (*)(void))loop__add_writer,
-     METH_FASTCALL | METH_KEYWORDS,     loop__add_writer_doc},
+     METH_FASTCALL | METH_KEYWORDS, loop__add_writer_doc},
     {"_remove_reader", loop__remove_reader, METH_O, loop__remove_reader_doc},
     {"_remove_writer", loop__remove_writer, METH_O, loop__remove_writer_doc},
     {NULL, NULL, 0, NULL},
@@ -383,8 +384,8 @@ static PyType_Slot fd_handles_slots[] = {
 static PyType_Spec fd_handles_spec = {
     .name = "asynccore._core._FdHandles",
     .basicsize = sizeof(FdHandlesObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC |
-             Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION
+             | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = fd_handles_slots,
 };
 

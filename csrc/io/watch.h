@@ -5,6 +5,7 @@
 #include "loop/loop.h"
 
 /* Registers the type of the table's entries and the methods of _core.Loop. */
-int ac_watch_register(PyObject *module, ac_state *state);
+int
+ac_watch_register(PyObject *module, ac_state *state);
 
 #endif

@@ -35,10 +35,11 @@ ac_fdset_set(ac_fdset *set, int fd, uint32_t generation, unsigned int before,
 {
     struct epoll_event event = {0};
     event.data.u64 = (uint64_t)generation << 32 | (uint32_t)fd;
-    event.events = (after & AC_READ ? EPOLLIN : 0u) | (after & AC_WRITE ? EPOLLOUT : 0u);
+    event.events =
+        (after & AC_READ ? EPOLLIN : 0u) | (after & AC_WRITE ? EPOLLOUT : 0u);
     if (after == 0) {
-        if (epoll_ctl(set->fd, EPOLL_CTL_DEL, fd, &event) < 0 && errno != ENOENT &&
-            errno != EBADF && errno != EPERM)
+        if (epoll_ctl(set->fd, EPOLL_CTL_DEL, fd, &event) < 0 && errno != ENOENT
+            && errno != EBADF && errno != EPERM)
         {
             return -errno;
         }
@@ -49,8 +50,8 @@ ac_fdset_set(ac_fdset *set, int fd, uint32_t generation, unsigned int before,
         return 0;
     }
     // the number was closed (and perhaps reused) behind our back
-    if ((first == EPOLL_CTL_ADD && errno == EEXIST) ||
-        (first == EPOLL_CTL_MOD && errno == ENOENT))
+    if ((first == EPOLL_CTL_ADD && errno == EEXIST)
+        || (first == EPOLL_CTL_MOD && errno == ENOENT))
     {
         int second = first == EPOLL_CTL_ADD ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
         if (epoll_ctl(set->fd, second, fd, &event) == 0) {
@@ -73,8 +74,8 @@ ac_fdset_wait(ac_fdset *set, ac_fdset_event *events, int capacity)
     for (int i = 0; i < n; i++) {
         events[i].fd = (int)(uint32_t)ready[i].data.u64;
         events[i].generation = (uint32_t)(ready[i].data.u64 >> 32);
-        events[i].events = (ready[i].events & ~(uint32_t)EPOLLIN ? AC_WRITE : 0u) |
-                           (ready[i].events & ~(uint32_t)EPOLLOUT ? AC_READ : 0u);
+        events[i].events = (ready[i].events & ~(uint32_t)EPOLLIN ? AC_WRITE : 0u)
+                           | (ready[i].events & ~(uint32_t)EPOLLOUT ? AC_READ : 0u);
     }
     return n;
 }

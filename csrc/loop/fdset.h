@@ -17,16 +17,20 @@ typedef struct {
 } ac_fdset_event;
 
 /* All return 0 (ac_fdset_wait: the number of events), or a negative errno. */
-int ac_fdset_open(ac_fdset *set);
-void ac_fdset_close(ac_fdset *set);
+int
+ac_fdset_open(ac_fdset *set);
+void
+ac_fdset_close(ac_fdset *set);
 
 /* Changes what is wanted of `fd` from `before` to `after` (0: not in the set). A
  * number that was closed and reused meanwhile is added anew. Taking out a number
  * that the kernel has already forgotten is no error. */
-int ac_fdset_set(ac_fdset *set, int fd, uint32_t generation, unsigned int before,
-                 unsigned int after);
+int
+ac_fdset_set(ac_fdset *set, int fd, uint32_t generation, unsigned int before,
+             unsigned int after);
 
 /* What is ready now, without waiting. */
-int ac_fdset_wait(ac_fdset *set, ac_fdset_event *events, int capacity);
+int
+ac_fdset_wait(ac_fdset *set, ac_fdset_event *events, int capacity);
 
 #endif

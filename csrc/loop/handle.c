@@ -16,7 +16,7 @@
 static int
 handle_trace(LoopObject *loop, HandleObject *handle)
 {
-    PyObject *frame = (PyObject *)PyEval_GetFrame(); // borrowed, kept by the caller
+    PyObject *frame = (PyObject *)PyEval_GetFrame();  // borrowed, kept by the caller
     handle->source_traceback = PyObject_CallMethodOneArg(
         loop->state->format_helpers, loop->state->str_extract_stack,
         frame == NULL ? Py_None : frame);
@@ -156,12 +156,12 @@ handle_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     PyObject_ClearWeakRefs(self);
     HandleObject *handle = (HandleObject *)self;
-    PyObject *owner = handle->loop; // may be gone when the collector cleared us
+    PyObject *owner = handle->loop;  // may be gone when the collector cleared us
     handle->loop = NULL;
     (void)handle_clear(self);
     LoopObject *loop = (LoopObject *)owner;
-    if (loop != NULL && type == loop->state->Handle &&
-        loop->handle_free < AC_HANDLE_FREELIST && !loop->closed)
+    if (loop != NULL && type == loop->state->Handle
+        && loop->handle_free < AC_HANDLE_FREELIST && !loop->closed)
     {
         loop->handle_freelist[loop->handle_free++] = self;
     }
@@ -241,7 +241,7 @@ static PyObject *
 timer_handle_cancel(PyObject *self, PyObject *ignored)
 {
     TimerHandleObject *timer = (TimerHandleObject *)self;
-    PyObject *held = Py_NewRef(self); // the heap may own the last other reference
+    PyObject *held = Py_NewRef(self);  // the heap may own the last other reference
     if (timer->loop != NULL) {
         ac_timer_remove((LoopObject *)timer->loop, timer);
     }
@@ -325,7 +325,7 @@ handle_set_cancelled(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
     return 0;
 }
 
-#define SLOT(name, type, member)                                                       \
+#define SLOT(name, type, member) \
     {name, handle_get_slot, handle_set_slot, NULL, (void *)offsetof(type, member)}
 
 static PyGetSetDef handle_getset[] = {
@@ -394,9 +394,9 @@ check_layout(PyObject *base, const slot_offset *slots, size_t basicsize)
         if (descriptor == NULL) {
             return -1;
         }
-        bool same = Py_IS_TYPE(descriptor, &PyMemberDescr_Type) &&
-                    (size_t)((PyMemberDescrObject *)descriptor)->d_member->offset ==
-                        slots->offset;
+        bool same = Py_IS_TYPE(descriptor, &PyMemberDescr_Type)
+                    && (size_t)((PyMemberDescrObject *)descriptor)->d_member->offset
+                           == slots->offset;
         Py_DECREF(descriptor);
         if (!same) {
             PyErr_Format(PyExc_ImportError,
@@ -435,9 +435,10 @@ static const slot_offset timer_handle_layout[] = {
 int
 ac_handle_register(PyObject *module, ac_state *state)
 {
-    if (check_layout(state->asyncio_Handle, handle_layout, sizeof(HandleObject)) < 0 ||
-        check_layout(state->asyncio_TimerHandle, timer_handle_layout,
-                     offsetof(TimerHandleObject, deadline)) < 0)
+    if (check_layout(state->asyncio_Handle, handle_layout, sizeof(HandleObject)) < 0
+        || check_layout(state->asyncio_TimerHandle, timer_handle_layout,
+                        offsetof(TimerHandleObject, deadline))
+               < 0)
     {
         return -1;
     }

@@ -9,15 +9,15 @@
 
 #include "loop/loop.h"
 
-#define AC_HANDLE_SLOTS                                                                \
-    PyObject_HEAD                                                                      \
-    PyObject *args;                                                                    \
-    PyObject *callback;  /* NULL once cancelled */                                     \
-    PyObject *cancelled; /* Py_True or Py_False */                                     \
-    PyObject *context;                                                                 \
-    PyObject *loop;                                                                    \
-    PyObject *repr;             /* NULL reads as None */                               \
-    PyObject *source_traceback; /* NULL reads as None */                               \
+#define AC_HANDLE_SLOTS                                  \
+    PyObject_HEAD                                        \
+    PyObject *args;                                      \
+    PyObject *callback;  /* NULL once cancelled */       \
+    PyObject *cancelled; /* Py_True or Py_False */       \
+    PyObject *context;                                   \
+    PyObject *loop;                                      \
+    PyObject *repr;             /* NULL reads as None */ \
+    PyObject *source_traceback; /* NULL reads as None */ \
     AC_HANDLE_WEAKREFS
 
 typedef struct {
@@ -33,24 +33,29 @@ typedef struct {
     Py_ssize_t index;    /* in the heap, -1 while not there */
 } TimerHandleObject;
 
-int ac_handle_register(PyObject *module, ac_state *state);
+int
+ac_handle_register(PyObject *module, ac_state *state);
 
 /* A Handle with borrowed arguments. `context` NULL or None: a copy of the current
  * one. Returns a new reference, NULL with an exception. */
-PyObject *ac_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
-                        Py_ssize_t nargs, PyObject *context);
+PyObject *
+ac_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
+              Py_ssize_t nargs, PyObject *context);
 
 /* The same for a TimerHandle, not yet in the heap; `when` is borrowed and is a
  * number that `deadline` was made of. */
-PyObject *ac_handle_new_timer(LoopObject *loop, PyObject *when, double deadline,
-                              PyObject *callback, PyObject *const *args,
-                              Py_ssize_t nargs, PyObject *context);
+PyObject *
+ac_handle_new_timer(LoopObject *loop, PyObject *when, double deadline,
+                    PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
+                    PyObject *context);
 
 /* The arguments as a tuple; new reference, NULL with MemoryError. */
-PyObject *ac_handle_args(HandleObject *handle);
+PyObject *
+ac_handle_args(HandleObject *handle);
 
 /* Frees what the loop's freelist keeps. */
-void ac_handle_clear_freelist(LoopObject *loop);
+void
+ac_handle_clear_freelist(LoopObject *loop);
 
 /* True if `object` is exactly a Handle or TimerHandle of ours. */
 static inline bool

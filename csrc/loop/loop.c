@@ -26,7 +26,7 @@ clock_monotonic(void)
     int64_t ns = (int64_t)clock_gettime_nsec_np(CLOCK_UPTIME_RAW);
 #else
     struct timespec ts;
-    (void)clock_gettime(CLOCK_MONOTONIC, &ts); // cannot fail for this clock
+    (void)clock_gettime(CLOCK_MONOTONIC, &ts);  // cannot fail for this clock
     int64_t ns = (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 #endif
     return (double)ns / 1e9;
@@ -110,7 +110,7 @@ ac_loop_refresh_overrides(LoopObject *loop)
         found |= same ? 0 : overridable[i].bit;
     }
     loop->overridden = found | loop->instance_overridden;
-    loop->type_version = ac_type_version(type); // given by the look-ups
+    loop->type_version = ac_type_version(type);  // given by the look-ups
     return 0;
 }
 
@@ -130,7 +130,7 @@ loop_setattro(PyObject *self, PyObject *name, PyObject *value)
             else {
                 loop->instance_overridden &= ~overridable[i].bit;
             }
-            loop->type_version = 0; // work it out again
+            loop->type_version = 0;  // work it out again
             return ac_loop_refresh_overrides(loop);
         }
     }
@@ -165,8 +165,8 @@ ac_loop_check_debug(LoopObject *loop, PyObject *callback, const char *method)
     if (name == NULL) {
         return -1;
     }
-    result = PyObject_CallMethodObjArgs(self, loop->state->str__check_callback, callback,
-                                        name, NULL);
+    result = PyObject_CallMethodObjArgs(self, loop->state->str__check_callback,
+                                        callback, name, NULL);
     Py_DECREF(name);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -280,7 +280,7 @@ ac_loop_flush_queued(LoopObject *loop)
         loop->flush_head = node->next;
         node->next = NULL;
         node->queued = false;
-        PyObject *object = node->object; // ours now
+        PyObject *object = node->object;  // ours now
         if (rc == 0) {
             rc = node->flush(node);
         }
@@ -365,7 +365,7 @@ loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwar
         return NULL;
     }
     loop->state = ac_state_of(module);
-    loop->closed = true; // until __init__
+    loop->closed = true;  // until __init__
     loop->cork = true;
     loop->slow_callback_duration = 0.1;
     loop->open_head.prev = loop->open_head.next = &loop->open_head;
@@ -378,8 +378,8 @@ static int
 loop_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     LoopObject *loop = (LoopObject *)self;
-    if (!PyArg_ParseTuple(args, ":Loop") ||
-        (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0))
+    if (!PyArg_ParseTuple(args, ":Loop")
+        || (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0))
     {
         if (!PyErr_Occurred()) {
             PyErr_SetString(PyExc_TypeError, "Loop() takes no keyword arguments");
@@ -387,7 +387,7 @@ loop_init(PyObject *self, PyObject *args, PyObject *kwargs)
         return -1;
     }
     if (loop->poller != NULL) {
-        return 0; // __init__ called again
+        return 0;  // __init__ called again
     }
     if ((loop->timers == NULL && ac_timer_init(loop) < 0) || ac_poller_open(loop) < 0) {
         return -1;
@@ -408,8 +408,8 @@ loop_traverse(PyObject *self, visitproc visit, void *arg)
     for (size_t i = loop->due_pos; i < loop->due_len; i++) {
         Py_VISIT(loop->due[i]);
     }
-    for (ac_open *node = loop->open_head.next;
-         node != NULL && node != &loop->open_head; node = node->next)
+    for (ac_open *node = loop->open_head.next; node != NULL && node != &loop->open_head;
+         node = node->next)
     {
         if (node->held) {
             Py_VISIT(node->object);
@@ -426,7 +426,7 @@ loop_clear(PyObject *self)
 {
     LoopObject *loop = (LoopObject *)self;
     loop_shut(loop);
-    while (loop->flush_head != NULL) { // never sent: no callback runs any more
+    while (loop->flush_head != NULL) {  // never sent: no callback runs any more
         ac_flush *node = loop->flush_head;
         loop->flush_head = node->next;
         node->queued = false;
@@ -441,7 +441,7 @@ loop_dealloc(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
     LoopObject *loop = (LoopObject *)self;
     if (PyObject_CallFinalizerFromDealloc(self) < 0) {
-        return; // resurrected
+        return;  // resurrected
     }
     PyObject_GC_UnTrack(self);
     (void)loop_clear(self);
@@ -455,11 +455,11 @@ loop_dealloc(PyObject *self)
 
 /* ------------------------------------------------------------- attributes -- */
 
-#define BOOL_ATTRIBUTE(member)                                                         \
-    static PyObject *loop_get_##member##_attr(PyObject *self,                          \
-                                              void *Py_UNUSED(closure))                \
-    {                                                                                  \
-        return PyBool_FromLong(((LoopObject *)self)->member);                          \
+#define BOOL_ATTRIBUTE(member)                                          \
+    static PyObject *loop_get_##member##_attr(PyObject *self,           \
+                                              void *Py_UNUSED(closure)) \
+    {                                                                   \
+        return PyBool_FromLong(((LoopObject *)self)->member);           \
     }
 
 BOOL_ATTRIBUTE(closed)
@@ -641,8 +641,8 @@ ac_loop_add_methods(ac_state *state, PyMethodDef *methods)
         if (descriptor == NULL) {
             return -1;
         }
-        int rc =
-            PyObject_SetAttrString((PyObject *)state->Loop, methods->ml_name, descriptor);
+        int rc = PyObject_SetAttrString((PyObject *)state->Loop, methods->ml_name,
+                                        descriptor);
         Py_DECREF(descriptor);
         if (rc < 0) {
             return -1;

@@ -62,22 +62,22 @@ struct LoopObject {
     ac_state *state; /* borrowed from the module, which the type keeps alive */
 
     /* life */
-    bool closed;    /* also true before __init__ */
-    bool stopping;  /* stop() was called */
-    bool running;   /* a thread is inside run_forever or _run_once */
+    bool closed;   /* also true before __init__ */
+    bool stopping; /* stop() was called */
+    bool running;  /* a thread is inside run_forever or _run_once */
     bool debug;
-    bool cork;      /* writes of one callback leave together */
+    bool cork;               /* writes of one callback leave together */
     bool handle_run_patched; /* asyncio.Handle._run is not what it was at import */
     bool instrumented; /* debug mode, or Handle._run is patched: each callback goes
                           through a real Handle */
-    bool polling;   /* the loop's thread is in a poll without the GIL */
-    bool in_callback; /* a turn runs callbacks: writes may wait for its end */
+    bool polling;      /* the loop's thread is in a poll without the GIL */
+    bool in_callback;  /* a turn runs callbacks: writes may wait for its end */
     unsigned long thread_id; /* of the running thread; valid while `running` */
-    unsigned int forks; /* state->forks when the kernel's sets were made */
+    unsigned int forks;      /* state->forks when the kernel's sets were made */
     unsigned int overridden; /* AC_OVERRIDE_* */
     unsigned int instance_overridden; /* the part of it that __dict__ holds */
-    unsigned int type_version; /* of the class, when `overridden` was worked out */
-    unsigned int handle_version; /* of asyncio.Handle, when _run was looked up */
+    unsigned int type_version;     /* of the class, when `overridden` was worked out */
+    unsigned int handle_version;   /* of asyncio.Handle, when _run was looked up */
     double slow_callback_duration; /* seconds */
     double clock_resolution;       /* seconds */
 
@@ -86,31 +86,35 @@ struct LoopObject {
     size_t snapshot;     /* handles of the current turn still to run */
     ac_watcher **events; /* watchers with revents, in the order of the poll */
     size_t events_len, events_pos, events_cap;
-    PyObject **due;      /* owned timer handles, popped before the snapshot ran */
+    PyObject **due; /* owned timer handles, popped before the snapshot ran */
     size_t due_len, due_pos, due_cap;
     unsigned int turns_without_poll;
     double last_poll; /* loop time */
 
     ac_timers *timers;
-    ac_poller *poller; /* NULL while closed */
+    ac_poller *poller;          /* NULL while closed */
     struct ac_signals *signals; /* NULL until first needed */
     ac_flush *flush_head, *flush_tail;
     ac_open open_head; /* list head of the open objects */
     PyObject *handle_freelist[AC_HANDLE_FREELIST];
-    int handle_free; /* how many */
+    int handle_free;   /* how many */
     char *read_buffer; /* AC_READ_BUFFER bytes, made at the first read */
 };
 
 /* Registers _core.Loop. Returns 0, or -1 with an exception. */
-int ac_loop_register(PyObject *module, ac_state *state);
+int
+ac_loop_register(PyObject *module, ac_state *state);
 
 /* Adds methods to _core.Loop while the module is being set up; ac_loop_seal ends
  * that. Returns 0, or -1 with an exception. */
-int ac_loop_add_methods(ac_state *state, PyMethodDef *methods);
-void ac_loop_seal(ac_state *state);
+int
+ac_loop_add_methods(ac_state *state, PyMethodDef *methods);
+void
+ac_loop_seal(ac_state *state);
 
 /* Raises RuntimeError('Event loop is closed') and returns -1 if it is. */
-int ac_loop_check_closed(LoopObject *loop);
+int
+ac_loop_check_closed(LoopObject *loop);
 
 /* True in a forked child as long as the loop still shares its kernel sets with the
  * parent: then nothing may be changed in them. */
@@ -122,34 +126,43 @@ ac_loop_is_forked(const LoopObject *loop)
 
 /* Works out `overridden` anew if the class was changed. Returns 0, or -1 with an
  * exception. */
-int ac_loop_refresh_overrides(LoopObject *loop);
+int
+ac_loop_refresh_overrides(LoopObject *loop);
 
 /* What debug mode checks before a callback is scheduled: the thread, and that
  * `callback` is no coroutine (_check_thread, _check_callback). Only call_soon,
  * call_at and call_later check the thread. Returns 0, or -1 with an exception. */
-int ac_loop_check_debug(LoopObject *loop, PyObject *callback, const char *method);
+int
+ac_loop_check_debug(LoopObject *loop, PyObject *callback, const char *method);
 
 /* The loop's clock in seconds: time.monotonic(), or a replaced loop.time().
  * Returns -1 with an exception on failure. */
-int ac_loop_time(LoopObject *loop, double *now);
+int
+ac_loop_time(LoopObject *loop, double *now);
 
 /* Puts a node on the list of open objects, or takes it off; neither touches
  * references. */
-void ac_loop_open_add(LoopObject *loop, ac_open *node);
-void ac_loop_open_remove(ac_open *node);
+void
+ac_loop_open_add(LoopObject *loop, ac_open *node);
+void
+ac_loop_open_remove(ac_open *node);
 
 /* Makes the loop own a reference to the node's object, or drops it. Dropping may
  * run Python (the object's finalizer). */
-void ac_loop_hold(ac_open *node);
-void ac_loop_release(ac_open *node);
+void
+ac_loop_hold(ac_open *node);
+void
+ac_loop_release(ac_open *node);
 
 /* Queues a node for the flush after the running callback, in order of the first
  * write. */
-void ac_loop_flush_later(LoopObject *loop, ac_flush *node);
+void
+ac_loop_flush_later(LoopObject *loop, ac_flush *node);
 
 /* Flushes all queued nodes. Returns 0, or -1 with an exception that asyncio
  * never catches. */
-int ac_loop_flush_queued(LoopObject *loop);
+int
+ac_loop_flush_queued(LoopObject *loop);
 
 static inline int
 ac_loop_flush(LoopObject *loop)
@@ -159,6 +172,7 @@ ac_loop_flush(LoopObject *loop)
 
 /* A buffer of AC_READ_BUFFER bytes, shared by all reads of the loop; its content
  * is dead as soon as Python code runs. NULL with MemoryError on failure. */
-char *ac_loop_read_buffer(LoopObject *loop);
+char *
+ac_loop_read_buffer(LoopObject *loop);
 
 #endif

@@ -37,8 +37,8 @@ struct ac_poller {
     uv_loop_t uv;
     uv_async_t wake;
     uv_poll_t foreign_poll;
-    bool foreign_ready; /* the set of foreign descriptors has events */
-    ac_fdset set;       /* foreign descriptors */
+    bool foreign_ready;   /* the set of foreign descriptors has events */
+    ac_fdset set;         /* foreign descriptors */
     ac_watcher **foreign; /* by number; NULL where there is none */
     size_t foreign_cap;
     ac_watcher **own; /* by number */
@@ -51,7 +51,7 @@ struct ac_poller {
 #else
     uv_timer_t timer;
 #endif
-    double armed; /* the time the wake-up is set for; INFINITY: not set */
+    double armed;              /* the time the wake-up is set for; INFINITY: not set */
     unsigned long poll_thread; /* while loop->polling */
 };
 
@@ -108,7 +108,7 @@ event_record(LoopObject *loop, ac_watcher *watcher, unsigned int events)
     }
     if (watcher->revents == 0) {
         if (loop->events_len == loop->events_cap) {
-            return; // level-triggered: the next poll reports it again
+            return;  // level-triggered: the next poll reports it again
         }
         loop->events[loop->events_len++] = watcher;
     }
@@ -139,7 +139,7 @@ events_reserve(LoopObject *loop)
     }
     size_t cap = loop->events_cap == 0 ? 128 : loop->events_cap * 2;
     void *items = PyMem_Realloc(loop->events, cap * sizeof(*loop->events));
-    if (items != NULL) { // else events come in smaller batches
+    if (items != NULL) {  // else events come in smaller batches
         loop->events = items;
         loop->events_cap = cap;
     }
@@ -216,7 +216,7 @@ on_wake(uv_async_t *Py_UNUSED(handle))
 static void
 on_timer(uv_poll_t *handle, int Py_UNUSED(status), int Py_UNUSED(events))
 {
-    ((ac_poller *)handle->data)->armed = -INFINITY; // stays readable until set anew
+    ((ac_poller *)handle->data)->armed = -INFINITY;  // stays readable until set anew
 }
 #else
 static void
@@ -251,7 +251,7 @@ timer_arm(ac_poller *poller, double timeout)
         return 0;
     }
 #ifdef __linux__
-    uint64_t ns = (uint64_t)(timeout * 1e9) + 1; // 0 would disarm it
+    uint64_t ns = (uint64_t)(timeout * 1e9) + 1;  // 0 would disarm it
     struct itimerspec spec = {0};
     spec.it_value.tv_sec = (time_t)(ns / 1000000000u);
     spec.it_value.tv_nsec = (long)(ns % 1000000000u);
@@ -259,7 +259,8 @@ timer_arm(ac_poller *poller, double timeout)
         return -errno;
     }
 #else
-    int err = uv_timer_start(&poller->timer, on_timer, (uint64_t)ceil(timeout * 1e3), 0);
+    int err =
+        uv_timer_start(&poller->timer, on_timer, (uint64_t)ceil(timeout * 1e3), 0);
     if (err < 0) {
         return err;
     }
@@ -340,8 +341,8 @@ own_apply(ac_poller *poller, own_watcher *own)
         own->initialised = true;
         own->poll.data = own;
     }
-    int events = (watcher->wanted & AC_READ ? UV_READABLE : 0) |
-                 (watcher->wanted & AC_WRITE ? UV_WRITABLE : 0);
+    int events = (watcher->wanted & AC_READ ? UV_READABLE : 0)
+                 | (watcher->wanted & AC_WRITE ? UV_WRITABLE : 0);
     if (uv_poll_start(&own->poll, events, on_own_ready) == 0) {
         watcher->armed = watcher->wanted;
     }
@@ -538,7 +539,8 @@ ac_poller_after_fork(LoopObject *loop)
 #ifdef __linux__
     if (err == 0) {
         int fresh = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-        err = descriptor_replace(&poller->timer_poll, on_timer, poller->timer_fd, fresh);
+        err =
+            descriptor_replace(&poller->timer_poll, on_timer, poller->timer_fd, fresh);
         poller->armed = INFINITY;
     }
 #endif
@@ -628,7 +630,7 @@ ac_poller_wake(LoopObject *loop)
 bool
 ac_poller_busy(const LoopObject *loop)
 {
-    return loop->polling; // the polling thread itself runs no Python meanwhile
+    return loop->polling;  // the polling thread itself runs no Python meanwhile
 }
 
 /* -------------------------------------------------------------- watchers -- */
@@ -686,7 +688,7 @@ foreign_set(ac_poller *poller, ac_watcher *watcher, unsigned int events)
 {
     if (poller->foreign[watcher->fd] != watcher) {
         if (events == 0) {
-            watcher->armed = 0; // another has taken its place
+            watcher->armed = 0;  // another has taken its place
             return 0;
         }
         poller->foreign[watcher->fd] = watcher;
@@ -703,7 +705,8 @@ ac_watcher_set(ac_watcher *watcher, unsigned int events)
 {
     LoopObject *loop = watcher->loop;
     if (watcher->kind == AC_WATCHER_FOREIGN) {
-        int err = ac_loop_is_forked(loop) ? 0 : foreign_set(loop->poller, watcher, events);
+        int err =
+            ac_loop_is_forked(loop) ? 0 : foreign_set(loop->poller, watcher, events);
         if (err < 0) {
             ac_errors_uv(err);
             return -1;
@@ -741,7 +744,7 @@ ac_watcher_close(ac_watcher *watcher, int fd_to_close)
     event_forget(loop, watcher);
     if (watcher->kind == AC_WATCHER_FOREIGN) {
         if (!ac_loop_is_forked(loop)) {
-            (void)foreign_set(poller, watcher, 0); // the number may be gone
+            (void)foreign_set(poller, watcher, 0);  // the number may be gone
         }
         if (poller->foreign[watcher->fd] == watcher) {
             poller->foreign[watcher->fd] = NULL;

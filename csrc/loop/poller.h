@@ -32,7 +32,8 @@ typedef enum {
  * AC_WRITE) that are both ready and wanted; an error or a hang-up counts as every
  * wanted event, as with selectors. May run Python, may close the watcher.
  * Returns 0, or -1 with an exception that asyncio never catches. */
-typedef int ac_watcher_fn(ac_watcher *watcher, unsigned int events);
+typedef int
+ac_watcher_fn(ac_watcher *watcher, unsigned int events);
 
 struct ac_watcher {
     LoopObject *loop; /* borrowed: owners close their watchers before the loop goes */
@@ -44,55 +45,67 @@ struct ac_watcher {
     uint8_t armed;   /* what libuv or the kernel was told */
     uint8_t revents; /* ready, not yet dispatched; 0 while not in loop->events */
     bool closing;
-    uint32_t generation; /* foreign: tells a number's users apart */
+    uint32_t generation;                  /* foreign: tells a number's users apart */
     ac_watcher *next_dirty, **prev_dirty; /* the poller's list of changes */
 };
 
 /* Opens the loop's libuv side. Returns 0, or -1 with an exception (OSError under
  * EMFILE). */
-int ac_poller_open(LoopObject *loop);
+int
+ac_poller_open(LoopObject *loop);
 
 /* Closes everything libuv holds for the loop, whose watchers are closed already.
  * Calls no user code. In a forked child only descriptors are closed. */
-void ac_poller_close(LoopObject *loop);
+void
+ac_poller_close(LoopObject *loop);
 
 /* The first run in a forked child: takes a kernel set of its own, and watches the
  * same descriptors in it. Returns 0, or -1 with an exception. */
-int ac_poller_after_fork(LoopObject *loop);
+int
+ac_poller_after_fork(LoopObject *loop);
 
 /* True while another thread polls this loop without the GIL. */
-bool ac_poller_busy(const LoopObject *loop);
+bool
+ac_poller_busy(const LoopObject *loop);
 
 /* One poll. `timeout` in seconds: 0 does not block and keeps the GIL, negative
  * waits without end. Fills loop->events. Returns 0, or -1 with an exception. */
-int ac_poller_poll(LoopObject *loop, double timeout);
+int
+ac_poller_poll(LoopObject *loop, double timeout);
 
 /* Interrupts a poll of another thread; does nothing when none is under way. */
-void ac_poller_wake(LoopObject *loop);
+void
+ac_poller_wake(LoopObject *loop);
 
 /* A watcher that wants nothing yet. Returns NULL with an exception. An
  * AC_WATCHER_FOREIGN it takes the place of another of the same number, whose owner
  * then gets no more events until it asks anew. */
-ac_watcher *ac_watcher_new(LoopObject *loop, ac_watcher_kind kind, int fd,
-                           ac_watcher_fn *on_ready, void *owner);
+ac_watcher *
+ac_watcher_new(LoopObject *loop, ac_watcher_kind kind, int fd, ac_watcher_fn *on_ready,
+               void *owner);
 
 /* Says which events are wanted from now on (0: none). Returns 0, or -1 with the
  * exception of the system call (foreign only: PermissionError for a regular
  * file, OSError EBADF). */
-int ac_watcher_set(ac_watcher *watcher, unsigned int events);
+int
+ac_watcher_set(ac_watcher *watcher, unsigned int events);
 
 /* Drops events that are ready but not yet dispatched. */
-void ac_watcher_forget(ac_watcher *watcher, unsigned int events);
+void
+ac_watcher_forget(ac_watcher *watcher, unsigned int events);
 
 /* Ends the watcher: no event comes after it, libuv has forgotten the number, the
  * memory is freed when libuv lets go of it. If `fd_to_close` >= 0 it is closed
  * as soon as that is safe (at once, unless another thread polls). NULL is fine. */
-void ac_watcher_close(ac_watcher *watcher, int fd_to_close);
+void
+ac_watcher_close(ac_watcher *watcher, int fd_to_close);
 
 /* The foreign watcher of a number, or NULL. Borrowed. */
-ac_watcher *ac_poller_foreign(LoopObject *loop, int fd);
+ac_watcher *
+ac_poller_foreign(LoopObject *loop, int fd);
 
 /* The own watcher of a number, or NULL. Borrowed. */
-ac_watcher *ac_poller_own(LoopObject *loop, int fd);
+ac_watcher *
+ac_poller_own(LoopObject *loop, int fd);
 
 #endif

@@ -83,7 +83,7 @@ handle_call(PyObject *callback, PyObject *args, PyObject *context)
     }
     if (result == NULL) {
         PyObject *exc = ac_err_take();
-        (void)PyContext_Exit(context); // cannot fail: we entered it
+        (void)PyContext_Exit(context);  // cannot fail: we entered it
         ac_err_restore_steal(exc);
         return -1;
     }
@@ -95,7 +95,7 @@ handle_call(PyObject *callback, PyObject *args, PyObject *context)
 static int
 run_ours(LoopObject *loop, HandleObject *handle)
 {
-    if (handle->callback == NULL) { // cancelled, also by clearing
+    if (handle->callback == NULL) {  // cancelled, also by clearing
         return 0;
     }
     PyObject *callback = Py_NewRef(handle->callback);
@@ -156,8 +156,9 @@ warn_if_slow(LoopObject *loop, PyObject *handle, double started)
     if (text == NULL) {
         return -1;
     }
-    PyObject *result = PyObject_CallMethod(loop->state->logger, "warning", "sOd",
-                                           "Executing %s took %.3f seconds", text, took);
+    PyObject *result =
+        PyObject_CallMethod(loop->state->logger, "warning", "sOd",
+                            "Executing %s took %.3f seconds", text, took);
     Py_DECREF(text);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -207,7 +208,7 @@ ac_ready_run(LoopObject *loop, PyObject *handle)
     }
     if (rc < 0) {
         PyObject *exc = ac_err_take();
-        if (ac_loop_flush(loop) < 0) { // the first exception is the one to raise
+        if (ac_loop_flush(loop) < 0) {  // the first exception is the one to raise
             PyErr_Clear();
         }
         ac_err_restore_steal(exc);
@@ -248,14 +249,13 @@ loop_call_soon(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     LoopObject *loop = (LoopObject *)self;
     ac_args parsed;
     if (ac_args_parse(&parsed, "call_soon", &loop->state->str_callback, 1,
-                      loop->state->str_context, args, nargs, kwnames) < 0 ||
-        ac_loop_check_closed(loop) < 0)
+                      loop->state->str_context, args, nargs, kwnames)
+            < 0
+        || ac_loop_check_closed(loop) < 0)
     {
         return NULL;
     }
-    if (loop->debug &&
-        ac_loop_check_debug(loop, parsed.leading[0], "call_soon") < 0)
-    {
+    if (loop->debug && ac_loop_check_debug(loop, parsed.leading[0], "call_soon") < 0) {
         return NULL;
     }
     return ready_schedule(loop, parsed.leading[0], parsed.rest, parsed.nrest,
@@ -289,11 +289,10 @@ threadsafe_handle(LoopObject *loop, const ac_args *parsed)
 }
 #endif
 
-PyDoc_STRVAR(
-    loop_call_soon_threadsafe_doc,
-    "call_soon_threadsafe($self, /, callback, *args, context=None)\n--\n\n"
-    "Like call_soon, for use from another thread or a signal handler.\n\n"
-    "Raises RuntimeError('Event loop is closed') when it comes too late.");
+PyDoc_STRVAR(loop_call_soon_threadsafe_doc,
+             "call_soon_threadsafe($self, /, callback, *args, context=None)\n--\n\n"
+             "Like call_soon, for use from another thread or a signal handler.\n\n"
+             "Raises RuntimeError('Event loop is closed') when it comes too late.");
 
 static PyObject *
 loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
@@ -302,20 +301,21 @@ loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t narg
     LoopObject *loop = (LoopObject *)self;
     ac_args parsed;
     if (ac_args_parse(&parsed, "call_soon_threadsafe", &loop->state->str_callback, 1,
-                      loop->state->str_context, args, nargs, kwnames) < 0 ||
-        ac_loop_check_closed(loop) < 0)
+                      loop->state->str_context, args, nargs, kwnames)
+            < 0
+        || ac_loop_check_closed(loop) < 0)
     {
         return NULL;
     }
-    if (loop->debug &&
-        ac_loop_check_debug(loop, parsed.leading[0], "call_soon_threadsafe") < 0)
+    if (loop->debug
+        && ac_loop_check_debug(loop, parsed.leading[0], "call_soon_threadsafe") < 0)
     {
         return NULL;
     }
     PyObject *handle = threadsafe_handle(loop, &parsed);
     // making the handle may have run a collection, and that anything
-    if (handle == NULL || ac_loop_check_closed(loop) < 0 ||
-        ac_ready_push_steal(loop, Py_NewRef(handle)) < 0)
+    if (handle == NULL || ac_loop_check_closed(loop) < 0
+        || ac_ready_push_steal(loop, Py_NewRef(handle)) < 0)
     {
         Py_XDECREF(handle);
         return NULL;
@@ -324,9 +324,8 @@ loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t narg
     return handle;
 }
 
-PyDoc_STRVAR(loop__add_callback_doc,
-             "_add_callback($self, handle, /)\n--\n\n"
-             "Queue a handle unless it is cancelled.");
+PyDoc_STRVAR(loop__add_callback_doc, "_add_callback($self, handle, /)\n--\n\n"
+                                     "Queue a handle unless it is cancelled.");
 
 static PyObject *
 loop__add_callback(PyObject *self, PyObject *handle)

@@ -7,23 +7,27 @@
 /* loop.call_soon(callback, *args) for internal use, the args borrowed; honours a
  * replaced call_soon. The context is a copy of the current one. Returns 0, or -1
  * with an exception. */
-int ac_ready_call_soon(LoopObject *loop, PyObject *callback, PyObject *const *args,
-                       Py_ssize_t nargs);
+int
+ac_ready_call_soon(LoopObject *loop, PyObject *callback, PyObject *const *args,
+                   Py_ssize_t nargs);
 
 /* Appends a handle (consumed) of any Handle class. Returns 0, or -1 with an
  * exception. */
-int ac_ready_push_steal(LoopObject *loop, PyObject *handle);
+int
+ac_ready_push_steal(LoopObject *loop, PyObject *handle);
 
 /* Runs one handle as Handle._run does, and flushes after it. A cancelled one is
  * passed over. Returns 0, or -1 with an exception that asyncio never catches. */
-int ac_ready_run(LoopObject *loop, PyObject *handle);
+int
+ac_ready_run(LoopObject *loop, PyObject *handle);
 
 /* For code that is called by an event and is no Handle (streams), when
  * loop->instrumented: runs getattr(object, name)() in `context` through a real
  * Handle, so that debuggers, slow-callback warnings and a patched Handle._run see
  * it. Returns as ac_ready_run. */
-int ac_ready_run_instrumented(LoopObject *loop, PyObject *object, PyObject *name,
-                              PyObject *context);
+int
+ac_ready_run_instrumented(LoopObject *loop, PyObject *object, PyObject *name,
+                          PyObject *context);
 
 extern PyMethodDef ac_ready_methods[];
 

@@ -24,7 +24,7 @@ call_handler_steal(LoopObject *loop, PyObject *context)
     if (ac_err_is_exit()) {
         return -1;
     }
-    PyErr_WriteUnraisable((PyObject *)loop); // no one is left to tell
+    PyErr_WriteUnraisable((PyObject *)loop);  // no one is left to tell
     return 0;
 }
 
@@ -51,8 +51,10 @@ format_callback(LoopObject *loop, PyObject *callback, PyObject *args)
     }
     if (positional != NULL && state->format_has_debug) {
         keywords = PyDict_New();
-        if (keywords == NULL || PyDict_SetItem(keywords, state->str_debug,
-                                               loop->debug ? Py_True : Py_False) < 0)
+        if (keywords == NULL
+            || PyDict_SetItem(keywords, state->str_debug,
+                              loop->debug ? Py_True : Py_False)
+                   < 0)
         {
             goto done;
         }
@@ -80,14 +82,13 @@ ac_report_callback(LoopObject *loop, PyObject *handle, PyObject *callback,
     if (text != NULL) {
         PyObject *message = PyUnicode_FromFormat("Exception in callback %U", text);
         Py_DECREF(text);
-        context = message == NULL
-                      ? NULL
-                      : Py_BuildValue("{sNsOsO}", "message", message, "exception", exc,
-                                      "handle", handle);
+        context = message == NULL ? NULL
+                                  : Py_BuildValue("{sNsOsO}", "message", message,
+                                                  "exception", exc, "handle", handle);
     }
-    if (context != NULL && source_traceback != NULL &&
-        PyDict_SetItem(context, loop->state->str_source_traceback, source_traceback) <
-            0)
+    if (context != NULL && source_traceback != NULL
+        && PyDict_SetItem(context, loop->state->str_source_traceback, source_traceback)
+               < 0)
     {
         Py_CLEAR(context);
     }
@@ -98,8 +99,7 @@ ac_report_callback(LoopObject *loop, PyObject *handle, PyObject *callback,
 int
 ac_report_context(LoopObject *loop, const char *message, PyObject *exc, ...)
 {
-    PyObject *context =
-        Py_BuildValue("{sssO}", "message", message, "exception", exc);
+    PyObject *context = Py_BuildValue("{sssO}", "message", message, "exception", exc);
     va_list pairs;
     va_start(pairs, exc);
     const char *key;

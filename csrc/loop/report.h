@@ -8,16 +8,19 @@
  * Handle._run does with it. Returns 0 with no exception set, or -1 for
  * SystemExit and KeyboardInterrupt (left raised, also if the handler raises
  * them). */
-int ac_report_callback(LoopObject *loop, PyObject *handle, PyObject *callback,
-                       PyObject *args, PyObject *source_traceback);
+int
+ac_report_callback(LoopObject *loop, PyObject *handle, PyObject *callback,
+                   PyObject *args, PyObject *source_traceback);
 
 /* loop.call_exception_handler({'message': message, 'exception': the exception
  * `exc`, key: value, ...}) with borrowed arguments; pairs end with a NULL key.
  * Returns 0, or -1 with an exception that asyncio never catches. */
-int ac_report_context(LoopObject *loop, const char *message, PyObject *exc, ...);
+int
+ac_report_context(LoopObject *loop, const char *message, PyObject *exc, ...);
 
 /* An exception is being raised by code whose caller cannot be told: 0 after it went to
  * the exception handler with `message`, or -1 if asyncio never catches it. */
-int ac_report_unraised(LoopObject *loop, const char *message);
+int
+ac_report_unraised(LoopObject *loop, const char *message);
 
 #endif

@@ -31,8 +31,7 @@ refresh_flags(LoopObject *loop)
         }
         loop->handle_run_patched = run != state->handle_run;
         Py_DECREF(run);
-        loop->handle_version =
-            ac_type_version((PyTypeObject *)state->asyncio_Handle);
+        loop->handle_version = ac_type_version((PyTypeObject *)state->asyncio_Handle);
     }
     loop->instrumented = loop->debug || loop->handle_run_patched;
     return ac_loop_refresh_overrides(loop);
@@ -53,7 +52,7 @@ run_collected(LoopObject *loop)
     }
     while (rc == 0 && loop->events_pos < loop->events_len) {
         ac_watcher *watcher = loop->events[loop->events_pos++];
-        if (watcher == NULL) { // closed meanwhile
+        if (watcher == NULL) {  // closed meanwhile
             continue;
         }
         unsigned int events = watcher->revents & watcher->wanted;
@@ -107,8 +106,8 @@ turn_poll(LoopObject *loop, double *now)
             trim(loop);
         }
     }
-    else if (loop->turns_without_poll < AC_TURNS_WITHOUT_POLL && !loop->stopping &&
-             !(loop->overridden & AC_OVERRIDE_TIME))
+    else if (loop->turns_without_poll < AC_TURNS_WITHOUT_POLL && !loop->stopping
+             && !(loop->overridden & AC_OVERRIDE_TIME))
     {
         if (ac_loop_time(loop, now) < 0) {
             return -1;
@@ -143,8 +142,8 @@ loop_turn(LoopObject *loop)
     if (turn_poll(loop, &now) < 0) {
         return -1;
     }
-    if (ac_timer_count(loop) > 0 &&
-        ac_timer_pop_due(loop, now + loop->clock_resolution) < 0)
+    if (ac_timer_count(loop) > 0
+        && ac_timer_pop_due(loop, now + loop->clock_resolution) < 0)
     {
         return -1;
     }
@@ -179,8 +178,8 @@ check_running(LoopObject *loop)
         PyErr_SetString(PyExc_RuntimeError, "This event loop is already running");
         return -1;
     }
-    PyObject *current =
-        PyObject_CallMethodNoArgs(loop->state->events, loop->state->str__get_running_loop);
+    PyObject *current = PyObject_CallMethodNoArgs(loop->state->events,
+                                                  loop->state->str__get_running_loop);
     if (current == NULL) {
         return -1;
     }
@@ -250,7 +249,7 @@ run_begin(LoopObject *loop, PyObject **old_hooks)
     }
     loop->thread_id = ac_thread_id();
     loop->running = true;
-    loop->turns_without_poll = AC_TURNS_WITHOUT_POLL; // the first turn polls
+    loop->turns_without_poll = AC_TURNS_WITHOUT_POLL;  // the first turn polls
     if (set_asyncgen_hooks(loop) < 0 || set_running_loop(loop, (PyObject *)loop) < 0) {
         return -1;
     }
@@ -276,7 +275,7 @@ run_end(LoopObject *loop, PyObject *old_hooks)
     }
     Py_XDECREF(result);
     if (exc != NULL) {
-        PyErr_Clear(); // the exception that ended the run is the one to raise
+        PyErr_Clear();  // the exception that ended the run is the one to raise
         ac_err_restore_steal(exc);
         return -1;
     }

@@ -8,6 +8,7 @@ extern PyMethodDef ac_run_methods[];
 
 /* Drops every handle and event that waits to be run; the loop is being closed or
  * collected. May run Python (finalizers). */
-void ac_run_clear(LoopObject *loop);
+void
+ac_run_clear(LoopObject *loop);
 
 #endif

@@ -32,10 +32,11 @@ is_main_thread(LoopObject *loop)
     }
     if (state->main_thread == 0 || state->main_thread_forks != state->forks) {
         PyObject *threading = PyImport_ImportModule("threading");
-        PyObject *thread =
-            threading == NULL ? NULL
-                              : PyObject_CallMethod(threading, "main_thread", NULL);
-        PyObject *ident = thread == NULL ? NULL : PyObject_GetAttrString(thread, "ident");
+        PyObject *thread = threading == NULL
+                               ? NULL
+                               : PyObject_CallMethod(threading, "main_thread", NULL);
+        PyObject *ident =
+            thread == NULL ? NULL : PyObject_GetAttrString(thread, "ident");
         Py_XDECREF(threading);
         Py_XDECREF(thread);
         if (ident == NULL) {
@@ -59,8 +60,8 @@ handle_signal(LoopObject *loop, unsigned char number)
     PyObject *signum = PyLong_FromLong(number);
     PyObject *result =
         signum == NULL ? NULL
-                       : PyObject_CallMethodOneArg((PyObject *)loop,
-                                                   loop->state->str__handle_signal, signum);
+                       : PyObject_CallMethodOneArg(
+                             (PyObject *)loop, loop->state->str__handle_signal, signum);
     Py_XDECREF(signum);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -131,8 +132,8 @@ signals_open(LoopObject *loop)
     signals->write_fd = fds[1];
     signals->former = -1;
     for (int i = 0; i < 2; i++) {
-        if (fcntl(fds[i], F_SETFL, O_NONBLOCK) < 0 ||
-            fcntl(fds[i], F_SETFD, FD_CLOEXEC) < 0)
+        if (fcntl(fds[i], F_SETFL, O_NONBLOCK) < 0
+            || fcntl(fds[i], F_SETFD, FD_CLOEXEC) < 0)
         {
             ac_errors_errno(errno);
             signals_free(signals);
@@ -188,13 +189,13 @@ has_handlers(LoopObject *loop)
 {
     PyObject *handlers = PyObject_GetAttrString((PyObject *)loop, "_signal_handlers");
     if (handlers == NULL) {
-        PyErr_Clear(); // before __init__
+        PyErr_Clear();  // before __init__
         return false;
     }
     int truth = PyObject_IsTrue(handlers);
     Py_DECREF(handlers);
     if (truth < 0) {
-        PyErr_Clear(); // a replaced mapping that has no truth: keep the descriptor
+        PyErr_Clear();  // a replaced mapping that has no truth: keep the descriptor
     }
     return truth != 0;
 }
@@ -244,7 +245,7 @@ loop__signal_fd(PyObject *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     if (!is_main) {
-        return PyLong_FromLong(-1); // set_wakeup_fd raises before it looks at it
+        return PyLong_FromLong(-1);  // set_wakeup_fd raises before it looks at it
     }
     if (signals_set(loop) < 0) {
         return NULL;
@@ -289,7 +290,6 @@ loop__signals_changed(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 PyMethodDef ac_signals_methods[] = {
     {"_signal_fd", loop__signal_fd, METH_NOARGS, loop__signal_fd_doc},
-    {"_signals_changed", loop__signals_changed, METH_NOARGS,
-     loop__signals_changed_doc},
+    {"_signals_changed", loop__signals_changed, METH_NOARGS, loop__signals_changed_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -8,14 +8,17 @@
 
 /* Sets the wake-up descriptor for a run in the main thread (elsewhere: nothing).
  * Returns 0, or -1 with an exception. */
-int ac_signals_begin(LoopObject *loop);
+int
+ac_signals_begin(LoopObject *loop);
 
 /* Puts back what was set before, unless somebody else has changed it meanwhile or
  * add_signal_handler callbacks are registered. Keeps a raised exception. */
-void ac_signals_end(LoopObject *loop);
+void
+ac_signals_end(LoopObject *loop);
 
 /* Closes the descriptors; calls no user code. */
-void ac_signals_close(LoopObject *loop);
+void
+ac_signals_close(LoopObject *loop);
 
 extern PyMethodDef ac_signals_methods[];
 

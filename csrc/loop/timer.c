@@ -24,8 +24,8 @@ struct ac_timers {
 static inline bool
 timer_before(const TimerHandleObject *a, const TimerHandleObject *b)
 {
-    return a->deadline < b->deadline ||
-           (a->deadline == b->deadline && a->order < b->order);
+    return a->deadline < b->deadline
+           || (a->deadline == b->deadline && a->order < b->order);
 }
 
 static inline void
@@ -91,7 +91,7 @@ heap_take(ac_timers *heap, size_t i)
     if (heap->cap > HEAP_MIN && heap->len < heap->cap / 4) {
         size_t cap = heap->cap / 2;
         void *items = PyMem_Realloc(heap->items, cap * sizeof(*heap->items));
-        if (items != NULL) { // a block that stays large is no error
+        if (items != NULL) {  // a block that stays large is no error
             heap->items = items;
             heap->cap = cap;
         }
@@ -237,7 +237,7 @@ timer_schedule(LoopObject *loop, PyObject *when, const ac_args *parsed,
         return NULL;
     }
     if (isnan(deadline)) {
-        deadline = -INFINITY; // compares false with everything: the standard calls it
+        deadline = -INFINITY;  // compares false with everything: the standard calls it
     }
     PyObject *timer = ac_handle_new_timer(loop, when, deadline, callback, parsed->rest,
                                           parsed->nrest, parsed->context);
@@ -265,7 +265,8 @@ loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *
     PyObject *const names[] = {state->str_when, state->str_callback};
     ac_args parsed;
     if (ac_args_parse(&parsed, "call_at", names, 2, state->str_context, args, nargs,
-                      kwnames) < 0)
+                      kwnames)
+        < 0)
     {
         return NULL;
     }
@@ -294,7 +295,8 @@ call_replaced_call_at(LoopObject *loop, PyObject *when, const ac_args *parsed)
         PyTuple_SET_ITEM(positional, i + 2, Py_NewRef(parsed->rest[i]));
     }
     if (PyDict_SetItem(keywords, loop->state->str_context,
-                       parsed->context == NULL ? Py_None : parsed->context) < 0)
+                       parsed->context == NULL ? Py_None : parsed->context)
+        < 0)
     {
         goto done;
     }
@@ -321,7 +323,8 @@ loop_call_later(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     PyObject *const names[] = {state->str_delay, state->str_callback};
     ac_args parsed;
     if (ac_args_parse(&parsed, "call_later", names, 2, state->str_context, args, nargs,
-                      kwnames) < 0)
+                      kwnames)
+        < 0)
     {
         return NULL;
     }
