@@ -83,5 +83,5 @@ prepare() {
     install_packages "$@"
     make_venv
     say "building asynccore, with the packages of [$extra]"
-    "$python" -m pip install -q --disable-pip-version-check -e ".[$extra]"
+    "$python" -m pip install -qq --disable-pip-version-check -e ".[$extra]"
 }

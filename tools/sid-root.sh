@@ -102,7 +102,7 @@ with open("pyproject.toml", "rb") as file:
     extras = tomllib.load(file)["project"]["optional-dependencies"]
 print("setuptools>=77", *extras["test"], sep="\n")
 END
-        python -m pip install -q --disable-pip-version-check -r /tmp/requirements.txt
+        python -m pip install -qq --disable-pip-version-check -r /tmp/requirements.txt
     ' "$version"
 }
 
