@@ -19,13 +19,11 @@ tracebacks.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
-from asyncio import unix_events
 from typing import NamedTuple, NoReturn
 
-from ._loop import Loop
+from ._default import replace_default_loop
 
 VARIABLE = "ASYNCCORE"
 START = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_start")
@@ -62,18 +60,6 @@ class Program(NamedTuple):
     def words(self) -> list[str]:
         kind = [self.kind] if self.kind in ("-m", "-c") else []
         return [*kind, self.name, *self.arguments]
-
-
-def replace_default_loop() -> None:
-    """Make ours the loop that asyncio makes when no other is asked for."""
-    for module in (asyncio, unix_events):
-        for name in ("SelectorEventLoop", "EventLoop"):
-            if hasattr(module, name):
-                setattr(module, name, Loop)
-    if sys.version_info < (3, 16):
-        # what asyncio.run(), Runner, new_event_loop() and get_event_loop() call
-        policy: type = unix_events._UnixDefaultEventLoopPolicy
-        policy._loop_factory = Loop  # type: ignore[attr-defined]
 
 
 def main(arguments: list[str]) -> int:

@@ -329,12 +329,6 @@ loop.close()
 with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
     runner.run(main())
 """,
-    "subclass": """
-class Loop(asyncio.SelectorEventLoop):
-    pass
-assert issubclass(Loop, __import__("asynccore").Loop)
-asyncio.run(main())
-""",
     "thread": """
 import threading
 def target():
@@ -349,9 +343,56 @@ thread.join()
 MAIN = """
 async def main():
     loop = asyncio.get_running_loop()
-    assert isinstance(loop, (asyncio.SelectorEventLoop, asyncio.AbstractEventLoop))
+    assert isinstance(loop, asyncio.SelectorEventLoop)
+    assert issubclass(type(loop), asyncio.SelectorEventLoop)
+    assert isinstance(loop, asyncio.AbstractEventLoop)
     print(whose(loop))
 """
+
+
+OWN = {
+    "factory": """
+from asyncio.unix_events import _UnixSelectorEventLoop
+class Own(_UnixSelectorEventLoop):
+    pass
+with asyncio.Runner(loop_factory=Own) as runner:
+    runner.run(main())
+""",
+    "policy": """
+from asyncio.unix_events import _UnixSelectorEventLoop
+class Own(_UnixSelectorEventLoop):
+    pass
+class Policy(asyncio.DefaultEventLoopPolicy):
+    _loop_factory = Own
+asyncio.set_event_loop_policy(Policy())
+asyncio.run(main())
+""",
+    "subclass": """
+class Own(asyncio.SelectorEventLoop):
+    def __init__(self):
+        super().__init__(selectors.SelectSelector())
+        assert type(self._selector) is selectors.SelectSelector
+with asyncio.Runner(loop_factory=Own) as runner:
+    runner.run(main())
+""",
+    "subclass_abc": """
+class Other(abc.ABC):
+    def __init_subclass__(cls, tag):
+        cls.tag = tag
+class Own(Other, asyncio.SelectorEventLoop, tag=5):
+    def run_forever(self):
+        return super().run_forever()
+assert Own.tag == 5 and type(Own) is abc.ABCMeta
+with asyncio.Runner(loop_factory=Own) as runner:
+    runner.run(main())
+""",
+    "selector": """
+loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
+assert type(loop._selector) is selectors.SelectSelector
+loop.run_until_complete(main())
+loop.close()
+""",
+}
 
 
 class TestLoops:
@@ -365,30 +406,13 @@ class TestLoops:
         ignore = ("-W", "ignore::DeprecationWarning")
         assert out(python(*ignore, *OURS, program)) == "asynccore"
 
-    @pytest.mark.parametrize("how", ["factory", "policy"])
-    def test_own(self, here: Path, how: str) -> None:
-        code = {
-            "factory": """
-with asyncio.Runner(loop_factory=Own) as runner:
-    runner.run(main())
-""",
-            "policy": """
-class Policy(asyncio.DefaultEventLoopPolicy):
-    _loop_factory = Own
-asyncio.set_event_loop_policy(Policy())
-asyncio.run(main())
-""",
-        }[how]
-        own = """
-from asyncio.unix_events import _UnixSelectorEventLoop
-class Own(_UnixSelectorEventLoop):
-    pass
-"""
-        program = write(
-            here / "program.py", f"import asyncio\n{own}{WHOSE}{MAIN}{code}"
-        )
+    @pytest.mark.parametrize("way", OWN)
+    def test_own(self, here: Path, way: str) -> None:
+        code = f"import asyncio, selectors, abc\n{WHOSE}{MAIN}{OWN[way]}"
+        program = write(here / "program.py", code)
         ignore = ("-W", "ignore::DeprecationWarning")
-        assert out(python(*ignore, *OURS, program)) == "__main__"
+        whose = "asyncio" if way == "selector" else "__main__"
+        assert out(python(*ignore, *OURS, program)) == whose
 
     def test_silent(self, here: Path) -> None:
         code = f"import asyncio\n{WHOSE}{MAIN}asyncio.run(main())"

@@ -78,7 +78,7 @@ class Loader:
 
 def replace() -> None:
     try:
-        from asynccore._program import replace_default_loop
+        from asynccore._default import replace_default_loop
     except ImportError as error:
         if error.name != "asynccore":
             # also a subinterpreter that can not load the extension
