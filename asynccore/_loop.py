@@ -12,7 +12,9 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from typing import Any, TypeVarTuple
+from weakref import ref
 
 from . import _core
 
@@ -20,10 +22,23 @@ _Ts = TypeVarTuple("_Ts")
 
 
 class _LibuvSelector:
-    """Stands where the standard loop keeps its selector; the engine needs none.
+    """What stands in the place of the standard loop's selector: it only tells.
 
-    The standard's constructor logs the name of this class as the loop's selector.
+    The standard's constructor logs the name of this class as the loop's selector; the
+    standard's pipe and datagram transports ask it what is watched for their repr.
     """
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = ref(loop)
+
+    def get_key(self, fileobj: int) -> SelectorKey:
+        """As `selectors.BaseSelector.get_key`; KeyError for what is not watched."""
+        loop = self._loop()
+        watched = None if loop is None else loop._watched(fileobj)
+        if watched is None:
+            raise KeyError(f"{fileobj!r} is not registered")
+        events = (EVENT_READ if watched[0] else 0) | (EVENT_WRITE if watched[1] else 0)
+        return SelectorKey(fileobj, fileobj, events, watched)
 
     def close(self) -> None:
         """Do nothing: `Loop.close` gives the engine's resources back."""
@@ -49,7 +64,7 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         _core.Loop.__init__(self)
         try:
-            super(_core.Loop, self).__init__(_LibuvSelector())  # type: ignore[arg-type]
+            super(_core.Loop, self).__init__(_LibuvSelector(self))  # type: ignore[arg-type]
         except BaseException:
             self._shut()
             raise
@@ -62,14 +77,15 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
     # -- wake-up: libuv's async handle and, for signals, a pipe in `_core`
 
     def _make_self_pipe(self) -> None:
-        pass
+        self._ssock = None
+        self._internal_fds += 1
 
     def _close_self_pipe(self) -> None:
-        pass
+        self._internal_fds -= 1
 
     @property
-    def _csock(self) -> _WakeupFd:
-        return _WakeupFd(self)
+    def _csock(self) -> _WakeupFd | None:
+        return None if self.is_closed() else _WakeupFd(self)
 
     def _add_callback_signalsafe(self, handle: asyncio.Handle) -> None:
         self._add_callback(handle)

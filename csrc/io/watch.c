@@ -363,7 +363,30 @@ loop__remove_writer(PyObject *self, PyObject *fd)
     return remove_handle((LoopObject *)self, WRITER, fd);
 }
 
+PyDoc_STRVAR(loop__watched_doc,
+             "_watched($self, fd, /)\n--\n\n"
+             "The (reader, writer) handles of fd, None for each that is not there; None\n"
+             "if fd is not watched.");
+
+static PyObject *
+loop__watched(PyObject *self, PyObject *fileobj)
+{
+    LoopObject *loop = (LoopObject *)self;
+    int fd = fileobj_number(loop->state, fileobj);
+    if (fd < 0) {
+        return NULL;
+    }
+    FdHandlesObject *found = registered_at(loop, fd);
+    if (found == NULL) {
+        Py_RETURN_NONE;
+    }
+    PyObject *reader = found->handles[READER], *writer = found->handles[WRITER];
+    return PyTuple_Pack(2, reader == NULL ? Py_None : reader,
+                        writer == NULL ? Py_None : writer);
+}
+
 static PyMethodDef watch_methods[] = {
+    {"_watched", loop__watched, METH_O, loop__watched_doc},
     {"_add_reader", (PyCFunction)(void (*)(void))loop__add_reader,
      METH_FASTCALL | METH_KEYWORDS, loop__add_reader_doc},
     {"_add_writer", (PyCFunction)(void (*)(void))loop__add_writer,
