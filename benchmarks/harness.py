@@ -144,9 +144,14 @@ class OwnMemory(Workload):
 
 def listen(path: str = "") -> socket.socket:
     """A listening socket: unix with a path, else TCP on a free port of 127.0.0.1."""
-    family = socket.AF_UNIX if path else socket.AF_INET
-    listener = socket.socket(family)
-    listener.bind(path or ("127.0.0.1", 0))
+    if path:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(path)
+    else:
+        # With the protocol named: the standard loop turns Nagle's algorithm off only
+        # for sockets that say they are TCP.
+        listener = socket.socket(proto=socket.IPPROTO_TCP)
+        listener.bind(("127.0.0.1", 0))
     listener.listen(BACKLOG)
     listener.setblocking(False)
     return listener

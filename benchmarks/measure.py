@@ -131,10 +131,15 @@ def measure(loop: str, workload: Workload, quick: bool) -> dict[str, float]:
         options.append(f"--repeat={workload.repeat[quick]}")
     else:
         assert isinstance(workload, OwnMemory)
-    output = subprocess.check_output(
-        child("time", loop, workload.name, *options), env=ENVIRONMENT
+    run = subprocess.run(
+        child("time", loop, workload.name, *options),
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
     )
-    cost = float(json.loads(output))
+    if run.returncode:
+        raise RuntimeError(run.stderr.strip().rpartition("\n")[2])
+    cost = float(json.loads(run.stdout))
     if isinstance(workload, Lateness):
         cost /= 1000
     elif isinstance(workload, Timed):

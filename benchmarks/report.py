@@ -178,9 +178,9 @@ def table(results: Results, plain: bool) -> str:
         head = ["beside an endless chain, p99", *results.columns]
         parts.append(lay_out(head, late, plain))
     broken = [
-        f"{WORKLOADS[name].title}: does not run on {loop}"
+        f"{WORKLOADS[name].title}: does not run on {loop}: {why}"
         for name, loops in results.failed.items()
-        for loop in loops
+        for loop, why in loops.items()
     ]
     if broken:
         parts.append("\n".join(broken if plain else [f"- {b}" for b in broken]))
