@@ -861,9 +861,8 @@ async def test_a_client_whose_factory_failed_is_closed_without_the_collector() -
     server = await loop.create_server(factory, "127.0.0.1", 0)
     gc.disable()
     try:
-        with await client(server) as sock:
-            with contextlib.suppress(ConnectionResetError):
-                assert await loop.sock_recv(sock, 10) == b""
+        with await client(server) as sock, contextlib.suppress(ConnectionResetError):
+            assert await loop.sock_recv(sock, 10) == b""
     finally:
         gc.enable()
         server.close()
