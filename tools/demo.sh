@@ -5,5 +5,5 @@
 set -eu
 . "$(dirname -- "$0")/prepare.sh"
 
-prepare bench
+prepare bench wrk wrk
 "$python" examples/main_job.py "$@"

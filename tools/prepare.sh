@@ -1,7 +1,7 @@
 # Sourced by demo.sh, test.sh and others: what the machine lacks, and a virtualenv with
 # the extension built in place.
 #
-# prepare EXTRA [PACKAGE COMMAND]...   leaves the virtualenv's python in $python; the
+# prepare EXTRAS [PACKAGE COMMAND]...  leaves the virtualenv's python in $python; the
 #                                      pairs name programs that the caller needs as well
 #
 # PYTHON              the interpreter  (python3)
@@ -75,13 +75,38 @@ make_venv() {
     fi
 }
 
-prepare() {
-    extra=$1
+# The packages of the extras $1, without asynccore.
+install_extras() {
+    # shellcheck disable=SC2086 # one word an extra
+    "$python" tools/requirements.py $1 >"$venv/requirements.txt"
+    "$python" -m pip install -qq --disable-pip-version-check -r "$venv/requirements.txt"
+}
+
+# prepare without the build: the caller builds elsewhere.
+prepare_packages() {
+    extras=$1
     shift
     python=$venv/bin/python
     cd "$top" || exit 1
     install_packages "$@"
     make_venv
-    say "building asynccore, with the packages of [$extra]"
-    "$python" -m pip install -qq --disable-pip-version-check -e ".[$extra]"
+    say "the packages of [$extras]"
+    install_extras "$extras"
+}
+
+prepare() {
+    extras=$1
+    prepare_packages "$@"
+    say 'building asynccore'
+    "$python" -m pip install -qq --disable-pip-version-check --no-deps \
+        --no-build-isolation -e .
+}
+
+# The checkout's files, without what is built in it; objects of an earlier copy stay.
+copy_tree() {
+    mkdir -p "$1"
+    find "$1" -mindepth 1 -maxdepth 1 ! -name build -exec rm -rf {} +
+    git -C "$top" ls-files -z --cached --others --exclude-standard |
+        tar -C "$top" --null --ignore-failed-read --no-recursion -T - -cf - |
+        tar -C "$1" -xf -
 }

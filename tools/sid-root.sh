@@ -96,12 +96,7 @@ make_venv() {
     enter_python "$version" sh -eu -c '
         cd /src
         [ -e "/opt/v/$0/bin/pip" ] || "python$0" -m venv "/opt/v/$0"
-        python - >/tmp/requirements.txt <<END
-import tomllib
-with open("pyproject.toml", "rb") as file:
-    extras = tomllib.load(file)["project"]["optional-dependencies"]
-print("setuptools>=77", *extras["test"], sep="\n")
-END
+        python tools/requirements.py test >/tmp/requirements.txt
         python -m pip install -qq --disable-pip-version-check -r /tmp/requirements.txt
     ' "$version"
 }

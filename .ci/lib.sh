@@ -1,0 +1,119 @@
+# Sourced by run and full: steps with their times, interpreters, one last line.
+# shellcheck shell=bash
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$top" || exit 1
+# Nothing of the caller's build or virtualenv may leak into ours.
+unset ASYNCCORE_DEBUG ASYNCCORE_SANITIZE ASYNCCORE_COVERAGE ASYNCCORE_WERROR
+unset ASYNCCORE_VENV VIRTUAL_ENV PYTHONPATH PYTHONHOME CC
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
+
+passed=0
+failed=0
+results=()
+
+# step NAME COMMAND...: runs it, and ends the script with the summary if it fails.
+step() {
+    local name=$1 start=$SECONDS status=0
+    shift
+    printf '\n##### %s\n' "$name"
+    (set -e; "$@") </dev/null || status=$?
+    local took=$((SECONDS - start))
+    if [ "$status" = 0 ]; then
+        passed=$((passed + 1))
+        results+=("ok      $(printf '%4d' $took) s  $name")
+        printf '##### %s: ok, %d s\n' "$name" "$took"
+        return
+    fi
+    failed=$((failed + 1))
+    results+=("FAILED  $(printf '%4d' $took) s  $name (status $status)")
+    printf '##### %s: FAILED with %d, %d s\n' "$name" "$status" "$took"
+    exit 1
+}
+
+# step_skipped NAME REASON: a step that this machine cannot do.
+step_skipped() {
+    results+=("skipped         $1: $2")
+    printf '\n##### %s: skipped, %s\n' "$1" "$2"
+}
+
+summary() {
+    printf '\n'
+    printf '%s\n' "${results[@]}" "        $(printf '%4d' "$SECONDS") s  in all"
+    printf 'steps: %d passed, %d failed\n' "$passed" "$failed"
+}
+trap summary EXIT
+
+# apt_install PROGRAM=PACKAGE...: the packages whose program is not there.
+apt_install() {
+    local missing=() pair
+    for pair in "$@"; do
+        command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+    done
+    [ ${#missing[@]} = 0 ] && return
+    echo "installing ${missing[*]}"
+    apt-get -qq update
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
+        "${missing[@]}" >/dev/null
+}
+
+# find_python VERSION: this machine's interpreter of that version, if it has one.
+find_python() {
+    local candidate
+    for candidate in "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/python3 \
+        "/usr/local/bin/python$1" "/usr/bin/python$1"; do
+        [ -x "$candidate" ] || continue
+        "$candidate" - "$1" <<'END' 2>/dev/null || continue
+import ensurepip, os, sys, sysconfig, venv
+include = sysconfig.get_path("include")
+header = os.path.exists(os.path.join(include, "Python.h"))
+sys.exit(not (header and "%d.%d" % sys.version_info[:2] == sys.argv[1]))
+END
+        echo "$candidate"
+        return
+    done
+}
+
+# on_python VERSION COMMAND: a sh command with `python` of that version, asynccore built
+# in place for it; on this machine, else in the sid root.
+on_python() {
+    local base
+    base=$(find_python "$1")
+    if [ -n "$base" ]; then
+        PYTHON=$base ASYNCCORE_VENV=$top/.cache/venv/$1 PATH=$top/.cache/venv/$1/bin:$PATH \
+            sh -euc '. tools/prepare.sh; prepare test; eval "$1"' tools/on_python "$2"
+    else
+        tools/sid-root.sh run "python$1" \
+            "set -e; python -V; python setup.py -q build_ext --inplace; $2"
+    fi
+}
+
+check_format() {
+    local python=.venv/bin/python
+    $python tools/requirements.py lint >.cache/lint.txt
+    $python -m pip install -qq -r .cache/lint.txt
+    git ls-files -z '*.c' '*.h' |
+        xargs -0 .venv/bin/clang-format --dry-run -Werror
+    $python -m ruff check .
+    $python -m ruff format --check .
+    git ls-files -z 'tools/*.sh' .ci | xargs -0 shellcheck -x -P SCRIPTDIR
+}
+
+check_types() {
+    .venv/bin/python -m mypy
+    .venv/bin/python -m mypy.stubtest asynccore._core
+}
+
+check_docs() {
+    local python=.venv/bin/python
+    $python tools/requirements.py docs >.cache/docs.txt
+    $python -m pip install -qq -r .cache/docs.txt
+    $python -m mkdocs build --strict --quiet --site-dir .cache/site
+}
+
+# build_with CC: every warning is an error.
+build_with() {
+    local out=.cache/build-$1
+    CC=$1 LDSHARED="$1 -shared" ASYNCCORE_WERROR=1 .venv/bin/python setup.py -q \
+        build_ext --build-temp "$out/temp" --build-lib "$out/lib"
+}
