@@ -20,6 +20,11 @@ WARNS = sys.version_info >= (3, 14)  # Python itself, about policies
 needs_policy = pytest.mark.skipif(not HAS_POLICY, reason="Python has no policies")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def first_loop(both_factories: object) -> None:
+    """What a process opens with its first loop is open before the first test."""
+
+
 @pytest.fixture
 def policy() -> Iterator[None]:
     """The policy of before is back after the test."""
