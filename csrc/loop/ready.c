@@ -147,19 +147,17 @@ warn_if_slow(LoopObject *loop, PyObject *handle, double started)
     if (took < loop->slow_callback_duration) {
         return 0;
     }
-    PyObject *base_events = PyImport_ImportModule("asyncio.base_events");
-    if (base_events == NULL) {
-        return -1;
-    }
+    // looked up now, as the standard loop's module does: both may be patched
+    PyObject *base_events = loop->state->base_events;
     PyObject *text = PyObject_CallMethod(base_events, "_format_handle", "O", handle);
-    Py_DECREF(base_events);
-    if (text == NULL) {
-        return -1;
+    PyObject *logger = PyObject_GetAttrString(base_events, "logger");
+    PyObject *result = NULL;
+    if (text != NULL && logger != NULL) {
+        result = PyObject_CallMethod(logger, "warning", "sOd",
+                                     "Executing %s took %.3f seconds", text, took);
     }
-    PyObject *result =
-        PyObject_CallMethod(loop->state->logger, "warning", "sOd",
-                            "Executing %s took %.3f seconds", text, took);
-    Py_DECREF(text);
+    Py_XDECREF(text);
+    Py_XDECREF(logger);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
