@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._config import show_config
-    from ._policy import EventLoopPolicy, install
+    from ._policy import install
+
+    if sys.version_info < (3, 16):
+        from ._policy import EventLoopPolicy
 
 __all__ = [
-    "EventLoopPolicy",
     "Loop",
     "__version__",
     "install",
@@ -32,6 +34,8 @@ __all__ = [
     "run",
     "show_config",
 ]
+if sys.version_info < (3, 16):
+    __all__ += ["EventLoopPolicy"]
 
 _T = TypeVar("_T")
 
@@ -68,15 +72,17 @@ else:
             return runner.run(main)
 
 
-def __getattr__(name: str) -> object:
-    module = _LAZY.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+if not TYPE_CHECKING:  # a checker would take every name for one of ours
 
-    value: object = getattr(import_module(f"{__name__}.{module}"), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        module = _LAZY.get(name)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        value: object = getattr(import_module(f"{__name__}.{module}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -1,0 +1,72 @@
+"""What the C module gives; private names are those that `asynccore` itself uses."""
+
+import asyncio
+from collections.abc import Callable
+from contextvars import Context
+from typing import TypeVarTuple, final
+
+from typing_extensions import disjoint_base
+
+_Ts = TypeVarTuple("_Ts")
+
+libuv_version_compiled: str
+libuv_version_running: str
+
+@final
+class Handle(asyncio.Handle):
+    def cancel(self) -> None: ...
+    def cancelled(self) -> bool: ...
+
+@final
+class TimerHandle(asyncio.TimerHandle):
+    def cancel(self) -> None: ...
+
+@disjoint_base
+class Loop:
+    slow_callback_duration: float
+    @property
+    def cork(self) -> bool: ...
+    @cork.setter
+    def cork(self, value: bool, /) -> None: ...
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle: ...
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle: ...
+    def call_soon(
+        self,
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
+        context: Context | None = None,
+    ) -> asyncio.Handle: ...
+    def call_soon_threadsafe(
+        self,
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
+        context: Context | None = None,
+    ) -> asyncio.Handle: ...
+    def get_debug(self) -> bool: ...
+    def is_closed(self) -> bool: ...
+    def is_running(self) -> bool: ...
+    def run_forever(self) -> None: ...
+    def stop(self) -> None: ...
+    def time(self) -> float: ...
+    _debug: bool
+    _internal_fds: int  # the standard loop's
+    def _add_callback(self, handle: asyncio.Handle, /) -> None: ...
+    def _shut(self) -> None: ...
+    def _signal_fd(self) -> int: ...
+    def _signals_changed(self) -> None: ...
+    def _watched(
+        self, fd: int, /
+    ) -> tuple[asyncio.Handle | None, asyncio.Handle | None] | None: ...
+    def _write_to_self(self) -> None: ...
