@@ -77,6 +77,39 @@ ac_err_is_exit(void)
            || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
 }
 
+/* Makes `fd` the one that the interpreter writes signals to, in the main thread only.
+ * Returns the former one, -1 if there was none. Leaves the exception being raised. */
+static inline int
+ac_set_wakeup_fd(int fd)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return PySignal_SetWakeupFd(fd);
+#else
+    // declared by the older headers too, but not exported
+    PyObject *exc = ac_err_take();
+    PyObject *module = PyImport_ImportModule("_signal");
+    PyObject *result = NULL;
+    int former = -1;
+    if (module != NULL) {
+        result = PyObject_CallMethod(module, "set_wakeup_fd", "i", fd);
+        if (result == NULL && fd != -1) {
+            PyErr_Clear();  // it is checked, and was closed since
+            result = PyObject_CallMethod(module, "set_wakeup_fd", "i", -1);
+        }
+        Py_DECREF(module);
+    }
+    if (result != NULL) {
+        former = (int)PyLong_AsLong(result);
+        Py_DECREF(result);
+    }
+    PyErr_Clear();
+    if (exc != NULL) {
+        ac_err_restore_steal(exc);
+    }
+    return former;
+#endif
+}
+
 /* The context that runs now, or NULL where none was entered yet. Borrowed; this is
  * the context itself, while PyContext_CopyCurrent() gives a copy. */
 static inline PyObject *

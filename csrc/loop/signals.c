@@ -160,7 +160,7 @@ signals_set(LoopObject *loop)
         }
     }
     struct ac_signals *signals = loop->signals;
-    int former = PySignal_SetWakeupFd(signals->write_fd);
+    int former = ac_set_wakeup_fd(signals->write_fd);
     if (former != signals->write_fd) {
         signals->former = former;
     }
@@ -175,9 +175,9 @@ signals_unset(struct ac_signals *signals)
     if (!signals->set) {
         return;
     }
-    int current = PySignal_SetWakeupFd(signals->former);
+    int current = ac_set_wakeup_fd(signals->former);
     if (current != signals->write_fd) {
-        (void)PySignal_SetWakeupFd(current);
+        (void)ac_set_wakeup_fd(current);
     }
     signals->former = -1;
     signals->set = false;
@@ -271,16 +271,16 @@ loop__signals_changed(PyObject *self, PyObject *Py_UNUSED(ignored))
         Py_RETURN_NONE;
     }
     if (loop->running || has_handlers(loop)) {
-        int former = PySignal_SetWakeupFd(signals->write_fd);
+        int former = ac_set_wakeup_fd(signals->write_fd);
         // the standard's code sets -1 when the last handler goes
         if (former != signals->write_fd && former != -1) {
             signals->former = former;
         }
     }
     else {
-        int current = PySignal_SetWakeupFd(signals->former);
+        int current = ac_set_wakeup_fd(signals->former);
         if (current != -1 && current != signals->write_fd) {
-            (void)PySignal_SetWakeupFd(current);
+            (void)ac_set_wakeup_fd(current);
         }
         signals->former = -1;
         signals->set = false;
