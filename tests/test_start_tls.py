@@ -1,0 +1,359 @@
+"""start_tls: upgrading a connection in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from typing import Any
+
+import pytest
+
+from support import (
+    PLAIN_LINKS,
+    BufferedRecorder,
+    Recorder,
+    certificates,
+    compare,
+    link,
+    looped,
+    outcome,
+    settle,
+    wire,
+)
+
+
+async def upgrade(pair: Any, near: Any, far: Any, **kwargs: Any) -> tuple[Any, Any]:
+    """Both ends at once; the recorders get their new transports."""
+    loop = asyncio.get_running_loop()
+    server, client = certificates().server_context(), certificates().client_context()
+    up_far, up_near = await asyncio.gather(
+        loop.start_tls(pair.far, far, server, server_side=True, **kwargs),
+        loop.start_tls(pair.near, near, client, server_hostname="localhost", **kwargs),
+    )
+    return up_near, up_far
+
+
+@pytest.mark.parametrize("buffered", [False, True])
+@pytest.mark.parametrize("kind", PLAIN_LINKS)
+@looped
+async def test_upgrade(kind: str, buffered: bool) -> None:
+    make: Any = BufferedRecorder if buffered else Recorder
+    near, far = make(), make()
+    async with link(kind, near, far) as pair:
+        pair.near.write(b"plain")
+        assert await far.got(5) == b"plain"
+        up_near, up_far = await upgrade(pair, near, far)
+        assert up_near is not pair.near
+        assert near.count("connection_made") == 1  # not called again
+        assert up_near.get_protocol() is near
+        assert isinstance(up_near, asyncio.Transport)
+        up_near.write(b"secret")
+        assert await far.got(11) == b"plainsecret"
+        up_far.write(b"answer" * 10_000)
+        assert await near.got(60_000) == b"answer" * 10_000
+        found = up_near.get_extra_info("ssl_object")
+        assert found.version().startswith("TLS")
+        names = ("sockname", "peername")
+        for name in names:
+            assert up_near.get_extra_info(name) == pair.near.get_extra_info(name)
+        up_near.close()
+        assert await near.lost() is None
+        assert await far.lost() is None
+        assert pair.near.is_closing()
+
+
+@looped
+async def test_upgrade_to_another_protocol() -> None:
+    near, far = Recorder(), Recorder()
+    new_near, new_far = Recorder(), Recorder()
+    async with link("tcp", near, far) as pair:
+        up_near, up_far = await upgrade(pair, new_near, new_far)
+        up_near.write(b"one")
+        assert await new_far.got(3) == b"one"
+        up_far.write(b"two")
+        assert await new_near.got(3) == b"two"
+        assert near.names() == far.names() == ["connection_made"]
+        up_near.close()
+        assert await new_near.lost() is None
+        assert await new_far.lost() is None
+        for old in (near, far):  # so that the helper can end
+            old.connection_lost(None)
+
+
+@looped
+async def test_tls_in_tls() -> None:
+    near, far = Recorder(), Recorder()
+    async with link("tls", near, far) as pair:
+        assert pair.near._start_tls_compatible
+        up_near, up_far = await upgrade(pair, near, far)
+        data = bytes(range(256)) * 1000
+        up_near.write(data)
+        assert await far.got(len(data)) == data
+        up_far.write(data)
+        assert await near.got(len(data)) == data
+        up_near.close()
+        assert await near.lost() is None
+        assert await far.lost() is None
+
+
+@looped
+async def test_a_conversation_before_the_upgrade() -> None:
+    """As SMTP does it: the client asks, the server says go ahead, both upgrade."""
+    loop = asyncio.get_running_loop()
+    near, far = Recorder(), Recorder()
+    async with link("tcp", near, far) as pair:
+        pair.near.write(b"STARTTLS\r\n")
+        await far.got(10)
+        pair.far.write(b"220 go\r\n")
+        serving = loop.create_task(
+            loop.start_tls(
+                pair.far, far, certificates().server_context(), server_side=True
+            )
+        )
+        await near.got(8)
+        up_near = await loop.start_tls(
+            pair.near,
+            near,
+            certificates().client_context(),
+            server_hostname="localhost",
+        )
+        up_far = await serving
+        up_near.write(b"EHLO\r\n")
+        assert await far.got(16) == b"STARTTLS\r\nEHLO\r\n"
+        up_far.close()
+        await near.lost()
+        await far.lost()
+
+
+@looped
+async def test_bytes_queued_before_the_upgrade_go_first() -> None:
+    near, far = Recorder(), Recorder()
+    async with link("tcp", near, far) as pair:
+        pair.near.write(b"queued in the same callback")
+        loop = asyncio.get_running_loop()
+        upgrading = loop.create_task(
+            loop.start_tls(
+                pair.near,
+                near,
+                certificates().client_context(),
+                server_hostname="localhost",
+            )
+        )
+        await far.until(lambda: far.received)
+        # the rest of what the far end got is the client's hello
+        assert far.received.startswith(b"queued in the same callback")
+        await far.until(lambda: len(far.received) > 100)
+        assert far.received[27:29] == b"\x16\x03"
+        pair.far.abort()
+        with pytest.raises(ConnectionResetError):
+            await upgrading
+
+
+@looped
+async def test_upgrade_of_a_paused_transport() -> None:
+    near, far = Recorder(), Recorder()
+    async with link("tcp", near, far) as pair:
+        pair.near.pause_reading()
+        pair.far.pause_reading()
+        up_near, _ = await upgrade(pair, near, far)
+        up_near.write(b"x")
+        assert await far.got(1) == b"x"
+
+
+WRONG: dict[str, Any] = {
+    "None": None,
+    "bool": True,
+    "text": "context",
+    "class": ssl.SSLContext,
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+@looped
+async def test_wrong_context(name: str) -> None:
+    loop = asyncio.get_running_loop()
+    text = "sslcontext is expected to be an instance of ssl.SSLContext, got"
+    async with wire(Recorder()) as held:
+        with pytest.raises(TypeError, match=text):
+            await loop.start_tls(held.transport, held.protocol, WRONG[name])
+        assert not held.transport.is_closing()
+
+
+@pytest.mark.parametrize("thing", [None, object(), asyncio.Transport()])
+@looped
+async def test_wrong_transport(thing: Any) -> None:
+    loop = asyncio.get_running_loop()
+    context = certificates().client_context()
+    with pytest.raises(TypeError, match=r"is not supported by start_tls\(\)$"):
+        await loop.start_tls(thing, Recorder(), context, server_hostname="x")
+
+
+@looped
+async def test_certificate_error() -> None:
+    loop = asyncio.get_running_loop()
+    near, far = Recorder(), Recorder()
+    new_near, new_far = Recorder(), Recorder()
+    async with link("tcp", near, far) as pair:
+        results = await asyncio.gather(
+            loop.start_tls(
+                pair.far, new_far, certificates().server_context(), server_side=True
+            ),
+            loop.start_tls(
+                pair.near,
+                new_near,
+                certificates().client_context(trust=False),
+                server_hostname="localhost",
+            ),
+            return_exceptions=True,
+        )
+        assert isinstance(results[0], ssl.SSLError | ConnectionError)
+        assert type(results[1]) is ssl.SSLCertVerificationError
+        await settle(3)
+        assert pair.near.is_closing()
+        assert pair.far.is_closing()
+        for old in (near, far):
+            old.connection_lost(None)
+        for result in results:
+            result.__traceback__ = None
+
+
+@looped
+async def test_time_out() -> None:
+    loop = asyncio.get_running_loop()
+    text = "SSL handshake is taking longer than 0.01 seconds: aborting the connection"
+    async with wire(Recorder()) as held:
+        with pytest.raises(ConnectionAbortedError, match=text):
+            await loop.start_tls(
+                held.transport,
+                Recorder(),
+                certificates().client_context(),
+                server_hostname="localhost",
+                ssl_handshake_timeout=0.01,
+            )
+        assert held.transport.is_closing()
+        await settle()
+        held.protocol.connection_lost(None)
+
+
+@looped
+async def test_cancelled() -> None:
+    loop = asyncio.get_running_loop()
+    async with wire(Recorder()) as held:
+        task = loop.create_task(
+            loop.start_tls(
+                held.transport,
+                Recorder(),
+                certificates().client_context(),
+                server_hostname="localhost",
+            )
+        )
+        assert await held.peer.recv(1) == b"\x16"
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert held.transport.is_closing()
+        await settle()
+        held.protocol.connection_lost(None)
+
+
+@looped
+async def test_peer_leaves_during_the_handshake() -> None:
+    loop = asyncio.get_running_loop()
+    async with wire(Recorder()) as held:
+        task = loop.create_task(
+            loop.start_tls(
+                held.transport,
+                Recorder(),
+                certificates().client_context(),
+                server_hostname="localhost",
+            )
+        )
+        assert await held.peer.recv(1) == b"\x16"
+        held.peer.close()
+        with pytest.raises(ConnectionResetError):
+            await task
+        await settle()
+        held.protocol.connection_lost(None)
+
+
+@looped
+async def test_upgrade_against_a_blocking_peer() -> None:
+    loop = asyncio.get_running_loop()
+    async with wire(Recorder()) as held:
+        peer = held.peer.sock.dup()
+
+        def serve() -> bytes:
+            peer.settimeout(10)
+            context = certificates().server_context()
+            with context.wrap_socket(peer, server_side=True) as sock:
+                data = sock.recv(100)
+                sock.sendall(data.upper())
+                assert sock.recv(1) == b""
+                sock.unwrap()
+                return data
+
+        serving = loop.run_in_executor(None, serve)
+        transport = await loop.start_tls(
+            held.transport,
+            held.protocol,
+            certificates().client_context(),
+            server_hostname="localhost",
+        )
+        transport.write(b"hello")
+        assert await held.protocol.got(5) == b"HELLO"
+        transport.close()
+        assert await serving == b"hello"
+        await held.protocol.lost()
+
+
+@looped
+async def test_upgrade_of_a_given_socket_closes_it() -> None:
+    loop = asyncio.get_running_loop()
+    one, two = socket.socketpair()
+    near, far = Recorder(), Recorder()
+    await loop.create_connection(lambda: near, sock=one)
+    await loop.create_connection(lambda: far, sock=two)
+
+    class Pair:
+        pass
+
+    pair: Any = Pair()
+    pair.near, pair.far = near.transport, far.transport
+    up_near, _ = await upgrade(pair, near, far)
+    up_near.close()
+    assert await near.lost() is None
+    assert await far.lost() is None
+    await settle(1)
+    assert one.fileno() == two.fileno() == -1
+
+
+def test_argument_errors_equal_the_standard_ones(both_factories: Any) -> None:
+    async def scenario() -> Any:
+        loop: Any = asyncio.get_running_loop()
+        found = []
+        context = certificates().client_context()
+        async with wire(Recorder()) as held:
+            transport, protocol = held.transport, held.protocol
+            for args, kwargs in (
+                ((), {}),
+                ((transport,), {}),
+                ((transport, protocol, context, True), {}),
+                ((transport, protocol, context), {"unknown": 1}),
+                ((transport, protocol, context), {"ssl_handshake_timeout": 0}),
+                ((transport, protocol, context), {"ssl_handshake_timeout": -1}),
+                ((transport, protocol, context), {"ssl_shutdown_timeout": -1}),
+            ):
+                result = outcome(loop.start_tls, *args, **kwargs)
+                if result[0] == "returned":
+                    try:
+                        await result[1]
+                    except Exception as exc:
+                        result = (type(exc).__name__, str(exc))
+                else:
+                    result = (result[0], "")
+                found.append(result)
+            closing = held.transport.is_closing()
+        return found, closing
+
+    compare(both_factories, scenario)
