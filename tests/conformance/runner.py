@@ -270,7 +270,8 @@ def run_module(
             if deaths > 20 or (not ended and not module.tests):
                 module.errors.append(f"{name}: the worker dies\n{worker.tail()}")
                 break
-    _apply(exempt, module, whole=not match, strict=loop == LOOP)
+    whole = not match and not module.errors
+    _apply(exempt, module, whole=whole, strict=loop == LOOP)
     module.seconds = time.monotonic() - began
     return module
 
