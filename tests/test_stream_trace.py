@@ -1,0 +1,198 @@
+"""Random programs on a pair of transports: the same trace as on the standard loop."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from typing import Any
+
+import pytest
+
+from support import BufferedRecorder, Recorder, compare, outcome, settle
+
+STEPS = 60
+
+
+class Run:
+    """One random program; the same seed gives the same program on each loop."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.trace: list[Any] = []
+        self.protocols: list[Any] = []
+
+    def protocol(self, end: int) -> Any:
+        """A protocol that writes into the trace, and acts at random inside callbacks.
+
+        What it does depends on the number of the call, not on the pieces that data
+        arrives in: these are joined in the trace.
+        """
+        rng = random.Random(self.rng.random())
+        keep_open = rng.random() < 0.5
+        plan = {
+            name: self.action(rng) if rng.random() < chance else None
+            for name, chance in (
+                ("pause_writing", 0.3),
+                ("resume_writing", 0.3),
+                ("eof_received", 0.3),
+                ("connection_made", 0.2),
+            )
+        }
+
+        def hook(name: str) -> Any:
+            def call(protocol: Any, *args: Any) -> Any:
+                shown = args
+                if name == "connection_made":
+                    shown = ()
+                if name == "connection_lost":
+                    shown = (type(args[0]).__name__,)
+                self.note(end, name, *shown)
+                action = plan.get(name)
+                plan[name] = None  # once
+                if action:
+                    self.do(end, *action)
+                return keep_open if name == "eof_received" else None
+
+            return call
+
+        names = (
+            "connection_made",
+            "eof_received",
+            "connection_lost",
+            "pause_writing",
+            "resume_writing",
+        )
+        hooks = {name: hook(name) for name in names}
+        if rng.random() < 0.3:
+            made: Any = BufferedRecorder(
+                1 << 20, buffer_updated=lambda p, n: self.data(end, n), **hooks
+            )
+        else:
+            made = Recorder(
+                data_received=lambda p, data: self.data(end, len(data)), **hooks
+            )
+        return made
+
+    def data(self, end: int, size: int) -> None:
+        last = self.trace[-1] if self.trace else None
+        if last and last[:2] == [end, "data"]:
+            last[2] += size
+        else:
+            self.trace.append([end, "data", size])
+
+    def note(self, end: int, *what: Any) -> None:
+        self.trace.append([end, *what])
+
+    def action(self, rng: random.Random) -> tuple[Any, ...]:
+        name = rng.choices(
+            (
+                "write",
+                "write much",
+                "writelines",
+                "pause",
+                "resume",
+                "write_eof",
+                "limits",
+                "size",
+                "reading",
+                "close",
+                "abort",
+            ),
+            (30, 12, 8, 10, 14, 2, 4, 8, 4, 1.5, 0.7),
+        )[0]
+        size = int(2 ** rng.uniform(0, 10))
+        if name == "write much":
+            size = rng.choice((70_000, 200_000, 500_000))
+        return name, size
+
+    def do(self, end: int, name: str, size: int) -> None:
+        transport = self.protocols[end].transport
+        if name in ("write", "write much"):
+            kind, value = outcome(transport.write, b"x" * size)
+        elif name == "writelines":
+            if transport.is_closing():  # differs by the standard's patch release
+                return
+            kind, value = outcome(transport.writelines, [b"y" * size, b"z"])
+        elif name == "pause":
+            kind, value = outcome(transport.pause_reading)
+        elif name == "resume":
+            kind, value = outcome(transport.resume_reading)
+        elif name == "limits":
+            kind, value = outcome(transport.set_write_buffer_limits, size * 64)
+        elif name == "size":
+            kind, value = "returned", transport.get_write_buffer_size()
+        elif name == "reading":
+            kind, value = "returned", transport.is_reading()
+        else:
+            kind, value = outcome(getattr(transport, name))
+        self.note(end, "did", name, size, kind, value, transport.is_closing())
+
+    async def run(self) -> list[Any]:
+        loop = asyncio.get_running_loop()
+        pair = socket.socketpair()
+        for sock in pair:  # what the kernel takes must not depend on the machine
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+        self.protocols = [self.protocol(end) for end in range(2)]
+        for end in range(2):
+            made = self.protocols[end]
+            if self.rng.random() < 0.5:
+                await loop.create_connection(lambda m=made: m, sock=pair[end])
+            else:
+                await loop.connect_accepted_socket(lambda m=made: m, pair[end])
+        settled = self.rng.random() < 0.5
+        for _ in range(STEPS):
+            for _ in range(self.rng.choice((1, 1, 1, 2, 5))):
+                end = self.rng.randrange(2)
+                self.do(end, *self.action(self.rng))
+            if settled:
+                await settle(6)
+            else:
+                await settle(1)
+                await settle(1)
+        for protocol in self.protocols:
+            if not protocol.count("connection_lost"):
+                protocol.transport.resume_reading()
+        await settle(20)
+        for protocol in self.protocols:
+            if not protocol.count("connection_lost"):
+                protocol.transport.abort()
+        for protocol in self.protocols:
+            await protocol.lost()
+        await settle()
+        return self.trace
+
+
+def settled_part(trace: list[Any]) -> list[Any]:
+    """The trace of each end; how both interleave depends on who was polled first."""
+    return [[call for call in trace if call[0] == end] for end in (0, 1)]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_program(both_factories: Any, faults: Any, seed: int) -> None:
+    async def scenario() -> Any:
+        return settled_part(await Run(seed).run())
+
+    compare(both_factories, scenario)
+    faults.take_log()
+
+
+def test_programs_are_not_trivial() -> None:
+    """The seeds above reach what they are meant to reach."""
+    seen: set[str] = set()
+    loop = asyncio.SelectorEventLoop()
+    try:
+        for seed in range(40):
+            trace = loop.run_until_complete(Run(seed).run())
+            seen.update(str(call[1]) for call in trace)
+    finally:
+        loop.close()
+    assert seen >= {
+        "connection_made",
+        "connection_lost",
+        "eof_received",
+        "pause_writing",
+        "resume_writing",
+        "data",
+        "did",
+    }
