@@ -31,14 +31,21 @@ async def serving(
 ) -> AsyncIterator[Any]:
     """Yields a function that opens a connection to `handler`."""
     opened: list[asyncio.StreamWriter] = []
+    accepted: list[asyncio.StreamWriter] = []
+    others = asyncio.all_tasks()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Any:
+        accepted.append(writer)
+        return handler(reader, writer)
+
     with tempfile.TemporaryDirectory() as folder:
         context = certificates().server_context() if kind == "tls" else None
         if kind == "unix":
             path = os.path.join(folder, "server")
-            server = await asyncio.start_unix_server(handler, path, **kwargs)
+            server = await asyncio.start_unix_server(accept, path, **kwargs)
         else:
             server = await asyncio.start_server(
-                handler, "127.0.0.1", 0, ssl=context, **kwargs
+                accept, "127.0.0.1", 0, ssl=context, **kwargs
             )
 
         async def connect(**options: Any) -> Any:
@@ -59,9 +66,15 @@ async def serving(
                 writer.close()
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
+            await settle()
+            if handling := asyncio.all_tasks() - others - {asyncio.current_task()}:
+                await asyncio.wait(handling)
+            for writer in accepted:
+                writer.transport.abort()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
             server.close()
             await server.wait_closed()
-            await settle()
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -120,7 +133,7 @@ async def test_readuntil() -> None:
         assert await reader.readuntil(b";") == b"body;"
         assert await reader.readexactly(4) == b"rest"
         with pytest.raises(
-            ValueError, match="Separator should (be|contain) at least one"
+            ValueError, match=r"Separator should (be|contain) at least one"
         ):
             await reader.readuntil(b"")
 
