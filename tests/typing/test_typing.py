@@ -20,14 +20,17 @@ LIMIT = 80.0
 
 def mypy(*words: str, cache: Path) -> subprocess.CompletedProcess[str]:
     """Runs a module of mypy's where asynccore is found; `words` begin with its name."""
+    environment = {"PATH": "", "MYPY_CACHE_DIR": str(cache)}
+    if ROOT.name not in ("site-packages", "dist-packages"):
+        environment["MYPYPATH"] = environment["PYTHONPATH"] = str(ROOT)
     return subprocess.run(
         [sys.executable, "-m", *words],
         capture_output=True,
         text=True,
         timeout=LIMIT,
         check=False,
-        cwd=ROOT,
-        env={"PATH": "", "MYPYPATH": str(ROOT), "MYPY_CACHE_DIR": str(cache)},
+        cwd=cache,
+        env=environment,
     )
 
 
