@@ -372,6 +372,7 @@ def test_loop_closed_with_an_open_transport(
     [text] = [str(w.message) for w in caught if "transport" in str(w.message)]
     assert re.fullmatch(r"unclosed transport <\S+ closing fd=\d+>", text)
     del caught  # a warning refers to its source
+    gc.collect()
     assert transport_gone() is None
     held.peer.close()
     with warnings.catch_warnings():
