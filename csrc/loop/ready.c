@@ -261,6 +261,24 @@ loop_call_soon(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
 }
 
 #if AC_HAVE_THREADSAFE_HANDLE
+/* Takes the frame of _ThreadSafeHandle.__init__, the one of them that is written in
+ * Python, off the handle's traceback. Returns 0, or -1 with an exception. */
+static int
+drop_own_frame(PyObject *handle)
+{
+    PyObject *stack = PyObject_GetAttrString(handle, "_source_traceback");
+    if (stack == NULL) {
+        return -1;
+    }
+    int rc = 0;
+    if (PyList_Check(stack) && PyList_GET_SIZE(stack) > 0) {
+        Py_ssize_t size = PyList_GET_SIZE(stack);
+        rc = PyList_SetSlice(stack, size - 1, size, NULL);
+    }
+    Py_DECREF(stack);
+    return rc;
+}
+
 /* From 3.14 on the handle of another thread has a lock that its cancel() takes. */
 static PyObject *
 threadsafe_handle(LoopObject *loop, const ac_args *parsed)
@@ -276,6 +294,9 @@ threadsafe_handle(LoopObject *loop, const ac_args *parsed)
         loop->state->asyncio_ThreadSafeHandle, parsed->leading[0], tuple, loop,
         parsed->context == NULL ? Py_None : parsed->context, NULL);
     Py_DECREF(tuple);
+    if (handle != NULL && loop->debug && drop_own_frame(handle) < 0) {
+        Py_CLEAR(handle);
+    }
     return handle;
 }
 #else
