@@ -23,8 +23,11 @@ from support import (
     WIRES,
     BufferedRecorder,
     Recorder,
+    compare,
     link,
     looped,
+    only_asynccore,
+    outcome,
     settle,
     wire,
 )
@@ -128,8 +131,6 @@ async def test_one_made_first_then_reading_then_the_caller() -> None:
 
 
 def test_order_of_a_new_connection_equals_the_standard_one(both_factories: Any) -> None:
-    from support import compare
-
     async def scenario() -> list[str]:
         loop = asyncio.get_running_loop()
         order: list[str] = []
@@ -463,6 +464,115 @@ def test_abort_from_another_thread_in_debug_mode_raises(
         with pytest.warns(ResourceWarning, match="unclosed transport"):
             drop()
         assert there.recv(1) == b""
+
+
+# --- wrong calls ---
+
+METHODS = (
+    "abort",
+    "can_write_eof",
+    "close",
+    "get_extra_info",
+    "get_protocol",
+    "get_write_buffer_limits",
+    "get_write_buffer_size",
+    "is_closing",
+    "is_reading",
+    "pause_reading",
+    "resume_reading",
+    "set_protocol",
+    "set_write_buffer_limits",
+    "write",
+    "write_eof",
+    "writelines",
+)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_wrong_arguments_raise_what_the_standard_ones_raise(
+    both_factories: Any, method: str
+) -> None:
+    values = (None, -1, 1 << 80, float("nan"), "text", b"", [], {}, object())
+
+    async def scenario() -> Any:
+        found = []
+        for args in ((), *((value,) for value in values), (b"a", 2), (1, 2, 3)):
+            for kwargs in ({}, {"unknown": 1}):
+                async with wire(Recorder(), "pair") as held:
+                    call = getattr(held.transport, method)
+                    kind, value = outcome(call, *args, **kwargs)
+                    if kind != "returned" or isinstance(value, bool | int | tuple):
+                        found.append((kind, value if kind == "returned" else ""))
+                    else:
+                        found.append((kind, type(value).__name__))
+                    if held.transport.get_protocol() is not held.protocol:
+                        held.transport.set_protocol(held.protocol)
+        return found
+
+    found = compare(both_factories, scenario)
+    assert "TypeError" in dict(found)
+
+
+@only_asynccore  # the standard transport has no state in C to be left unset
+@looped
+async def test_transport_that_was_never_initialised() -> None:
+    async with wire(Recorder()) as held:
+        kind = type(held.transport)
+    try:
+        empty = kind.__new__(kind)
+    except TypeError:
+        return  # refused: nothing can be called on it
+    for method in METHODS:
+        for args in ((), (b"x",), ([b"x"],), (None,)):
+            assert len(outcome(getattr(empty, method), *args)) == 2
+    assert isinstance(repr(empty), str)
+    del empty
+    gc.collect()
+
+
+@pytest.mark.parametrize("closed", ["0", "0,1,2"])
+def test_program_started_with_standard_descriptors_closed(
+    script: Any, closed: str
+) -> None:
+    """Connections get the numbers 0 to 2, which are numbers like others."""
+    done = script(
+        """
+        import asyncio, os, sys
+
+        report = os.dup(1)
+        if report < 10:
+            import fcntl
+            report = fcntl.fcntl(1, fcntl.F_DUPFD, 20)
+        for number in sys.argv[1].split(","):
+            os.close(int(number))
+
+        async def echo(reader, writer):
+            writer.write(await reader.readexactly(5))
+            writer.close()
+            await writer.wait_closed()
+
+        async def main():
+            server = await asyncio.start_server(echo, "127.0.0.1", 0)
+            host, port = server.sockets[0].getsockname()
+            for _ in range(3):
+                pairs = [await asyncio.open_connection(host, port) for _ in range(5)]
+                for reader, writer in pairs:
+                    writer.write(b"hello")
+                    assert await reader.read() == b"hello"
+                    writer.close()
+                    await writer.wait_closed()
+            server.close()
+            await server.wait_closed()
+
+        loop = new_event_loop()
+        loop.run_until_complete(asyncio.wait_for(main(), 20))
+        loop.close()
+        os.write(report, b"fine")
+        os._exit(0)
+        """,
+        closed,
+    )
+    assert done.stdout == "fine"
 
 
 # --- the number of a transport's descriptor ---
