@@ -91,8 +91,7 @@ static int
 block_reserve(ac_buf *buf, size_t len)
 {
     if (buf->block != NULL
-        && (size_t)PyBytes_GET_SIZE(buf->block) - buf->block_used >= len)
-    {
+        && (size_t)PyBytes_GET_SIZE(buf->block) - buf->block_used >= len) {
         return 0;
     }
     size_t capacity = buf->size < BLOCK_MIN ? BLOCK_MIN : buf->size;

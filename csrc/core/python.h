@@ -21,6 +21,8 @@
 #include <structmember.h> /* T_OBJECT_EX and friends, before they had a prefix */
 #define Py_T_PYSSIZET T_PYSSIZET
 #define Py_T_DOUBLE T_DOUBLE
+#define Py_T_INT T_INT
+#define Py_T_UINT T_UINT
 #define Py_READONLY READONLY
 /* asyncio's slotted classes hold their weak reference list themselves; from
  * 3.12 on it lies in front of the object. */

@@ -33,9 +33,8 @@
     X(futures)                  \
     X(socket_module)
 
-/* module.attribute; new reference, NULL with an exception. */
-static PyObject *
-import_attr(const char *module_name, const char *attribute)
+PyObject *
+ac_state_import(const char *module_name, const char *attribute)
 {
     PyObject *module = PyImport_ImportModule(module_name);
     if (module == NULL) {
@@ -82,9 +81,9 @@ ac_state_init(ac_state *state)
     AC_NAMES(INTERN)
 #undef INTERN
 
-#define IMPORT(member, module, attribute)                           \
-    if ((state->member = import_attr(module, attribute)) == NULL) { \
-        return -1;                                                  \
+#define IMPORT(member, module, attribute)                               \
+    if ((state->member = ac_state_import(module, attribute)) == NULL) { \
+        return -1;                                                      \
     }
     IMPORT(asyncio_Handle, "asyncio.events", "Handle")
     IMPORT(asyncio_TimerHandle, "asyncio.events", "TimerHandle")
@@ -150,4 +149,32 @@ ac_state_add_type(PyObject *module, PyType_Spec *spec, PyObject *bases)
         return NULL;
     }
     return (PyTypeObject *)type;
+}
+
+int
+ac_state_check_layout(PyObject *base, const ac_slot_offset *slots, size_t basicsize)
+{
+    for (; slots->name != NULL; slots++) {
+        PyObject *descriptor = PyObject_GetAttrString(base, slots->name);
+        if (descriptor == NULL) {
+            return -1;
+        }
+        bool same = Py_IS_TYPE(descriptor, &PyMemberDescr_Type)
+                    && (size_t)((PyMemberDescrObject *)descriptor)->d_member->offset
+                           == slots->offset;
+        Py_DECREF(descriptor);
+        if (!same) {
+            PyErr_Format(PyExc_ImportError,
+                         "asynccore was not built for this asyncio: %s lies elsewhere",
+                         slots->name);
+            return -1;
+        }
+    }
+    if ((size_t)((PyTypeObject *)base)->tp_basicsize != basicsize) {
+        PyErr_Format(PyExc_ImportError,
+                     "asynccore was not built for this asyncio: %R has another size",
+                     base);
+        return -1;
+    }
+    return 0;
 }

@@ -12,6 +12,7 @@
 /* Interned strings: AC_NAMES(X) calls X(member) with the string's text; the
  * member is called str_<text>. */
 #define AC_NAMES(X)                   \
+    X(LOG_THRESHOLD_FOR_CONNLOST_WRITES)                                               \
     X(__self__)                       \
     X(_accept_connection2)            \
     X(_args)                          \
@@ -156,5 +157,22 @@ ac_state_of(PyObject *module)
  * NULL. Returns a new reference, or NULL with an exception. */
 PyTypeObject *
 ac_state_add_type(PyObject *module, PyType_Spec *spec, PyObject *bases);
+
+/* The attribute of a module that is imported. New reference, NULL with an
+ * exception. */
+PyObject *
+ac_state_import(const char *module_name, const char *attribute);
+
+/* Where a slot of an asyncio class lies in a struct of ours. */
+typedef struct {
+    const char *name; /* NULL ends a table */
+    size_t offset;
+} ac_slot_offset;
+
+/* Compares a struct of ours with the member descriptors of the class that it
+ * mirrors, and with its size; refuses to load where they differ. Returns 0, or -1
+ * with ImportError. */
+int
+ac_state_check_layout(PyObject *base, const ac_slot_offset *slots, size_t basicsize);
 
 #endif

@@ -253,6 +253,7 @@ add_handle(LoopObject *loop, int which, PyObject *const *args, Py_ssize_t nargs,
     if (handle == NULL) {
         return NULL;
     }
+    ac_handle_track(handle);
     int fd = fileobj_number(state, parsed.leading[0]);
     if (fd < 0 || ac_loop_check_closed(loop) < 0) {
         Py_DECREF(handle);

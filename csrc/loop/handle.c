@@ -55,30 +55,42 @@ handle_fill(LoopObject *loop, HandleObject *handle, PyObject *callback,
     return loop->debug ? handle_trace(loop, handle) : 0;
 }
 
+/* Dead handles are linked through a slot that is NULL in a cleared one. */
+static PyObject **
+freelist_link(PyObject *dead)
+{
+    return &((HandleObject *)dead)->callback;
+}
+
+/* An object of `size` bytes from a freelist or from the allocator, its slots NULL. */
+static PyObject *
+handle_alloc(PyTypeObject *type, ac_freelist *freelist, size_t size)
+{
+    PyObject *self = freelist->head;
+    if (self != NULL) {
+        freelist->head = *freelist_link(self);
+        freelist->len--;
+        *freelist_link(self) = NULL;
+        return PyObject_Init(self, type);
+    }
+    self = PyObject_GC_New(PyObject, type);
+    if (self != NULL) {
+        memset((char *)self + sizeof(PyObject), 0, size - sizeof(PyObject));
+    }
+    return self;
+}
+
 PyObject *
 ac_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
               Py_ssize_t nargs, PyObject *context)
 {
-    HandleObject *handle;
-    if (loop->handle_free > 0) {
-        handle = (HandleObject *)loop->handle_freelist[--loop->handle_free];
-        PyObject_Init((PyObject *)handle, loop->state->Handle);
+    PyObject *self = handle_alloc(loop->state->Handle, &loop->handles, sizeof(HandleObject));
+    if (self != NULL
+        && handle_fill(loop, (HandleObject *)self, callback, args, nargs, context) < 0)
+    {
+        Py_CLEAR(self);
     }
-    else {
-        handle = PyObject_GC_New(HandleObject, loop->state->Handle);
-        if (handle == NULL) {
-            return NULL;
-        }
-        memset((char *)handle + sizeof(PyObject), 0,
-               sizeof(HandleObject) - sizeof(PyObject));
-    }
-    if (handle_fill(loop, handle, callback, args, nargs, context) < 0) {
-        PyObject_GC_Track(handle);
-        Py_DECREF(handle);
-        return NULL;
-    }
-    PyObject_GC_Track(handle);
-    return (PyObject *)handle;
+    return self;
 }
 
 PyObject *
@@ -86,24 +98,20 @@ ac_handle_new_timer(LoopObject *loop, PyObject *when, double deadline,
                     PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
                     PyObject *context)
 {
-    TimerHandleObject *timer =
-        PyObject_GC_New(TimerHandleObject, loop->state->TimerHandle);
-    if (timer == NULL) {
+    PyObject *self = handle_alloc(loop->state->TimerHandle, &loop->timer_handles, sizeof(TimerHandleObject));
+    if (self == NULL) {
         return NULL;
     }
-    memset((char *)timer + sizeof(PyObject), 0,
-           sizeof(TimerHandleObject) - sizeof(PyObject));
-    timer->index = -1;
+    TimerHandleObject *timer = (TimerHandleObject *)self;
+    timer->in_heap = false;
+    timer->young = -1;
     timer->deadline = deadline;
-    timer->when = Py_NewRef(when);
+    timer->when = Py_XNewRef(when);
     timer->scheduled = Py_NewRef(Py_False);
-    int rc = handle_fill(loop, (HandleObject *)timer, callback, args, nargs, context);
-    PyObject_GC_Track(timer);
-    if (rc < 0) {
-        Py_DECREF(timer);
-        return NULL;
+    if (handle_fill(loop, (HandleObject *)self, callback, args, nargs, context) < 0) {
+        Py_CLEAR(self);
     }
-    return (PyObject *)timer;
+    return self;
 }
 
 PyObject *
@@ -149,27 +157,45 @@ handle_clear(PyObject *self)
     return 0;
 }
 
+/* Ends a cleared object: to a freelist of its loop, or freed where that is NULL or
+ * full. Drops the reference to the loop (may be NULL). */
 static void
-handle_dealloc(PyObject *self)
+handle_free(PyObject *self, LoopObject *loop_steal, ac_freelist *freelist)
 {
     PyTypeObject *type = Py_TYPE(self);
-    PyObject_GC_UnTrack(self);
-    PyObject_ClearWeakRefs(self);
-    HandleObject *handle = (HandleObject *)self;
-    PyObject *owner = handle->loop;  // may be gone when the collector cleared us
-    handle->loop = NULL;
-    (void)handle_clear(self);
-    LoopObject *loop = (LoopObject *)owner;
-    if (loop != NULL && type == loop->state->Handle
-        && loop->handle_free < AC_HANDLE_FREELIST && !loop->closed)
-    {
-        loop->handle_freelist[loop->handle_free++] = self;
+    if (freelist != NULL && freelist->len < AC_FREELIST_MAX) {
+        *freelist_link(self) = freelist->head;
+        freelist->head = self;
+        freelist->len++;
     }
     else {
         PyObject_GC_Del(self);
     }
-    Py_XDECREF(owner);
+    Py_XDECREF(loop_steal);
     Py_DECREF(type);
+}
+
+/* Takes the loop out of a handle that dies, for its freelist; NULL where there is
+ * none (the collector cleared the handle) or it is closed. New reference. */
+static LoopObject *
+handle_take_loop(HandleObject *handle)
+{
+    LoopObject *loop = (LoopObject *)handle->loop;
+    handle->loop = NULL;
+    if (loop != NULL && loop->closed) {
+        Py_CLEAR(loop);
+    }
+    return loop;
+}
+
+static void
+handle_dealloc(PyObject *self)
+{
+    PyObject_GC_UnTrack(self);
+    PyObject_ClearWeakRefs(self);
+    LoopObject *loop = handle_take_loop((HandleObject *)self);
+    (void)handle_clear(self);
+    handle_free(self, loop, loop == NULL ? NULL : &loop->handles);
 }
 
 static int
@@ -193,20 +219,33 @@ timer_handle_clear(PyObject *self)
 static void
 timer_handle_dealloc(PyObject *self)
 {
-    PyTypeObject *type = Py_TYPE(self);
+    TimerHandleObject *timer = (TimerHandleObject *)self;
     PyObject_GC_UnTrack(self);
     PyObject_ClearWeakRefs(self);
+    if (timer->young >= 0) {
+        ac_timer_grown((LoopObject *)timer->loop, timer);
+    }
+    LoopObject *loop = handle_take_loop((HandleObject *)self);
     (void)timer_handle_clear(self);
-    PyObject_GC_Del(self);
-    Py_DECREF(type);
+    handle_free(self, loop, loop == NULL ? NULL : &loop->timer_handles);
+}
+
+static void
+freelist_trim(ac_freelist *freelist, unsigned int kept)
+{
+    while (freelist->len > kept) {
+        PyObject *self = freelist->head;
+        freelist->head = *freelist_link(self);
+        freelist->len--;
+        PyObject_GC_Del(self);
+    }
 }
 
 void
-ac_handle_clear_freelist(LoopObject *loop)
+ac_handle_trim_freelists(LoopObject *loop, unsigned int kept)
 {
-    while (loop->handle_free > 0) {
-        PyObject_GC_Del(loop->handle_freelist[--loop->handle_free]);
-    }
+    freelist_trim(&loop->handles, kept);
+    freelist_trim(&loop->timer_handles, kept);
 }
 
 /* --------------------------------------------------------------- methods -- */
@@ -241,12 +280,16 @@ static PyObject *
 timer_handle_cancel(PyObject *self, PyObject *ignored)
 {
     TimerHandleObject *timer = (TimerHandleObject *)self;
-    PyObject *held = Py_NewRef(self);  // the heap may own the last other reference
-    if (timer->loop != NULL) {
-        ac_timer_remove((LoopObject *)timer->loop, timer);
+    if (timer->cancelled == Py_True || timer->loop == NULL) {
+        return handle_cancel(self, ignored);
     }
+    PyObject *loop = Py_NewRef(timer->loop);
+    PyObject *held = Py_NewRef(self); // the heap may own the last other reference
+    ac_timer_cancelling((LoopObject *)loop, timer);
     PyObject *result = handle_cancel(self, ignored);
+    ac_timer_compact((LoopObject *)loop);
     Py_DECREF(held);
+    Py_DECREF(loop);
     return result;
 }
 
@@ -314,27 +357,40 @@ handle_set_slot(PyObject *self, PyObject *value, void *closure)
     return 0;
 }
 
-static int
-handle_set_cancelled(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+/* `_when` of call_later is made of the deadline when somebody asks. */
+static PyObject *
+timer_handle_get_when(PyObject *self, void *Py_UNUSED(closure))
 {
-    int truth = value == NULL ? 0 : PyObject_IsTrue(value);
-    if (truth < 0) {
-        return -1;
+    TimerHandleObject *timer = (TimerHandleObject *)self;
+    if (timer->when == NULL) {
+        timer->when = PyFloat_FromDouble(timer->deadline);
     }
-    Py_XSETREF(((HandleObject *)self)->cancelled, PyBool_FromLong(truth));
-    return 0;
+    return Py_XNewRef(timer->when);
 }
 
-#define SLOT(name, type, member) \
-    {name, handle_get_slot, handle_set_slot, NULL, (void *)offsetof(type, member)}
+#define SLOT(name, type, member)                                                     \
+    {                                                                                \
+        name, handle_get_slot, handle_set_slot, NULL, (void *)offsetof(type, member) \
+    }
 
 static PyGetSetDef handle_getset[] = {
     {"_args", handle_get_args, handle_set_args, NULL, NULL},
-    {"_cancelled", handle_get_slot, handle_set_cancelled, NULL,
+    {"_cancelled", handle_get_slot, NULL, NULL,
      (void *)offsetof(HandleObject, cancelled)},
     SLOT("_callback", HandleObject, callback),
     SLOT("_repr", HandleObject, repr),
     SLOT("_source_traceback", HandleObject, source_traceback),
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyGetSetDef timer_handle_getset[] = {
+    {"_args", handle_get_args, handle_set_args, NULL, NULL},
+    {"_cancelled", handle_get_slot, NULL, NULL,
+     (void *)offsetof(HandleObject, cancelled)},
+    SLOT("_callback", HandleObject, callback),
+    SLOT("_repr", HandleObject, repr),
+    SLOT("_source_traceback", HandleObject, source_traceback),
+    {"_when", timer_handle_get_when, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 #undef SLOT
@@ -366,7 +422,7 @@ static PyType_Slot timer_handle_slots[] = {
     {Py_tp_traverse, timer_handle_traverse},
     {Py_tp_clear, timer_handle_clear},
     {Py_tp_methods, timer_handle_methods},
-    {Py_tp_getset, handle_getset},
+    {Py_tp_getset, timer_handle_getset},
     {0, NULL},
 };
 
@@ -379,42 +435,7 @@ static PyType_Spec timer_handle_spec = {
     .slots = timer_handle_slots,
 };
 
-typedef struct {
-    const char *name;
-    size_t offset;
-} slot_offset;
-
-/* Compares our struct with the base's member descriptors; refuses to load where
- * they differ. Returns 0, or -1 with ImportError. */
-static int
-check_layout(PyObject *base, const slot_offset *slots, size_t basicsize)
-{
-    for (; slots->name != NULL; slots++) {
-        PyObject *descriptor = PyObject_GetAttrString(base, slots->name);
-        if (descriptor == NULL) {
-            return -1;
-        }
-        bool same = Py_IS_TYPE(descriptor, &PyMemberDescr_Type)
-                    && (size_t)((PyMemberDescrObject *)descriptor)->d_member->offset
-                           == slots->offset;
-        Py_DECREF(descriptor);
-        if (!same) {
-            PyErr_Format(PyExc_ImportError,
-                         "asynccore was not built for this asyncio: %s lies elsewhere",
-                         slots->name);
-            return -1;
-        }
-    }
-    if ((size_t)((PyTypeObject *)base)->tp_basicsize != basicsize) {
-        PyErr_Format(PyExc_ImportError,
-                     "asynccore was not built for this asyncio: %R has another size",
-                     base);
-        return -1;
-    }
-    return 0;
-}
-
-static const slot_offset handle_layout[] = {
+static const ac_slot_offset handle_layout[] = {
     {"_args", offsetof(HandleObject, args)},
     {"_callback", offsetof(HandleObject, callback)},
     {"_cancelled", offsetof(HandleObject, cancelled)},
@@ -425,7 +446,7 @@ static const slot_offset handle_layout[] = {
     {NULL, 0},
 };
 
-static const slot_offset timer_handle_layout[] = {
+static const ac_slot_offset timer_handle_layout[] = {
     {"_scheduled", offsetof(TimerHandleObject, scheduled)},
     {"_when", offsetof(TimerHandleObject, when)},
     {NULL, 0},
@@ -435,9 +456,11 @@ static const slot_offset timer_handle_layout[] = {
 int
 ac_handle_register(PyObject *module, ac_state *state)
 {
-    if (check_layout(state->asyncio_Handle, handle_layout, sizeof(HandleObject)) < 0
-        || check_layout(state->asyncio_TimerHandle, timer_handle_layout,
-                        offsetof(TimerHandleObject, deadline))
+    if (ac_state_check_layout(state->asyncio_Handle, handle_layout,
+                              sizeof(HandleObject))
+            < 0
+        || ac_state_check_layout(state->asyncio_TimerHandle, timer_handle_layout,
+                                 offsetof(TimerHandleObject, deadline))
                < 0)
     {
         return -1;

@@ -27,23 +27,28 @@ typedef struct {
 typedef struct {
     AC_HANDLE_SLOTS
     PyObject *scheduled; /* Py_True or Py_False */
-    PyObject *when;      /* as given to call_at; a float from call_later */
+    PyObject *when;      /* as given to call_at; NULL: a float of `deadline` */
     double deadline;     /* `when` in seconds, -inf for nan: due at once */
     uint64_t order;      /* of creation, between equal deadlines */
-    Py_ssize_t index;    /* in the heap, -1 while not there */
+    bool in_heap;        /* also while it waits there cancelled */
+    Py_ssize_t young;    /* in the list of those the collector does not see, or -1 */
 } TimerHandleObject;
 
 int
 ac_handle_register(PyObject *module, ac_state *state);
 
 /* A Handle with borrowed arguments. `context` NULL or None: a copy of the current
- * one. Returns a new reference, NULL with an exception. */
+ * one. Returns a new reference, NULL with an exception.
+ *
+ * The collector does not see it yet: most handles die young, and a running loop
+ * that holds them is no garbage. Whoever keeps a handle for longer, or gives it
+ * away outside of a run, calls ac_handle_track. */
 PyObject *
 ac_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
               Py_ssize_t nargs, PyObject *context);
 
-/* The same for a TimerHandle, not yet in the heap; `when` is borrowed and is a
- * number that `deadline` was made of. */
+/* The same for a TimerHandle, not yet in the heap; `when` is borrowed, the number
+ * that `deadline` was made of, or NULL: a float of it is made when it is read. */
 PyObject *
 ac_handle_new_timer(LoopObject *loop, PyObject *when, double deadline,
                     PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
@@ -53,9 +58,17 @@ ac_handle_new_timer(LoopObject *loop, PyObject *when, double deadline,
 PyObject *
 ac_handle_args(HandleObject *handle);
 
-/* Frees what the loop's freelist keeps. */
-void
-ac_handle_clear_freelist(LoopObject *loop);
+/* Frees what the loop's freelists keep, but for `kept` objects each. */
+void ac_handle_trim_freelists(LoopObject *loop, unsigned int kept);
+
+/* Shows a handle to the collector; nothing happens if it knows it already. */
+static inline void
+ac_handle_track(PyObject *handle)
+{
+    if (!PyObject_GC_IsTracked(handle)) {
+        PyObject_GC_Track(handle);
+    }
+}
 
 /* True if `object` is exactly a Handle or TimerHandle of ours. */
 static inline bool

@@ -329,7 +329,7 @@ loop_shut(LoopObject *loop)
     ac_poller_close(loop);
     ac_run_clear(loop);
     ac_timer_clear(loop);
-    ac_handle_clear_freelist(loop);
+    ac_handle_trim_freelists(loop, 0);
     PyMem_RawFree(loop->read_buffer);
     loop->read_buffer = NULL;
 }

@@ -49,12 +49,20 @@ typedef struct ac_flush {
     int (*flush)(struct ac_flush *node);
 } ac_flush;
 
+/* Memory of dead objects of one type, linked through the objects. */
+typedef struct {
+    PyObject *head;
+    unsigned int len;
+} ac_freelist;
+
 /* A poll may be left out while callbacks are ready: at most this many turns and
  * this long in a row. */
-#define AC_TURNS_WITHOUT_POLL 8
+#define AC_TURNS_WITHOUT_POLL 64
 #define AC_NS_WITHOUT_POLL 50000.0
 
-#define AC_HANDLE_FREELIST 256
+/* Dead handles kept for reuse: at most so many in a burst, and so many after it. */
+#define AC_FREELIST_MAX 16384
+#define AC_FREELIST_KEPT 256
 #define AC_READ_BUFFER (256 * 1024) /* BaseSelectorTransport.max_size */
 
 struct LoopObject {
@@ -96,8 +104,7 @@ struct LoopObject {
     struct ac_signals *signals; /* NULL until first needed */
     ac_flush *flush_head, *flush_tail;
     ac_open open_head; /* list head of the open objects */
-    PyObject *handle_freelist[AC_HANDLE_FREELIST];
-    int handle_free;   /* how many */
+    ac_freelist handles, timer_handles; /* see handle.c */
     char *read_buffer; /* AC_READ_BUFFER bytes, made at the first read */
 };
 

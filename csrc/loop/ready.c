@@ -29,7 +29,13 @@ ready_schedule(LoopObject *loop, PyObject *callback, PyObject *const *args,
                Py_ssize_t nargs, PyObject *context)
 {
     PyObject *handle = ac_handle_new(loop, callback, args, nargs, context);
-    if (handle != NULL && ac_ready_push_steal(loop, Py_NewRef(handle)) < 0) {
+    if (handle == NULL) {
+        return NULL;
+    }
+    if (!loop->running) {
+        ac_handle_track(handle);
+    }
+    if (ac_ready_push_steal(loop, Py_NewRef(handle)) < 0) {
         Py_CLEAR(handle);
     }
     return handle;

@@ -14,6 +14,8 @@
 #include "loop/signals.h"
 #include "loop/timer.h"
 
+#include <math.h>
+
 #define SECONDS_WITHOUT_POLL (AC_NS_WITHOUT_POLL / 1e9)
 #define DUE_KEPT 1024 /* entries of loop->due that survive an idle moment */
 
@@ -39,6 +41,32 @@ refresh_flags(LoopObject *loop)
 
 /* ------------------------------------------------------------------- turn -- */
 
+/* Shows a handle to the collector that outlives its run; timers are on a list. */
+static void
+track(LoopObject *loop, PyObject *handle)
+{
+    if (Py_IS_TYPE(handle, loop->state->TimerHandle)
+        && ((TimerHandleObject *)handle)->young >= 0)
+    {
+        ac_timer_grown(loop, (TimerHandleObject *)handle);
+    }
+    if (PyObject_IS_GC(handle)) {
+        ac_handle_track(handle);
+    }
+}
+
+/* Runs a handle and drops the queue's reference. */
+static int
+run_and_drop(LoopObject *loop, PyObject *handle)
+{
+    int rc = ac_ready_run(loop, handle);
+    if (Py_REFCNT(handle) > 1) {
+        track(loop, handle);
+    }
+    Py_DECREF(handle);
+    return rc;
+}
+
 /* Runs what the turn has collected, or the last one left. */
 static int
 run_collected(LoopObject *loop)
@@ -46,9 +74,7 @@ run_collected(LoopObject *loop)
     int rc = 0;
     while (rc == 0 && loop->snapshot > 0) {
         loop->snapshot--;
-        PyObject *handle = ac_ring_pop(&loop->ready);
-        rc = ac_ready_run(loop, handle);
-        Py_DECREF(handle);
+        rc = run_and_drop(loop, ac_ring_pop(&loop->ready));
     }
     while (rc == 0 && loop->events_pos < loop->events_len) {
         ac_watcher *watcher = loop->events[loop->events_pos++];
@@ -65,9 +91,7 @@ run_collected(LoopObject *loop)
         }
     }
     while (rc == 0 && loop->due_pos < loop->due_len) {
-        PyObject *timer = loop->due[loop->due_pos++];
-        rc = ac_ready_run(loop, timer);
-        Py_DECREF(timer);
+        rc = run_and_drop(loop, loop->due[loop->due_pos++]);
     }
     if (rc == 0) {
         loop->events_len = loop->events_pos = 0;
@@ -81,6 +105,7 @@ static void
 trim(LoopObject *loop)
 {
     ac_ring_trim(&loop->ready);
+    ac_handle_trim_freelists(loop, AC_FREELIST_KEPT);
     if (loop->due_cap > DUE_KEPT) {
         PyMem_Free(loop->due);
         loop->due = NULL;
@@ -93,23 +118,26 @@ static int
 turn_poll(LoopObject *loop, double *now)
 {
     double timeout = 0.0;
+    bool timed = false; // *now was read in this call
     if (loop->ready.len == 0 && !loop->stopping) {
+        double first = ac_timer_first(loop);
         timeout = -1.0;
-        if (ac_timer_count(loop) > 0) {
+        if (first < INFINITY) {
             if (ac_loop_time(loop, now) < 0) {
                 return -1;
             }
-            timeout = ac_timer_first(loop) - *now;
+            timed = true;
+            timeout = first - *now;
             timeout = timeout > 0.0 ? timeout : 0.0;
         }
         if (timeout != 0.0) {
             trim(loop);
         }
     }
-    else if (loop->turns_without_poll < AC_TURNS_WITHOUT_POLL && !loop->stopping
+    if (timeout == 0.0 && loop->turns_without_poll < AC_TURNS_WITHOUT_POLL && !loop->stopping
              && !(loop->overridden & AC_OVERRIDE_TIME))
     {
-        if (ac_loop_time(loop, now) < 0) {
+        if (!timed && ac_loop_time(loop, now) < 0) {
             return -1;
         }
         if (*now - loop->last_poll < SECONDS_WITHOUT_POLL) {
@@ -142,7 +170,7 @@ loop_turn(LoopObject *loop)
     if (turn_poll(loop, &now) < 0) {
         return -1;
     }
-    if (ac_timer_count(loop) > 0
+    if (ac_timer_first(loop) < now + loop->clock_resolution
         && ac_timer_pop_due(loop, now + loop->clock_resolution) < 0)
     {
         return -1;
@@ -152,6 +180,19 @@ loop_turn(LoopObject *loop)
     rc = run_collected(loop);
     loop->in_callback = false;
     return rc;
+}
+
+/* The loop stops running and may become garbage with all that waits in it. */
+static void
+track_all(LoopObject *loop)
+{
+    for (size_t i = 0; i < loop->ready.len; i++) {
+        track(loop, ac_ring_at(&loop->ready, i));
+    }
+    for (size_t i = loop->due_pos; i < loop->due_len; i++) {
+        track(loop, loop->due[i]);
+    }
+    ac_timer_track(loop);
 }
 
 void
@@ -263,6 +304,7 @@ run_end(LoopObject *loop, PyObject *old_hooks)
 {
     PyObject *exc = ac_err_take();
     ac_signals_end(loop);
+    track_all(loop);
     loop->stopping = false;
     loop->running = false;
     int rc = set_running_loop(loop, Py_None);

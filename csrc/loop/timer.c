@@ -1,56 +1,60 @@
-/* Timers: a 4-ary heap of TimerHandle objects by (deadline, creation), each of
- * which knows its index, so that cancel takes it out at once.
+/* Timers: a 4-ary heap by (deadline, creation) that owns TimerHandle objects.
  *
- * The heap owns its handles. What the turn calls is popped into loop->due before
- * the ready snapshot runs, as BaseEventLoop._run_once does. */
+ * The deadlines stand beside the pointers, four in a cache line, so that sifting
+ * touches no handle. A cancelled timer stays until it comes first; when half of the
+ * heap is cancelled, it is rebuilt without them, as BaseEventLoop does. What the turn
+ * calls is popped into loop->due before the ready snapshot runs. */
 #include "core/python.h"
 
 #include "core/args.h"
 #include "loop/timer.h"
 
+#include <assert.h>
 #include <math.h>
 
 #define HEAP_ARITY 4
 #define HEAP_MIN 16
+#define COMPACT_MIN 64 /* below it, cancelled timers just wait to come first */
+
+typedef struct {
+    double deadline;
+    TimerHandleObject *timer; /* owned */
+} heap_entry;
 
 struct ac_timers {
-    TimerHandleObject **items;
+    heap_entry *entries;
     size_t len, cap;
-    uint64_t order; /* of the next timer */
+    size_t cancelled; /* of the entries */
+    uint64_t order;   /* of the next timer */
+    TimerHandleObject **young; /* borrowed: not yet shown to the collector */
+    size_t young_len, young_cap;
 };
 
 /* ------------------------------------------------------------------- heap -- */
 
 static inline bool
-timer_before(const TimerHandleObject *a, const TimerHandleObject *b)
+entry_before(const heap_entry *a, const heap_entry *b)
 {
     return a->deadline < b->deadline
-           || (a->deadline == b->deadline && a->order < b->order);
-}
-
-static inline void
-heap_put(ac_timers *heap, size_t i, TimerHandleObject *timer)
-{
-    heap->items[i] = timer;
-    timer->index = (Py_ssize_t)i;
+           || (a->deadline == b->deadline && a->timer->order < b->timer->order);
 }
 
 static void
-heap_up(ac_timers *heap, size_t i, TimerHandleObject *timer)
+heap_up(ac_timers *heap, size_t i, heap_entry entry)
 {
     while (i > 0) {
         size_t parent = (i - 1) / HEAP_ARITY;
-        if (!timer_before(timer, heap->items[parent])) {
+        if (!entry_before(&entry, &heap->entries[parent])) {
             break;
         }
-        heap_put(heap, i, heap->items[parent]);
+        heap->entries[i] = heap->entries[parent];
         i = parent;
     }
-    heap_put(heap, i, timer);
+    heap->entries[i] = entry;
 }
 
 static void
-heap_down(ac_timers *heap, size_t i, TimerHandleObject *timer)
+heap_down(ac_timers *heap, size_t i, heap_entry entry)
 {
     for (;;) {
         size_t first = i * HEAP_ARITY + 1;
@@ -60,63 +64,104 @@ heap_down(ac_timers *heap, size_t i, TimerHandleObject *timer)
         size_t end = first + HEAP_ARITY < heap->len ? first + HEAP_ARITY : heap->len;
         size_t least = first;
         for (size_t child = first + 1; child < end; child++) {
-            if (timer_before(heap->items[child], heap->items[least])) {
+            if (entry_before(&heap->entries[child], &heap->entries[least])) {
                 least = child;
             }
         }
-        if (!timer_before(heap->items[least], timer)) {
+        if (!entry_before(&heap->entries[least], &entry)) {
             break;
         }
-        heap_put(heap, i, heap->items[least]);
+        heap->entries[i] = heap->entries[least];
         i = least;
     }
-    heap_put(heap, i, timer);
+    heap->entries[i] = entry;
 }
 
-/* Takes the item at `i` out; the caller gets the heap's reference. */
-static TimerHandleObject *
-heap_take(ac_timers *heap, size_t i)
+/* Gives memory back after a burst; a block that stays large is no error. */
+static void
+heap_shrink(ac_timers *heap)
 {
-    TimerHandleObject *timer = heap->items[i];
-    TimerHandleObject *last = heap->items[--heap->len];
-    timer->index = -1;
-    if (last != timer) {
-        if (i > 0 && timer_before(last, heap->items[(i - 1) / HEAP_ARITY])) {
-            heap_up(heap, i, last);
-        }
-        else {
-            heap_down(heap, i, last);
-        }
-    }
     if (heap->cap > HEAP_MIN && heap->len < heap->cap / 4) {
         size_t cap = heap->cap / 2;
-        void *items = PyMem_Realloc(heap->items, cap * sizeof(*heap->items));
-        if (items != NULL) {  // a block that stays large is no error
-            heap->items = items;
+        void *entries = PyMem_Realloc(heap->entries, cap * sizeof(*heap->entries));
+        if (entries != NULL) {
+            heap->entries = entries;
             heap->cap = cap;
         }
     }
+}
+
+/* Takes the first entry out; the caller gets the heap's reference. */
+static TimerHandleObject *
+heap_pop(ac_timers *heap)
+{
+    TimerHandleObject *timer = heap->entries[0].timer;
+    heap->len--;
+    if (heap->len > 0) {
+        heap_down(heap, 0, heap->entries[heap->len]);
+    }
+    heap_shrink(heap);
+    timer->in_heap = false;
+    Py_XSETREF(timer->scheduled, Py_NewRef(Py_False));
     return timer;
 }
 
+/* Returns 0, or -1 with MemoryError. */
 static int
 heap_push_steal(ac_timers *heap, TimerHandleObject *timer)
 {
     if (heap->len == heap->cap) {
         size_t cap = heap->cap == 0 ? HEAP_MIN : heap->cap * 2;
-        void *items = PyMem_Realloc(heap->items, cap * sizeof(*heap->items));
-        if (items == NULL) {
+        void *entries = PyMem_Realloc(heap->entries, cap * sizeof(*heap->entries));
+        if (entries == NULL) {
             Py_DECREF(timer);
             PyErr_NoMemory();
             return -1;
         }
-        heap->items = items;
+        heap->entries = entries;
         heap->cap = cap;
     }
     timer->order = heap->order++;
+    timer->in_heap = true;
     heap->len++;
-    heap_up(heap, heap->len - 1, timer);
+    heap_up(heap, heap->len - 1, (heap_entry){timer->deadline, timer});
     return 0;
+}
+
+/* Rebuilds the heap without the cancelled timers. They hold nothing but a context and
+ * the loop, yet dropping them may run Python: that comes last, one by one from the
+ * end of the block. */
+static void
+heap_compact(ac_timers *heap)
+{
+    heap_entry *dropped = PyMem_Malloc(heap->cancelled * sizeof(*dropped));
+    if (dropped == NULL) {
+        return; // they leave when they come first
+    }
+    size_t ndropped = 0, kept = 0;
+    for (size_t i = 0; i < heap->len; i++) {
+        if (heap->entries[i].timer->cancelled == Py_True) {
+            heap->entries[i].timer->in_heap = false;
+            dropped[ndropped++] = heap->entries[i];
+        }
+        else {
+            heap->entries[kept++] = heap->entries[i];
+        }
+    }
+    assert(ndropped == heap->cancelled);
+    heap->len = kept;
+    heap->cancelled = 0;
+    for (size_t i = kept / HEAP_ARITY + 1; i-- > 0;) {
+        if (i < kept) {
+            heap_down(heap, i, heap->entries[i]);
+        }
+    }
+    heap_shrink(heap);
+    for (size_t i = 0; i < ndropped; i++) {
+        Py_XSETREF(dropped[i].timer->scheduled, Py_NewRef(Py_False));
+        Py_DECREF(dropped[i].timer);
+    }
+    PyMem_Free(dropped);
 }
 
 /* -------------------------------------------------------------- ac_timer_ -- */
@@ -137,8 +182,8 @@ ac_timer_clear(LoopObject *loop)
 {
     ac_timers *heap = loop->timers;
     while (heap != NULL && heap->len > 0) {
-        TimerHandleObject *timer = heap->items[--heap->len];
-        timer->index = -1;
+        TimerHandleObject *timer = heap->entries[--heap->len].timer;
+        timer->in_heap = false;
         Py_DECREF(timer);
     }
 }
@@ -148,7 +193,8 @@ ac_timer_free(LoopObject *loop)
 {
     ac_timer_clear(loop);
     if (loop->timers != NULL) {
-        PyMem_Free(loop->timers->items);
+        PyMem_Free(loop->timers->entries);
+        PyMem_Free(loop->timers->young);
         PyMem_Free(loop->timers);
         loop->timers = NULL;
     }
@@ -157,40 +203,94 @@ ac_timer_free(LoopObject *loop)
 int
 ac_timer_traverse(LoopObject *loop, visitproc visit, void *arg)
 {
-    for (size_t i = 0; i < ac_timer_count(loop); i++) {
-        Py_VISIT(loop->timers->items[i]);
+    for (size_t i = 0; loop->timers != NULL && i < loop->timers->len; i++) {
+        Py_VISIT(loop->timers->entries[i].timer);
     }
     return 0;
 }
 
-size_t
-ac_timer_count(const LoopObject *loop)
+/* While the loop runs, a new timer stays unseen by the collector: with many timers
+ * its passes cost a quarter of the time otherwise. */
+static void
+young_add(LoopObject *loop, TimerHandleObject *timer)
 {
-    return loop->timers == NULL ? 0 : loop->timers->len;
-}
-
-double
-ac_timer_first(const LoopObject *loop)
-{
-    return loop->timers->items[0]->deadline;
+    ac_timers *timers = loop->timers;
+    if (loop->running && timers->young_len == timers->young_cap) {
+        size_t cap = timers->young_cap == 0 ? HEAP_MIN : timers->young_cap * 2;
+        void *young = PyMem_Realloc(timers->young, cap * sizeof(*timers->young));
+        if (young != NULL) { // else it is shown to the collector at once
+            timers->young = young;
+            timers->young_cap = cap;
+        }
+    }
+    if (!loop->running || timers->young_len == timers->young_cap) {
+        PyObject_GC_Track(timer);
+        return;
+    }
+    timer->young = (Py_ssize_t)timers->young_len;
+    timers->young[timers->young_len++] = timer;
 }
 
 void
-ac_timer_remove(LoopObject *loop, TimerHandleObject *timer)
+ac_timer_grown(LoopObject *loop, TimerHandleObject *timer)
 {
-    if (timer->index < 0 || loop->timers == NULL) {
-        return;
+    ac_timers *timers = loop->timers;
+    TimerHandleObject *last = timers->young[--timers->young_len];
+    timers->young[timer->young] = last;
+    last->young = timer->young;
+    timer->young = -1;
+}
+
+void
+ac_timer_track(LoopObject *loop)
+{
+    ac_timers *timers = loop->timers;
+    for (size_t i = 0; i < timers->young_len; i++) {
+        timers->young[i]->young = -1;
+        PyObject_GC_Track(timers->young[i]);
     }
-    heap_take(loop->timers, (size_t)timer->index);
-    Py_XSETREF(timer->scheduled, Py_NewRef(Py_False));
-    Py_DECREF(timer);
+    timers->young_len = 0;
+    PyMem_Free(timers->young);
+    timers->young = NULL;
+    timers->young_cap = 0;
+}
+
+double
+ac_timer_first(LoopObject *loop)
+{
+    ac_timers *heap = loop->timers;
+    while (heap->len > 0) {
+        TimerHandleObject *first = heap->entries[0].timer;
+        if (first->cancelled != Py_True) {
+            return heap->entries[0].deadline;
+        }
+        heap->cancelled--;
+        Py_DECREF(heap_pop(heap));
+    }
+    return INFINITY;
+}
+
+void
+ac_timer_cancelling(LoopObject *loop, TimerHandleObject *timer)
+{
+    if (timer->in_heap) {
+        loop->timers->cancelled++;
+    }
+}
+
+void
+ac_timer_compact(LoopObject *loop)
+{
+    ac_timers *heap = loop->timers;
+    if (heap->len > COMPACT_MIN && heap->cancelled * 2 > heap->len) {
+        heap_compact(heap);
+    }
 }
 
 int
 ac_timer_pop_due(LoopObject *loop, double end)
 {
-    ac_timers *heap = loop->timers;
-    while (heap->len > 0 && heap->items[0]->deadline < end) {
+    while (ac_timer_first(loop) < end) {
         if (loop->due_len == loop->due_cap) {
             size_t cap = loop->due_cap == 0 ? 16 : loop->due_cap * 2;
             void *due = PyMem_Realloc(loop->due, cap * sizeof(*loop->due));
@@ -201,9 +301,7 @@ ac_timer_pop_due(LoopObject *loop, double end)
             loop->due = due;
             loop->due_cap = cap;
         }
-        TimerHandleObject *timer = heap_take(heap, 0);
-        Py_XSETREF(timer->scheduled, Py_NewRef(Py_False));
-        loop->due[loop->due_len++] = (PyObject *)timer;
+        loop->due[loop->due_len++] = (PyObject *)heap_pop(loop->timers);
     }
     return 0;
 }
@@ -211,39 +309,43 @@ ac_timer_pop_due(LoopObject *loop, double end)
 PyObject *
 ac_timer_list(const LoopObject *loop)
 {
-    Py_ssize_t n = (Py_ssize_t)ac_timer_count(loop);
+    Py_ssize_t n = loop->timers == NULL ? 0 : (Py_ssize_t)loop->timers->len;
     PyObject *list = PyList_New(n);
     for (Py_ssize_t i = 0; list != NULL && i < n; i++) {
-        PyList_SET_ITEM(list, i, Py_NewRef(loop->timers->items[i]));
+        PyList_SET_ITEM(list, i, Py_NewRef(loop->timers->entries[i].timer));
     }
     return list;
 }
 
 /* ---------------------------------------------------------------- methods -- */
 
-/* The common part of call_at and call_later, after their own checks. */
+/* The common part of call_at and call_later, after their own checks; `when` as in
+ * ac_handle_new_timer. */
 static PyObject *
-timer_schedule(LoopObject *loop, PyObject *when, const ac_args *parsed,
-               PyObject *callback, const char *method)
+timer_schedule(LoopObject *loop, PyObject *when, double deadline, const ac_args *parsed)
 {
+    PyObject *callback = parsed->leading[1];
     if (ac_loop_check_closed(loop) < 0) {
         return NULL;
     }
-    if (loop->debug && ac_loop_check_debug(loop, callback, method) < 0) {
+    if (loop->debug && ac_loop_check_debug(loop, callback, "call_at") < 0) {
         return NULL;
     }
-    double deadline = PyFloat_AsDouble(when);
-    if (deadline == -1.0 && PyErr_Occurred()) {
-        return NULL;
+    if (when != NULL) {
+        deadline = PyFloat_AsDouble(when);
+        if (deadline == -1.0 && PyErr_Occurred()) {
+            return NULL;
+        }
     }
     if (isnan(deadline)) {
-        deadline = -INFINITY;  // compares false with everything: the standard calls it
+        deadline = -INFINITY; // compares false with everything: the standard calls it
     }
     PyObject *timer = ac_handle_new_timer(loop, when, deadline, callback, parsed->rest,
                                           parsed->nrest, parsed->context);
     if (timer == NULL) {
         return NULL;
     }
+    young_add(loop, (TimerHandleObject *)timer);
     if (heap_push_steal(loop->timers, (TimerHandleObject *)Py_NewRef(timer)) < 0) {
         Py_DECREF(timer);
         return NULL;
@@ -274,8 +376,7 @@ loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *
         PyErr_SetString(PyExc_TypeError, "when cannot be None");
         return NULL;
     }
-    return timer_schedule(loop, parsed.leading[0], &parsed, parsed.leading[1],
-                          "call_at");
+    return timer_schedule(loop, parsed.leading[0], 0.0, &parsed);
 }
 
 /* self.call_at(when, callback, *args, context=context) of a replaced call_at. */
@@ -308,6 +409,26 @@ done:
     return result;
 }
 
+/* call_later for what the short way does not take: a replaced call_at, a delay of
+ * another type (None: `now` is the sum already). */
+static PyObject *
+call_later_slow(LoopObject *loop, double now, PyObject *delay, const ac_args *parsed)
+{
+    PyObject *when = PyFloat_FromDouble(now);
+    if (when != NULL && delay != Py_None) {
+        PyObject *sum = PyNumber_Add(when, delay);
+        Py_SETREF(when, sum);
+    }
+    if (when == NULL) {
+        return NULL;
+    }
+    PyObject *timer = loop->overridden & AC_OVERRIDE_CALL_AT
+                          ? call_replaced_call_at(loop, when, parsed)
+                          : timer_schedule(loop, when, 0.0, parsed);
+    Py_DECREF(when);
+    return timer;
+}
+
 PyDoc_STRVAR(loop_call_later_doc,
              "call_later($self, /, delay, callback, *args, context=None)\n--\n\n"
              "Call callback(*args) after `delay` seconds; 0 or less: next turn.\n\n"
@@ -337,24 +458,21 @@ loop_call_later(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     if (ac_loop_time(loop, &now) < 0) {
         return NULL;
     }
-    PyObject *when;
-    if (PyFloat_CheckExact(delay)) {
-        when = PyFloat_FromDouble(now + PyFloat_AS_DOUBLE(delay));
+    if (!(loop->overridden & AC_OVERRIDE_CALL_AT)) {
+        if (PyFloat_CheckExact(delay)) {
+            now += PyFloat_AS_DOUBLE(delay);
+            return isnan(now) ? call_later_slow(loop, now, Py_None, &parsed)
+                              : timer_schedule(loop, NULL, now, &parsed);
+        }
+        if (PyLong_CheckExact(delay)) {
+            double seconds = PyLong_AsDouble(delay);
+            if (seconds == -1.0 && PyErr_Occurred()) {
+                return NULL; // OverflowError: int too large to convert to float
+            }
+            return timer_schedule(loop, NULL, now + seconds, &parsed);
+        }
     }
-    else {
-        PyObject *base = PyFloat_FromDouble(now);
-        when = base == NULL ? NULL : PyNumber_Add(base, delay);
-        Py_XDECREF(base);
-    }
-    if (when == NULL) {
-        return NULL;
-    }
-    PyObject *timer =
-        loop->overridden & AC_OVERRIDE_CALL_AT
-            ? call_replaced_call_at(loop, when, &parsed)
-            : timer_schedule(loop, when, &parsed, parsed.leading[1], "call_at");
-    Py_DECREF(when);
-    return timer;
+    return call_later_slow(loop, now, delay, &parsed);
 }
 
 PyMethodDef ac_timer_methods[] = {
