@@ -530,20 +530,42 @@ print(asyncio.run(main()))
         code = f"import subprocess; subprocess.run([{other!r}, 'child.py'])"
         assert out(python(*OURS, "-c", code)) == "asynccore"
 
-    def test_python_that_can_not_load_it(self, here: Path) -> None:
-        hook = here / "asynccore" / "_start"
-        hook.mkdir(parents=True)
-        shutil.copy(os.path.join(START, "sitecustomize.py"), hook)
+    def child_of(self, package: Path, here: Path, *options: str) -> Done:
+        """What a Python without asynccore does as a child of one that has `package`."""
         write(here / "folder" / "child.py", f"{PRINT}print(asyncio.run(main()))")
-        done = subprocess.run(
-            [self.other_python(here), "-X", "dev", "-W", "error", "folder/child.py"],
+        return subprocess.run(
+            [self.other_python(here), "-X", "dev", *options, "folder/child.py"],
             capture_output=True,
             text=True,
             timeout=LIMIT,
             check=False,
-            env=environment(PYTHONPATH=str(hook), ASYNCCORE="1"),
+            env=environment(PYTHONPATH=str(package / "_start"), ASYNCCORE="1"),
         )
-        assert out(done) == "asyncio"
+
+    def test_python_that_has_no_such_module(self, here: Path) -> None:
+        hook = here / "asynccore" / "_start"
+        hook.mkdir(parents=True)
+        shutil.copy(os.path.join(START, "sitecustomize.py"), hook)
+        assert out(self.child_of(hook.parent, here, "-W", "error")) == "asyncio"
+
+    def test_python_that_can_not_load_it(self, here: Path) -> None:
+        package = here / "asynccore"
+        shutil.copytree(os.path.dirname(START), package)
+        for module in package.glob("_core.*.so"):
+            module.write_bytes(b"no library")
+        done = self.child_of(package, here)
+        assert (done.stdout, done.returncode) == ("asyncio\n", 0)
+        assert "RuntimeWarning: asynccore can not run this program, the" in done.stderr
+
+    def test_subinterpreter(self, here: Path) -> None:
+        interpreters = pytest.importorskip("_interpreters")
+        assert interpreters.create
+        program = f"""
+import _interpreters
+_interpreters.exec(_interpreters.create(), {PRINT + "print(asyncio.run(main()))"!r})
+"""
+        done = python(*OURS, write(here / "program.py", program))
+        assert out(done) == "asynccore"
 
 
 class TestVariable:
@@ -668,14 +690,17 @@ class TestInThisInterpreter:
 
     CODE = f"{PRINT}import sys\nprint(asyncio.run(main()), sys.argv, __name__)"
 
-    @pytest.fixture(autouse=True)
-    def installed(self, here: Path) -> None:
-        done = python("-I", "-c", "import asynccore", PYTHONPATH=None)
-        if done.returncode != 0:
-            pytest.skip("asynccore is not installed in this Python")
+    @pytest.fixture(params=["-S", "-E", "-I"])
+    def option(self, request: pytest.FixtureRequest) -> str:
+        """An option with which Python does not import our sitecustomize."""
+        option: str = request.param
+        if option != "-S":
+            done = python(option, "-c", "import sys; del sys.path[0]; import asynccore")
+            if done.returncode != 0:
+                pytest.skip("asynccore is not installed in this Python")
+        return option
 
-    @pytest.mark.parametrize("option", ["-I", "-E"])
-    def test_isolated(self, here: Path, option: str) -> None:
+    def test_runs(self, here: Path, option: str) -> None:
         program = write(here / "program.py", self.CODE)
         done = python(option, *OURS, program, "x")
         assert out(done) == f"asynccore {[str(program), 'x']} __main__"
@@ -684,15 +709,19 @@ class TestInThisInterpreter:
         done = python(option, *OURS, "-", "x", input=self.CODE)
         assert out(done) == "asynccore ['-', 'x'] __main__"
 
-    def test_status(self, here: Path) -> None:
-        assert python("-I", *OURS, "-c", "import sys; sys.exit(3)").returncode == 3
-        done = python("-I", *OURS, "-c", "1 / 0")
+    def test_forbidden(self, option: str) -> None:
+        done = python(option, *OURS, "-c", self.CODE, "x", ASYNCCORE="0")
+        assert out(done) == "asyncio ['-c', 'x'] __main__"
+
+    def test_status(self, option: str) -> None:
+        assert python(option, *OURS, "-c", "import sys; sys.exit(3)").returncode == 3
+        done = python(option, *OURS, "-c", "1 / 0")
         assert done.returncode == 1
         assert done.stderr.splitlines()[-1].startswith("ZeroDivisionError")
 
-    def test_as_uvloop(self) -> None:
+    def test_as_uvloop(self, option: str) -> None:
         code = f"import uvloop\n{PRINT}print(uvloop.run(main()), uvloop.__name__)"
-        done = python("-I", *OURS, "--as-uvloop", "-c", code)
+        done = python(option, *OURS, "--as-uvloop", "-c", code)
         assert out(done) == "asynccore uvloop"
 
 
