@@ -1,0 +1,332 @@
+/* Connections of a listening socket.
+ *
+ * accept_ready() takes what waits in the kernel's queue and leaves each connection to
+ * an Accepted object, which the next turn calls: there the standard loop's task runs
+ * _accept_connection2(). An Accepted owns its descriptor until a stream takes it;
+ * dropped, it closes it. The Python side handles debug mode, TLS and the errors of
+ * accept(), with the standard's own code. */
+#include "core/python.h"
+
+#include "loop/ready.h"
+#include "loop/report.h"
+#include "stream/accept.h"
+#include "stream/sock.h"
+#include "stream/stream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+typedef struct {
+    PyObject_HEAD
+    LoopObject *loop;
+    PyObject *factory; /* makes the protocol */
+    PyObject *server;
+    PyObject *context; /* of all callbacks, or NULL */
+    int fd;            /* -1 once it is used */
+    uint8_t proto;
+    socklen_t peer_len;
+    struct sockaddr_storage peer;
+} AcceptedObject;
+
+/* ----------------------------------------------------------------- Accepted -- */
+
+static int
+accepted_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    AcceptedObject *self = (AcceptedObject *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT((PyObject *)self->loop);
+    Py_VISIT(self->factory);
+    Py_VISIT(self->server);
+    Py_VISIT(self->context);
+    return 0;
+}
+
+static int
+accepted_clear(PyObject *op)
+{
+    AcceptedObject *self = (AcceptedObject *)op;
+    Py_CLEAR(self->loop);
+    Py_CLEAR(self->factory);
+    Py_CLEAR(self->server);
+    Py_CLEAR(self->context);
+    return 0;
+}
+
+static void
+accepted_dealloc(PyObject *op)
+{
+    AcceptedObject *self = (AcceptedObject *)op;
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    if (self->fd >= 0) {
+        close(self->fd);
+    }
+    (void)accepted_clear(op);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+static PyObject *
+accepted_repr(PyObject *op)
+{
+    return PyUnicode_FromFormat("<accepted connection fd=%d>",
+                                ((AcceptedObject *)op)->fd);
+}
+
+/* A stream for the descriptor; *stream is a new reference also when it fails after
+ * the stream was made. */
+static int
+accepted_open(AcceptedObject *self, PyObject *protocol, StreamObject **stream)
+{
+    *stream = ac_stream_new(self->loop->state);
+    if (*stream == NULL
+        || ac_sock_adopt_fd(*stream, self->fd, self->proto, &self->peer, self->peer_len)
+               < 0)
+    {
+        return -1;
+    }
+    self->fd = -1;
+    return ac_stream_open(*stream, self->loop, protocol, NULL, self->server,
+                          self->context);
+}
+
+/* What the standard's _accept_connection2 does with an exception. */
+static int
+accepted_failed(AcceptedObject *self, PyObject *protocol, StreamObject *stream)
+{
+    if (stream != NULL) {
+        ac_stream_release(stream);  // nobody has seen it: no warning
+    }
+    if (self->fd >= 0) {
+        close(self->fd);
+        self->fd = -1;
+    }
+    if (ac_err_is_exit()) {
+        return -1;
+    }
+    PyObject *exc = ac_err_take();
+    int rc = 0;
+    if (self->loop->debug) {
+        rc = ac_report_context(
+            self->loop, "Error on transport creation for incoming connection", exc,
+            "protocol", protocol, "transport", (PyObject *)stream, NULL);
+    }
+    Py_DECREF(exc);
+    return rc;
+}
+
+static PyObject *
+accepted_call(PyObject *op, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+{
+    AcceptedObject *self = (AcceptedObject *)op;
+    if (self->fd < 0 || self->loop == NULL) {
+        Py_RETURN_NONE;
+    }
+    StreamObject *stream = NULL;
+    PyObject *protocol = PyObject_CallNoArgs(self->factory);
+    int rc = protocol == NULL ? -1 : accepted_open(self, protocol, &stream);
+    if (rc < 0) {
+        rc = accepted_failed(self, protocol, stream);
+    }
+    Py_XDECREF(protocol);
+    Py_XDECREF((PyObject *)stream);
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyType_Slot accepted_slots[] = {
+    {Py_tp_doc, "A connection that waits for its turn to be set up."},
+    {Py_tp_call, accepted_call},
+    {Py_tp_repr, accepted_repr},
+    {Py_tp_dealloc, accepted_dealloc},
+    {Py_tp_traverse, accepted_traverse},
+    {Py_tp_clear, accepted_clear},
+    {0, NULL},
+};
+
+static PyType_Spec accepted_spec = {
+    .name = "asynccore._core.Accepted",
+    .basicsize = sizeof(AcceptedObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE
+             | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = accepted_slots,
+};
+
+/* ---------------------------------------------------------------- accepting -- */
+
+/* A non-blocking descriptor that no child inherits, or a negative errno. */
+static int
+accept_one(int fd, struct sockaddr_storage *peer, socklen_t *peer_len)
+{
+    *peer_len = sizeof(*peer);
+#ifdef __linux__
+    int accepted =
+        accept4(fd, (struct sockaddr *)peer, peer_len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    return accepted < 0 ? -errno : accepted;
+#else
+    int accepted = accept(fd, (struct sockaddr *)peer, peer_len);
+    if (accepted < 0) {
+        return -errno;
+    }
+    if (fcntl(accepted, F_SETFD, FD_CLOEXEC) < 0
+        || fcntl(accepted, F_SETFL, fcntl(accepted, F_GETFL) | O_NONBLOCK) < 0)
+    {
+        int err = -errno;
+        close(accepted);
+        return err;
+    }
+    return accepted;
+#endif
+}
+
+/* What the connections of one listening socket have in common; borrowed. */
+typedef struct {
+    LoopObject *loop;
+    PyObject *factory, *server, *context;
+    uint8_t proto;
+} listener;
+
+/* contextvars.Context.copy() for one connection, where there is a context. */
+static int
+copy_context(const listener *common, PyObject **copy)
+{
+    *copy = NULL;
+    if (common->context == NULL) {
+        return 0;
+    }
+    *copy = PyContext_Copy(common->context);
+    return *copy == NULL ? -1 : 0;
+}
+
+/* call_soon(accepted), in the connection's context if there is one. */
+static int
+schedule(AcceptedObject *accepted)
+{
+    LoopObject *loop = accepted->loop;
+    if (accepted->context == NULL) {
+        return ac_ready_call_soon(loop, (PyObject *)accepted, NULL, 0);
+    }
+    PyObject *names = PyTuple_Pack(1, loop->state->str_context);
+    if (names == NULL) {
+        return -1;
+    }
+    PyObject *stack[] = {(PyObject *)loop, (PyObject *)accepted, accepted->context};
+    PyObject *handle =
+        PyObject_VectorcallMethod(loop->state->str_call_soon, stack, 2, names);
+    Py_DECREF(names);
+    Py_XDECREF(handle);
+    return handle == NULL ? -1 : 0;
+}
+
+/* Leaves a descriptor (consumed) to the next turn. */
+static int
+schedule_steal(const listener *common, int fd, const struct sockaddr_storage *peer,
+               socklen_t peer_len)
+{
+    PyTypeObject *type = common->loop->state->Accepted;
+    AcceptedObject *accepted = (AcceptedObject *)type->tp_alloc(type, 0);
+    if (accepted == NULL) {
+        close(fd);
+        return -1;
+    }
+    accepted->loop = (LoopObject *)Py_NewRef(common->loop);
+    accepted->factory = Py_NewRef(common->factory);
+    accepted->server = Py_XNewRef(common->server);
+    accepted->fd = fd;
+    accepted->proto = common->proto;
+    accepted->peer = *peer;
+    accepted->peer_len = peer_len;
+    int rc = copy_context(common, &accepted->context);
+    if (rc == 0) {
+        rc = schedule(accepted);
+    }
+    Py_DECREF(accepted);
+    return rc;
+}
+
+/* Returns 1 when the queue is empty or `limit` connections came, 0 when accept()
+ * failed, or -1 with an exception. */
+static int
+accept_all(const listener *common, int fd, long limit)
+{
+    // one more than the kernel's queue holds, so that a limit of 0 works as well
+    for (long i = 0; i <= limit; i++) {
+        struct sockaddr_storage peer;
+        socklen_t peer_len;
+        int accepted = accept_one(fd, &peer, &peer_len);
+        if (accepted == -ECONNABORTED) {  // gone already: the next one
+            continue;
+        }
+        if (accepted == -EAGAIN || accepted == -EWOULDBLOCK || accepted == -EINTR) {
+            return 1;
+        }
+        if (accepted < 0) {
+            return 0;
+        }
+        if (schedule_steal(common, accepted, &peer, peer_len) < 0) {
+            return -1;
+        }
+    }
+    return 1;
+}
+
+PyDoc_STRVAR(
+    core_accept_ready_doc,
+    "accept_ready(loop, protocol_factory, sock, server, backlog, context=None, /)"
+    "\n--\n\n"
+    "Accept what waits at a listening socket; each connection is set up in the\n"
+    "next turn. False if accept() fails, for the caller to meet the same error.");
+
+static PyObject *
+core_accept_ready(PyObject *module, PyObject *args)
+{
+    ac_state *state = ac_state_of(module);
+    PyObject *loop, *sock;
+    PyObject *context = Py_None;
+    listener common;
+    long backlog;
+    if (!PyArg_ParseTuple(args, "O!OOOl|O:accept_ready", state->Loop, &loop,
+                          &common.factory, &sock, &common.server, &backlog, &context))
+    {
+        return NULL;
+    }
+    if (context != Py_None && !PyContext_CheckExact(context)) {
+        PyErr_SetString(PyExc_TypeError, "context must be a Context or None");
+        return NULL;
+    }
+    PyObject *number = PyObject_CallMethodNoArgs(sock, state->str_fileno);
+    long fd = number == NULL ? -1 : PyLong_AsLong(number);
+    Py_XDECREF(number);
+    PyObject *proto =
+        PyErr_Occurred() ? NULL : PyObject_GetAttr(sock, state->str_proto);
+    long protocol_number = proto == NULL ? -1 : PyLong_AsLong(proto);
+    Py_XDECREF(proto);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    common.loop = (LoopObject *)loop;
+    common.server = common.server == Py_None ? NULL : common.server;
+    common.context = context == Py_None ? NULL : context;
+    common.proto = (uint8_t)protocol_number;
+    int done = accept_all(&common, (int)fd, backlog);
+    return done < 0 ? NULL : PyBool_FromLong(done);
+}
+
+static PyMethodDef accept_functions[] = {
+    {"accept_ready", core_accept_ready, METH_VARARGS, core_accept_ready_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+int
+ac_accept_register(PyObject *module, ac_state *state)
+{
+    state->Accepted = ac_state_add_type(module, &accepted_spec, NULL);
+    return state->Accepted == NULL ? -1
+                                   : PyModule_AddFunctions(module, accept_functions);
+}

@@ -1,0 +1,42 @@
+/* The descriptor of a stream: who owns it, the socket object, the addresses. */
+#ifndef AC_SOCK_H
+#define AC_SOCK_H
+
+#include "stream/stream.h"
+
+/* Takes up a socket object. `own`: nobody else knows it, so the number is taken out
+ * of it; otherwise it stays the owner of its number. `extra` (may be NULL) is what
+ * get_extra_info() starts from; it is borrowed and kept. Returns 0, or -1 with an
+ * exception; the object is closed by the stream's end in both cases. */
+int
+ac_sock_adopt(StreamObject *self, ac_state *state, PyObject *sock, PyObject *extra,
+              bool own);
+
+/* Takes up a descriptor that nobody else knows, of a non-blocking stream socket that
+ * was accepted from `peer`. Returns 0, or -1 with MemoryError and `fd` not taken. */
+int
+ac_sock_adopt_fd(StreamObject *self, int fd, uint8_t proto,
+                 const struct sockaddr_storage *peer, socklen_t peer_len);
+
+/* The socket object, made when first needed; from then on it owns the number. None
+ * once CLOSED. New reference, NULL with an exception. */
+PyObject *
+ac_sock_object(StreamObject *self);
+
+/* Closes the descriptor through its owner and ends the watcher. May run Python; the
+ * exception being raised, if any, stays. */
+void
+ac_sock_close(StreamObject *self);
+
+/* get_extra_info(name, default): new reference, NULL with an exception. */
+PyObject *
+ac_sock_extra_info(StreamObject *self, PyObject *name, PyObject *fallback);
+
+/* The dictionary `_extra` with all its keys. New reference, NULL with an
+ * exception. */
+PyObject *
+ac_sock_extra(StreamObject *self);
+
+extern PyMethodDef ac_sock_methods[];
+
+#endif

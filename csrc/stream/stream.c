@@ -1,0 +1,843 @@
+/* The type StreamTransport: making one, its events, its attributes, its end.
+ *
+ * An instance that __init__ did not complete counts as CLOSED, so that no method
+ * needs to know of it. */
+#include "core/python.h"
+
+#include "loop/ready.h"
+#include "loop/report.h"
+#include "stream/close.h"
+#include "stream/protocol.h"
+#include "stream/read.h"
+#include "stream/sock.h"
+#include "stream/stream.h"
+#include "stream/write.h"
+
+#include <stddef.h>
+
+static const uint32_t NEVER_OPENED =
+    AC_STREAM_CLOSED | AC_STREAM_LOST | AC_STREAM_CLOSING;
+
+ac_state *
+ac_stream_state_of_type(const StreamObject *self)
+{
+    // cannot fail: the type and its subclasses have the module
+    return ac_state_of(PyType_GetModuleByDef(Py_TYPE(self), &ac_module_def));
+}
+
+/* ------------------------------------------------------------------- events -- */
+
+/* Runs one of the two callbacks of a watcher as the standard's Handle would. */
+static int
+run_callback(StreamObject *self, LoopObject *loop, PyObject *context,
+             int (*callback)(StreamObject *), PyObject *name, const char *message)
+{
+    if (loop->instrumented) {
+        return ac_ready_run_instrumented(loop, (PyObject *)self, name, context);
+    }
+    if (PyContext_Enter(context) < 0) {
+        return ac_report_unraised(loop, message);
+    }
+    int rc = callback(self);
+    if (rc == 0) {
+        return PyContext_Exit(context);
+    }
+    PyObject *exc = ac_err_take();
+    (void)PyContext_Exit(context);  // cannot fail: we entered it
+    ac_err_restore_steal(exc);
+    return ac_report_unraised(loop, message);
+}
+
+static int
+stream_on_ready(ac_watcher *watcher, unsigned int events)
+{
+    StreamObject *self = watcher->owner;
+    LoopObject *loop = watcher->loop;  // borrowed, kept by whoever runs it
+    PyObject *context;
+    int rc = 0;
+    Py_INCREF(self);
+    if (events & AC_READ) {
+        context = Py_NewRef(self->read_context);
+        rc = run_callback(self, loop, context, ac_read_ready,
+                          loop->state->str__read_ready,
+                          "Exception in callback StreamTransport._read_ready()");
+        Py_DECREF(context);
+    }
+    // reading may have ended it all
+    if (rc == 0 && events & AC_WRITE && self->flags & AC_STREAM_REFUSED) {
+        context = Py_NewRef(self->write_context);
+        rc = run_callback(self, loop, context, ac_write_ready,
+                          loop->state->str__write_ready,
+                          "Exception in callback StreamTransport._write_ready()");
+        Py_DECREF(context);
+    }
+    Py_DECREF(self);
+    return rc;
+}
+
+/* Gives up a number that the user has taken from under a stream and that now is
+ * somebody else's. */
+static void
+watcher_yield(ac_watcher *watcher)
+{
+    StreamObject *old = watcher->owner;
+    Py_INCREF(old);
+    old->watcher = NULL;
+    ac_watcher_close(watcher, -1);
+    ac_loop_release(&old->open);
+    Py_DECREF(old);
+}
+
+/* A foreign number has one watcher: replaces the one there is, as the standard
+ * loop's _add_reader replaces a callback. Returns 0, or -1 with an exception. */
+static int
+watcher_replace(LoopObject *loop, int fd)
+{
+    ac_watcher *watcher = ac_poller_foreign(loop, fd);
+    if (watcher != NULL && watcher->on_ready == stream_on_ready) {
+        watcher_yield(watcher);
+        watcher = ac_poller_foreign(loop, fd);
+    }
+    if (watcher == NULL) {
+        return 0;
+    }
+    PyObject *names[] = {loop->state->str__remove_reader,
+                         loop->state->str__remove_writer};
+    PyObject *number = PyLong_FromLong(fd);
+    for (int i = 0; number != NULL && i < 2; i++) {
+        PyObject *result =
+            PyObject_CallMethodOneArg((PyObject *)loop, names[i], number);
+        if (result == NULL) {
+            Py_CLEAR(number);
+        }
+        Py_XDECREF(result);
+    }
+    if (number == NULL) {
+        return -1;
+    }
+    Py_DECREF(number);
+    if (ac_poller_foreign(loop, fd) != NULL) {
+        PyErr_Format(PyExc_RuntimeError, "File descriptor %d is watched already", fd);
+        return -1;
+    }
+    return 0;
+}
+
+static int
+watcher_make(StreamObject *self)
+{
+    LoopObject *loop = self->loop;
+    if (ac_loop_check_closed(loop) < 0) {
+        return -1;
+    }
+    bool shared = self->flags & AC_STREAM_SHARED;
+    if (shared && watcher_replace(loop, self->fd) < 0) {
+        return -1;
+    }
+    self->watcher = ac_watcher_new(loop, shared ? AC_WATCHER_FOREIGN : AC_WATCHER_OWN,
+                                   self->fd, stream_on_ready, self);
+    return self->watcher == NULL ? -1 : 0;
+}
+
+int
+ac_stream_watch(StreamObject *self, unsigned int events)
+{
+    if (self->flags & AC_STREAM_CLOSED) {
+        return 0;
+    }
+    if (self->watcher == NULL && watcher_make(self) < 0) {
+        return -1;
+    }
+    if (ac_watcher_set(self->watcher, self->watcher->wanted | events) < 0) {
+        return -1;
+    }
+    ac_loop_hold(&self->open);
+    return 0;
+}
+
+void
+ac_stream_unwatch(StreamObject *self, unsigned int events)
+{
+    ac_watcher *watcher = self->watcher;
+    if (watcher == NULL) {
+        return;
+    }
+    unsigned int left = watcher->wanted & ~events;
+    if (ac_watcher_set(watcher, left) < 0) {
+        PyErr_Clear();  // the user closed the number: nothing is watched any more
+    }
+    if (left != 0) {
+        return;
+    }
+    if (self->flags & AC_STREAM_SHARED
+        && self->flags & (AC_STREAM_CLOSING | AC_STREAM_WAITER))
+    {
+        self->watcher = NULL;
+        ac_watcher_close(watcher, -1);
+    }
+    ac_loop_release(&self->open);
+}
+
+/* --------------------------------------------------------- calls by the loop -- */
+
+PyObject *
+ac_stream_context(StreamObject *self)
+{
+    return self->flags & AC_STREAM_OWN_CONTEXT ? Py_NewRef(self->read_context)
+                                               : PyContext_CopyCurrent();
+}
+
+/* loop.call_soon(callback, *args, context=self->read_context) */
+static int
+call_soon_in_context(StreamObject *self, PyObject *callback, PyObject *const *args,
+                     Py_ssize_t nargs)
+{
+    ac_state *state = self->loop->state;
+    PyObject *stack[6] = {(PyObject *)self->loop, callback};
+    assert(nargs + 3 <= 6);
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        stack[i + 2] = args[i];
+    }
+    stack[nargs + 2] = self->read_context;
+    PyObject *names = PyTuple_Pack(1, state->str_context);
+    if (names == NULL) {
+        return -1;
+    }
+    PyObject *handle = PyObject_VectorcallMethod(state->str_call_soon, stack,
+                                                 (size_t)nargs + 2, names);
+    Py_DECREF(names);
+    Py_XDECREF(handle);
+    return handle == NULL ? -1 : 0;
+}
+
+int
+ac_stream_call_soon(StreamObject *self, PyObject *callback, PyObject *const *args,
+                    Py_ssize_t nargs)
+{
+    if (self->flags & AC_STREAM_OWN_CONTEXT) {
+        return call_soon_in_context(self, callback, args, nargs);
+    }
+    return ac_ready_call_soon(self->loop, callback, args, nargs);
+}
+
+int
+ac_stream_log_debug(StreamObject *self, const char *format)
+{
+    if (self->loop == NULL || !self->loop->debug) {
+        return 0;
+    }
+    ac_state *state = self->loop->state;
+    PyObject *text = PyUnicode_FromString(format);
+    PyObject *result = NULL;
+    if (text != NULL) {
+        result = PyObject_CallMethodObjArgs(state->logger, state->str_debug, text, self,
+                                            NULL);
+        Py_DECREF(text);
+    }
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* --------------------------------------------------------------------- open -- */
+
+/* server._attach() of the running version. */
+static int
+server_attach(StreamObject *self, ac_state *state, PyObject *server)
+{
+    PyObject *result =
+        state->server_takes_transport
+            ? PyObject_CallMethodOneArg(server, state->str__attach, (PyObject *)self)
+            : PyObject_CallMethodNoArgs(server, state->str__attach);
+    if (result == NULL) {
+        return -1;
+    }
+    Py_DECREF(result);
+    Py_XSETREF(self->server, Py_NewRef(server));
+    return 0;
+}
+
+/* server._detach(), once; an exception is written out. */
+static void
+server_detach(StreamObject *self, ac_state *state)
+{
+    PyObject *server = self->server;
+    if (server == NULL) {
+        return;
+    }
+    self->server = NULL;
+    PyObject *result =
+        state->server_takes_transport
+            ? PyObject_CallMethodOneArg(server, state->str__detach, (PyObject *)self)
+            : PyObject_CallMethodNoArgs(server, state->str__detach);
+    if (result == NULL) {
+        PyErr_WriteUnraisable(server);
+    }
+    Py_XDECREF(result);
+    Py_DECREF(server);
+}
+
+/* call_soon(object.name, argument) */
+static int
+schedule_method(StreamObject *self, PyObject *object, PyObject *name,
+                PyObject *argument)
+{
+    PyObject *method = PyObject_GetAttr(object, name);
+    if (method == NULL) {
+        return -1;
+    }
+    int rc = ac_stream_call_soon(self, method, &argument, argument == NULL ? 0 : 1);
+    Py_DECREF(method);
+    return rc;
+}
+
+/* call_soon(futures._set_result_unless_cancelled, waiter, None) */
+static int
+schedule_waiter(StreamObject *self, ac_state *state, PyObject *waiter)
+{
+    PyObject *function =
+        PyObject_GetAttr(state->futures, state->str__set_result_unless_cancelled);
+    if (function == NULL) {
+        return -1;
+    }
+    PyObject *args[] = {waiter, Py_None};
+    int rc = ac_stream_call_soon(self, function, args, 2);
+    Py_DECREF(function);
+    return rc;
+}
+
+/* The loop closes with the stream open: what it watched is given up, the descriptor
+ * stays, as on the standard loop. */
+static void
+stream_on_loop_close(ac_open *node)
+{
+    StreamObject *self = (StreamObject *)node->object;
+    ac_watcher *watcher = self->watcher;
+    self->watcher = NULL;
+    ac_watcher_close(watcher, -1);
+}
+
+int
+ac_stream_open(StreamObject *self, LoopObject *loop, PyObject *protocol,
+               PyObject *waiter, PyObject *server, PyObject *context)
+{
+    ac_state *state = loop->state;
+    self->loop = (LoopObject *)Py_NewRef(loop);
+    if (context != NULL) {
+        self->read_context = Py_NewRef(context);
+        self->flags |= AC_STREAM_OWN_CONTEXT;
+    }
+    if (ac_protocol_set(self, protocol) < 0
+        || (server != NULL && server_attach(self, state, server) < 0)
+        || watcher_make(self) < 0)
+    {
+        return -1;
+    }
+    ac_loop_open_add(loop, &self->open);
+    // reading starts only when connection_made() was called, and the waiter wakes
+    // only after that
+    if (schedule_method(self, self->protocol, state->str_connection_made,
+                        (PyObject *)self)
+            < 0
+        || schedule_method(self, (PyObject *)self, state->str__start_reading, NULL) < 0
+        || (waiter != NULL && schedule_waiter(self, state, waiter) < 0))
+    {
+        return -1;
+    }
+    ac_stream_check(self);
+    return 0;
+}
+
+static StreamObject *
+stream_alloc(PyTypeObject *type, ac_state *state)
+{
+    StreamObject *self = (StreamObject *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->flags = NEVER_OPENED;
+    self->conn_lost = 1;
+    self->fd = -1;
+    self->protocol_paused = Py_NewRef(Py_False);
+    self->high_water = Py_NewRef(state->high_water);
+    self->low_water = Py_NewRef(state->low_water);
+    self->open.object = (PyObject *)self;
+    self->open.on_loop_close = stream_on_loop_close;
+    self->flush.object = (PyObject *)self;
+    self->flush.flush = ac_write_on_flush;
+    return self;
+}
+
+StreamObject *
+ac_stream_new(ac_state *state)
+{
+    return stream_alloc(state->Stream, state);
+}
+
+static PyObject *
+stream_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+{
+    PyObject *module = PyType_GetModuleByDef(type, &ac_module_def);
+    return module == NULL ? NULL : (PyObject *)stream_alloc(type, ac_state_of(module));
+}
+
+/* None counts as not given. */
+static PyObject *
+optional(PyObject *argument)
+{
+    return argument == Py_None ? NULL : argument;
+}
+
+static int
+stream_init(PyObject *op, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"loop",   "sock",    "protocol", "waiter", "extra",
+                            "server", "context", "own",      NULL};
+    StreamObject *self = (StreamObject *)op;
+    ac_state *state = ac_stream_state(self);
+    PyObject *loop, *sock, *protocol;
+    PyObject *waiter = NULL, *extra = NULL, *server = NULL, *context = NULL;
+    int own = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OO|OOOO$p:StreamTransport", names,
+                                     state->Loop, &loop, &sock, &protocol, &waiter,
+                                     &extra, &server, &context, &own))
+    {
+        return -1;
+    }
+    extra = optional(extra);
+    context = optional(context);
+    if ((extra != NULL && !PyDict_Check(extra))
+        || (context != NULL && !PyContext_CheckExact(context)))
+    {
+        PyErr_SetString(PyExc_TypeError,
+                        "extra must be a dict and context a Context, or None");
+        return -1;
+    }
+    if (self->fd != -1) {
+        PyErr_SetString(PyExc_RuntimeError, "the transport is initialised already");
+        return -1;
+    }
+    if (ac_sock_adopt(self, state, sock, extra, own) < 0) {
+        return -1;
+    }
+    return ac_stream_open(self, (LoopObject *)loop, protocol, optional(waiter),
+                          optional(server), context);
+}
+
+/* ---------------------------------------------------------------------- end -- */
+
+void
+ac_stream_release(StreamObject *self)
+{
+    if (self->flags & AC_STREAM_CLOSED) {
+        return;
+    }
+    PyObject *exc = ac_err_take();
+    ac_state *state = ac_stream_state(self);
+    if (!(self->flags & AC_STREAM_LOST)) {
+        self->conn_lost = 1;
+    }
+    self->flags |= NEVER_OPENED;
+    ac_write_drop(self);
+    ac_sock_close(self);
+    ac_loop_open_remove(&self->open);
+    ac_loop_release(&self->open);
+    LoopObject *loop = self->loop;
+    self->loop = NULL;
+    Py_CLEAR(self->protocol);
+    Py_CLEAR(self->read_context);
+    self->flags &= ~(uint32_t)AC_STREAM_OWN_CONTEXT;
+    server_detach(self, state);
+    Py_XDECREF(loop);
+    if (exc != NULL) {
+        ac_err_restore_steal(exc);
+    }
+}
+
+/* __del__ of the standard transport: an open transport that nobody refers to. */
+static void
+stream_finalize(PyObject *op)
+{
+    StreamObject *self = (StreamObject *)op;
+    if (self->flags & AC_STREAM_CLOSED) {
+        return;
+    }
+    PyObject *exc = ac_err_take();
+    if (PyErr_ResourceWarning(op, 1, "unclosed transport %R", op) < 0) {
+        PyErr_WriteUnraisable(op);
+    }
+    ac_stream_release(self);
+    if (exc != NULL) {
+        ac_err_restore_steal(exc);
+    }
+}
+
+static int
+stream_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    StreamObject *self = (StreamObject *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->extra);
+    Py_VISIT(self->high_water);
+    Py_VISIT(self->protocol);
+    Py_VISIT(self->low_water);
+    Py_VISIT(self->protocol_paused);
+    Py_VISIT(self->dict);
+    Py_VISIT((PyObject *)self->loop);
+    Py_VISIT(self->server);
+    Py_VISIT(self->sock);
+    Py_VISIT(self->read_context);
+    Py_VISIT(self->write_context);
+    Py_VISIT(self->empty_waiter);
+    return 0;
+}
+
+static int
+stream_clear(PyObject *op)
+{
+    StreamObject *self = (StreamObject *)op;
+    ac_stream_release(self);  // done by the finalizer already
+    Py_CLEAR(self->extra);
+    Py_CLEAR(self->high_water);
+    Py_CLEAR(self->protocol);
+    Py_CLEAR(self->low_water);
+    Py_CLEAR(self->protocol_paused);
+    Py_CLEAR(self->dict);
+    Py_CLEAR(self->write_context);
+    self->flags &= ~(uint32_t)AC_STREAM_WAITER;
+    Py_CLEAR(self->empty_waiter);
+    return 0;
+}
+
+static void
+stream_dealloc(PyObject *op)
+{
+    StreamObject *self = (StreamObject *)op;
+    PyTypeObject *type = Py_TYPE(op);
+    if (PyObject_CallFinalizerFromDealloc(op) < 0) {
+        return;  // resurrected, by a filter that keeps the warning's source
+    }
+    PyObject_GC_UnTrack(op);
+    if (self->weakrefs != NULL) {
+        PyObject_ClearWeakRefs(op);
+    }
+    (void)stream_clear(op);
+    PyMem_Free(self->addresses);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+/* --------------------------------------------------------------- attributes -- */
+
+static PyObject *
+stream_repr(PyObject *op)
+{
+    StreamObject *self = (StreamObject *)op;
+    PyObject *name = PyType_GetName(Py_TYPE(op));
+    if (name == NULL) {
+        return NULL;
+    }
+    const char *life = self->flags & AC_STREAM_CLOSED    ? " closed"
+                       : self->flags & AC_STREAM_CLOSING ? " closing"
+                                                         : "";
+    PyObject *text = NULL;
+    if (self->loop == NULL || self->loop->closed) {
+        text = PyUnicode_FromFormat("<%U%s fd=%d>", name, life, self->fd);
+    }
+    else if (ac_write_flush(self) == 0) {  // what the standard shows as the size
+        unsigned int wanted = self->watcher == NULL ? 0 : self->watcher->wanted;
+        text = PyUnicode_FromFormat(
+            "<%U%s fd=%d read=%s write=<%s, bufsize=%zu>>", name, life, self->fd,
+            wanted & AC_READ ? "polling" : "idle",
+            wanted & AC_WRITE ? "polling" : "idle", ac_write_pending(self));
+    }
+    Py_DECREF(name);
+    return text;
+}
+
+/* None for a member that is NULL; `closure` is the offset. */
+static PyObject *
+stream_get_object(PyObject *self, void *closure)
+{
+    PyObject *value = *(PyObject **)((char *)self + (Py_ssize_t)closure);
+    return Py_NewRef(value == NULL ? Py_None : value);
+}
+
+/* A flag of the life; `closure` is its bit. */
+static PyObject *
+stream_get_flag(PyObject *self, void *closure)
+{
+    return PyBool_FromLong(((StreamObject *)self)->flags
+                           & (uint32_t)(uintptr_t)closure);
+}
+
+static PyObject *
+stream_get_sock(PyObject *self, void *Py_UNUSED(closure))
+{
+    return ac_sock_object((StreamObject *)self);
+}
+
+static PyObject *
+stream_get_extra(PyObject *self, void *Py_UNUSED(closure))
+{
+    return ac_sock_extra((StreamObject *)self);
+}
+
+/* `_extra = dict`: from here on that is all there is. */
+static int
+stream_set_extra(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
+{
+    StreamObject *self = (StreamObject *)op;
+    if (value == NULL || !PyDict_Check(value)) {
+        PyErr_SetString(PyExc_TypeError, "_extra must be a dict");
+        return -1;
+    }
+    self->flags |=
+        AC_STREAM_HAS_SOCKET | AC_STREAM_HAS_SOCKNAME | AC_STREAM_HAS_PEERNAME;
+    Py_XSETREF(self->extra, Py_NewRef(value));
+    return 0;
+}
+
+static int
+stream_set_protocol_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    if (value == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "cannot delete attribute");
+        return -1;
+    }
+    Py_XSETREF(((StreamObject *)self)->protocol,
+               value == Py_None ? NULL : Py_NewRef(value));
+    return 0;
+}
+
+PyDoc_STRVAR(stream_get_protocol_doc, "get_protocol($self, /)\n--\n\n"
+                                      "The protocol; None after connection_lost().");
+
+static PyObject *
+stream_get_protocol(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    StreamObject *self = (StreamObject *)op;
+    return Py_NewRef(self->protocol == NULL ? Py_None : self->protocol);
+}
+
+PyDoc_STRVAR(stream_set_protocol_doc,
+             "set_protocol($self, protocol, /)\n--\n\n"
+             "Pass what comes from now on to another protocol.");
+
+static PyObject *
+stream_set_protocol(PyObject *op, PyObject *protocol)
+{
+    StreamObject *self = (StreamObject *)op;
+    // what was written belongs to the old one, its pause_writing() as well
+    if (ac_write_flush(self) < 0 || ac_protocol_set(self, protocol) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+#define OBJECT(name, member)                                                        \
+    {                                                                               \
+        name, stream_get_object, NULL, NULL, (void *)offsetof(StreamObject, member) \
+    }
+#define FLAG(name, bit)                                             \
+    {                                                               \
+        name, stream_get_flag, NULL, NULL, (void *)(uintptr_t)(bit) \
+    }
+
+static PyGetSetDef stream_getset[] = {
+    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
+    {"_extra", stream_get_extra, stream_set_extra, NULL, NULL},
+    {"_protocol", stream_get_object, stream_set_protocol_attr, NULL,
+     (void *)offsetof(StreamObject, protocol)},
+    {"_sock", stream_get_sock, NULL, NULL, NULL},
+    OBJECT("_loop", loop),
+    OBJECT("_server", server),
+    OBJECT("_empty_waiter", empty_waiter),
+    FLAG("_eof", AC_STREAM_EOF),
+    FLAG("_closing", AC_STREAM_CLOSING),
+    FLAG("_paused", AC_STREAM_PAUSED),
+    {NULL, NULL, NULL, NULL, NULL},
+};
+#undef OBJECT
+#undef FLAG
+
+static PyMemberDef stream_members[] = {
+    {"__dictoffset__", Py_T_PYSSIZET, offsetof(StreamObject, dict), Py_READONLY, NULL},
+    {"__weaklistoffset__", Py_T_PYSSIZET, offsetof(StreamObject, weakrefs), Py_READONLY,
+     NULL},
+    {"_sock_fd", Py_T_INT, offsetof(StreamObject, fd), Py_READONLY, NULL},
+    {"_conn_lost", Py_T_UINT, offsetof(StreamObject, conn_lost), Py_READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyMethodDef stream_methods[] = {
+    {"get_protocol", stream_get_protocol, METH_NOARGS, stream_get_protocol_doc},
+    {"set_protocol", stream_set_protocol, METH_O, stream_set_protocol_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+PyDoc_STRVAR(
+    stream_doc,
+    "StreamTransport(loop, sock, protocol, waiter=None, extra=None, server=None,\n"
+    "                context=None, *, own=False)\n--\n\n"
+    "A transport over a connected stream socket; the loop makes them.\n\n"
+    "Counterpart of asyncio's selector socket transport. With own=True nobody else\n"
+    "refers to the socket: its descriptor is taken out of it.");
+
+static PyType_Slot stream_slots[] = {
+    {Py_tp_doc, (void *)stream_doc}, {Py_tp_new, stream_new},
+    {Py_tp_init, stream_init},       {Py_tp_finalize, stream_finalize},
+    {Py_tp_dealloc, stream_dealloc}, {Py_tp_traverse, stream_traverse},
+    {Py_tp_clear, stream_clear},     {Py_tp_repr, stream_repr},
+    {Py_tp_methods, stream_methods}, {Py_tp_members, stream_members},
+    {Py_tp_getset, stream_getset},   {0, NULL},
+};
+
+static PyType_Spec stream_spec = {
+    .name = "asynccore._core.StreamTransport",
+    .basicsize = sizeof(StreamObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = stream_slots,
+};
+
+static const ac_slot_offset stream_layout[] = {
+    {"_extra", offsetof(StreamObject, extra)},
+    {"_high_water", offsetof(StreamObject, high_water)},
+    {"_loop", offsetof(StreamObject, protocol)},
+    {"_low_water", offsetof(StreamObject, low_water)},
+    {"_protocol_paused", offsetof(StreamObject, protocol_paused)},
+    {NULL, 0},
+};
+
+/* ----------------------------------------------------------------- register -- */
+
+/* How many parameters a Python function of a class has; -1 with an exception. */
+static long
+count_parameters(PyObject *type, const char *name)
+{
+    long count = -1;
+    PyObject *function = PyObject_GetAttrString(type, name);
+    PyObject *code =
+        function == NULL ? NULL : PyObject_GetAttrString(function, "__code__");
+    PyObject *number =
+        code == NULL ? NULL : PyObject_GetAttrString(code, "co_argcount");
+    if (number != NULL) {
+        count = PyLong_AsLong(number);
+    }
+    Py_XDECREF(function);
+    Py_XDECREF(code);
+    Py_XDECREF(number);
+    return count;
+}
+
+/* What depends on the asyncio of this interpreter. */
+static int
+inspect_asyncio(ac_state *state)
+{
+    long parameters = -1;
+    PyObject *server = ac_state_import("asyncio.base_events", "Server");
+    if (server != NULL) {
+        parameters = count_parameters(server, "_attach");
+        Py_DECREF(server);
+    }
+    if (parameters < 0) {
+        return -1;
+    }
+    state->server_takes_transport = parameters == 2;
+    PyObject *socket_base = ac_state_import("_socket", "socket");
+    if (socket_base != NULL) {
+        state->socket_fileno = PyObject_GetAttr(socket_base, state->str_fileno);
+        Py_DECREF(socket_base);
+    }
+    state->high_water = PyLong_FromLong(64 * 1024);
+    state->low_water = PyLong_FromLong(16 * 1024);
+    return state->socket_fileno == NULL || state->high_water == NULL
+                   || state->low_water == NULL
+               ? -1
+               : 0;
+}
+
+static int
+add_methods(PyTypeObject *type, PyMethodDef *methods)
+{
+    for (; methods->ml_name != NULL; methods++) {
+        PyObject *descriptor = PyDescr_NewMethod(type, methods);
+        if (descriptor == NULL) {
+            return -1;
+        }
+        int rc = PyObject_SetAttrString((PyObject *)type, methods->ml_name, descriptor);
+        Py_DECREF(descriptor);
+        if (rc < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Takes the standard transport's write(), for its TypeError. Where that transport has
+ * no writelines() of its own (3.11), ours goes: the inherited one joins the pieces and
+ * calls write(). */
+static int
+adapt_methods(PyObject *type, ac_state *state)
+{
+    PyObject *standard =
+        ac_state_import("asyncio.selector_events", "_SelectorSocketTransport");
+    PyObject *names = NULL;
+    int own = -1;
+    if (standard != NULL) {
+        state->standard_write = PyObject_GetAttrString(standard, "write");
+        names = PyObject_GetAttrString(standard, "__dict__");
+    }
+    if (names != NULL && state->standard_write != NULL) {
+        own = PyMapping_HasKeyString(names, "writelines");
+    }
+    Py_XDECREF(standard);
+    Py_XDECREF(names);
+    return own == 0 ? PyObject_DelAttrString(type, "writelines") : own < 0 ? -1 : 0;
+}
+
+/* The class attributes that asyncio looks at. */
+static int
+add_attributes(PyObject *type, ac_state *state)
+{
+    PyObject *mode = PyObject_GetAttrString(state->constants, "_SendfileMode");
+    PyObject *native = mode == NULL ? NULL : PyObject_GetAttrString(mode, "TRY_NATIVE");
+    PyObject *size = PyLong_FromLong(AC_READ_BUFFER);
+    int rc = -1;
+    if (native != NULL && size != NULL
+        && PyObject_SetAttrString(type, "_start_tls_compatible", Py_True) == 0
+        && PyObject_SetAttrString(type, "_sendfile_compatible", native) == 0
+        && PyObject_SetAttrString(type, "max_size", size) == 0)
+    {
+        rc = 0;
+    }
+    Py_XDECREF(mode);
+    Py_XDECREF(native);
+    Py_XDECREF(size);
+    return rc;
+}
+
+int
+ac_stream_register(PyObject *module, ac_state *state)
+{
+    if (inspect_asyncio(state) < 0
+        || ac_state_check_layout(state->asyncio_FlowControlMixin, stream_layout,
+                                 offsetof(StreamObject, dict))
+               < 0)
+    {
+        return -1;
+    }
+    state->Stream =
+        ac_state_add_type(module, &stream_spec, state->asyncio_FlowControlMixin);
+    if (state->Stream == NULL) {
+        return -1;
+    }
+    PyMethodDef *tables[] = {ac_read_methods, ac_write_methods, ac_close_methods,
+                             ac_sock_methods};
+    for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
+        if (add_methods(state->Stream, tables[i]) < 0) {
+            return -1;
+        }
+    }
+    PyObject *type = (PyObject *)state->Stream;
+    return add_attributes(type, state) < 0 ? -1 : adapt_methods(type, state);
+}

@@ -1,0 +1,188 @@
+/* StreamObject: a stream transport, `asynccore._core.StreamTransport`.
+ *
+ * It behaves as asyncio's _SelectorSocketTransport, step by step, but for the cork
+ * (write.c). The files of this folder share the struct:
+ *   stream.c    the type: making one, its attributes, its end
+ *   sock.c      the descriptor, the socket object, addresses
+ *   protocol.c  every call into the user's protocol
+ *   read.c      reading, pause and resume
+ *   write.c     writing: cork, queue, flow control
+ *   close.c     half close, close, abort, errors; connection_lost once
+ *   accept.c    connections of a listening socket
+ *
+ * Life: made (stream.c) - connection_made and the start of reading, by call_soon -
+ * open - CLOSING (close(), abort() or an error) - LOST (the end is scheduled) -
+ * CLOSED (connection_lost was called, the descriptor is given back).
+ *
+ * References: the stream owns the loop, the protocol and the server until CLOSED.
+ * The loop owns the stream while its watcher wants events (`open`) or while bytes
+ * are corked (`flush`); otherwise an idle stream that nobody refers to is collected.
+ * Whoever calls into Python holds the stream and looks at the flags again. */
+#ifndef AC_STREAM_H
+#define AC_STREAM_H
+
+#include "core/buf.h"
+#include "core/python.h"
+#include "core/sockaddr.h"
+#include "loop/loop.h"
+#include "loop/poller.h"
+
+#include <assert.h>
+
+enum {
+    /* life */
+    AC_STREAM_CLOSING = 1u << 0, /* close() or abort() was called, or an error came */
+    AC_STREAM_LOST = 1u << 1,    /* conn_lost > 0: the end is scheduled */
+    AC_STREAM_CLOSED = 1u << 2,  /* connection_lost was called; also before __init__ */
+    /* reading */
+    AC_STREAM_PAUSED = 1u << 3,     /* by pause_reading() */
+    AC_STREAM_BUFFERED = 1u << 4,   /* the protocol is a BufferedProtocol */
+    AC_STREAM_LARGE_READ = 1u << 5, /* the last read was large */
+    /* writing */
+    AC_STREAM_EOF = 1u << 6,     /* write_eof() was called */
+    AC_STREAM_REFUSED = 1u << 7, /* the kernel refused bytes: the rest waits for
+                                    AC_WRITE, which is wanted exactly then */
+    AC_STREAM_WAITER = 1u << 8,  /* empty_waiter is set: sendfile owns the socket */
+    /* contexts */
+    AC_STREAM_OWN_CONTEXT = 1u << 9, /* read_context was given for all callbacks */
+    /* what `extra` holds already */
+    AC_STREAM_HAS_SOCKET = 1u << 10,
+    AC_STREAM_HAS_SOCKNAME = 1u << 11,
+    AC_STREAM_HAS_PEERNAME = 1u << 12,
+    /* the descriptor */
+    AC_STREAM_SHARED = 1u << 13, /* somebody else knows it: a foreign watcher */
+};
+
+/* Any of these sends write() out of its short way. */
+#define AC_STREAM_WRITE_STOPS (AC_STREAM_EOF | AC_STREAM_WAITER | AC_STREAM_LOST)
+
+typedef struct StreamObject StreamObject;
+
+/* How bytes arrive and leave. The functions call no Python and never block; they
+ * return a negative errno on failure. */
+typedef struct {
+    /* Up to `len` bytes into `data`: how many, 0 at the end of the stream. */
+    ssize_t (*recv)(StreamObject *self, void *data, size_t len);
+    /* The bytes of `n` pieces, in one system call: how many were taken. */
+    ssize_t (*send)(StreamObject *self, struct iovec *pieces, int n);
+    /* Sends EOF. Returns 0. */
+    int (*shutdown)(StreamObject *self);
+} ac_stream_ops;
+
+struct StreamObject {
+    PyObject_HEAD
+    /* The slots of transports._FlowControlMixin (ac_stream_register compares the
+     * offsets). `_extra` and `_loop` are shadowed by descriptors of ours. */
+    PyObject *extra;      /* dict, NULL until needed */
+    PyObject *high_water; /* what set_write_buffer_limits() stored: any number */
+    PyObject *protocol;   /* in the slot of `_loop`; NULL once CLOSED */
+    PyObject *low_water;
+    PyObject *protocol_paused; /* Py_True after pause_writing() */
+
+    PyObject *dict, *weakrefs;
+    LoopObject *loop;       /* NULL once CLOSED */
+    PyObject *server;       /* which counts us, or NULL */
+    PyObject *sock;         /* the socket object that owns the number, or NULL: we do */
+    PyObject *read_context; /* of _read_ready, as the standard's reader handle has it */
+    PyObject *write_context; /* corked: the writer's; REFUSED: of _write_ready */
+    PyObject *empty_waiter;
+    PyObject *first; /* exact bytes: all that is corked, when it is one write */
+    ac_buf *queue;   /* else what is corked or was refused; never both */
+    const ac_stream_ops *ops;
+    ac_watcher *watcher; /* NULL while there is nothing to watch any more */
+    ac_sockaddr_pair *addresses;
+    ac_open open;
+    ac_flush flush;
+    uint32_t flags;
+    uint32_t conn_lost;
+    int fd;
+    uint8_t proto; /* of the socket, for a socket object made later */
+};
+
+/* Registers StreamTransport. Returns 0, or -1 with an exception. */
+int
+ac_stream_register(PyObject *module, ac_state *state);
+
+/* An empty stream of the exact type; NULL with an exception. */
+StreamObject *
+ac_stream_new(ac_state *state);
+
+/* The second half of the constructor, for a stream that has its descriptor: takes
+ * up protocol and server (may be NULL) and schedules connection_made, the start of
+ * reading and the result of `waiter` (may be NULL). `context` (may be NULL) is the
+ * one of all callbacks. Runs Python. Returns 0, or -1 with an exception and the
+ * stream for ac_stream_release or the finalizer. */
+int
+ac_stream_open(StreamObject *self, LoopObject *loop, PyObject *protocol,
+               PyObject *waiter, PyObject *server, PyObject *context);
+
+/* The end, from the point where the protocol has been told or never will be: gives
+ * back the descriptor, the watcher, the references. May run Python; the exception
+ * being raised, if any, stays. */
+void
+ac_stream_release(StreamObject *self);
+
+/* The module state by way of the type, for a stream without a loop. */
+ac_state *
+ac_stream_state_of_type(const StreamObject *self);
+
+/* Adds to or takes away from the events that are wanted; the loop owns the stream
+ * while there are any. Watching returns 0, or -1 with an exception; unwatching may
+ * run Python (it drops the loop's reference: the caller holds one). A number that
+ * others know gets free for add_reader() and sock_*() when nothing is wanted and
+ * the stream is closing or sendfile() has it. */
+int
+ac_stream_watch(StreamObject *self, unsigned int events);
+void
+ac_stream_unwatch(StreamObject *self, unsigned int events);
+
+/* loop.call_soon(callback, *args) in the stream's context, or in a copy of the
+ * current one. Returns 0, or -1 with an exception. */
+int
+ac_stream_call_soon(StreamObject *self, PyObject *callback, PyObject *const *args,
+                    Py_ssize_t nargs);
+
+/* The context for a callback that is registered now: the stream's, or a copy of
+ * the current one. New reference, NULL with an exception. */
+PyObject *
+ac_stream_context(StreamObject *self);
+
+/* Calls logger.debug(format, self) in debug mode. Returns 0, or -1 with an
+ * exception. */
+int
+ac_stream_log_debug(StreamObject *self, const char *format);
+
+/* The invariants; a statement of what a bug would break. */
+static inline void
+ac_stream_check(const StreamObject *self)
+{
+    assert(self->first == NULL || self->queue == NULL);
+    assert((self->conn_lost > 0) == ((self->flags & AC_STREAM_LOST) != 0));
+    assert(!(self->flags & AC_STREAM_LOST) || (self->flags & AC_STREAM_CLOSING));
+    assert(!(self->flags & AC_STREAM_CLOSED) || self->watcher == NULL);
+    assert(!(self->flags & AC_STREAM_CLOSED) || self->loop == NULL);
+    assert(!(self->flags & AC_STREAM_REFUSED) || self->queue != NULL);
+    assert(((self->flags & AC_STREAM_WAITER) != 0) == (self->empty_waiter != NULL));
+    (void)self;  // without assertions
+}
+
+static inline bool
+ac_stream_is_reading(const StreamObject *self)
+{
+    return !(self->flags & (AC_STREAM_CLOSING | AC_STREAM_PAUSED));
+}
+
+static inline ac_state *
+ac_stream_state(const StreamObject *self)
+{
+    return self->loop != NULL ? self->loop->state : ac_stream_state_of_type(self);
+}
+
+/* True if nobody can have replaced a method of this stream. */
+static inline bool
+ac_stream_is_plain(const StreamObject *self, const ac_state *state)
+{
+    return self->dict == NULL && Py_IS_TYPE(self, state->Stream);
+}
+
+#endif

@@ -1,0 +1,662 @@
+/* Writing.
+ *
+ * The standard transport sends in write(). Here the writes that one callback of the
+ * loop makes are corked: they leave together, in one system call, when the callback
+ * has returned (loop->flush_head), or earlier when something could tell the
+ * difference. Outside of callbacks, and from other threads, write() sends at once.
+ *
+ * What the kernel refuses stays in `queue` until the watcher reports AC_WRITE
+ * (AC_STREAM_REFUSED); from there on everything is the standard transport's: later
+ * writes queue up behind, pause_writing() above the high-water mark, resume_writing()
+ * at the low-water mark.
+ *
+ * Exact bytes are kept by reference, everything else is copied before write()
+ * returns, so a caller may change its buffer afterwards. The usual single write of a
+ * callback is the reference in `first` and nothing more: no allocation. */
+#include "core/python.h"
+
+#include "core/errors.h"
+#include "loop/report.h"
+#include "stream/close.h"
+#include "stream/protocol.h"
+#include "stream/write.h"
+
+#include <errno.h>
+
+/* More than this is never held back, nor more than the high-water mark. */
+#define CORK_MAX (64 * 1024)
+
+/* Pieces in one system call. Beyond, another call is cheaper than a larger array on
+ * the stack; IOV_MAX is at least as large everywhere (1,024 on Linux and macOS). */
+#define WINDOW 256
+
+/* ---------------------------------------------------------------- pending -- */
+
+static bool
+is_transient(ssize_t err)
+{
+    return err == -EAGAIN || err == -EWOULDBLOCK || err == -EINTR || err == -EINPROGRESS
+           || err == -EALREADY;
+}
+
+/* Forgets what is pending. Runs no Python. */
+static void
+pending_clear(StreamObject *self)
+{
+    Py_CLEAR(self->first);  // exact bytes
+    ac_buf_free(self->queue);
+    self->queue = NULL;
+}
+
+/* Makes sure of a queue, with what `first` holds from `offset` on in front. Returns
+ * 0, or -1 with MemoryError and nothing changed. */
+static int
+queue_make(StreamObject *self, size_t offset)
+{
+    if (self->queue != NULL) {
+        return 0;
+    }
+    ac_buf *queue = ac_buf_new();
+    if (queue == NULL) {
+        return -1;
+    }
+    if (self->first != NULL) {
+        if (ac_buf_append_bytes(queue, self->first, offset) < 0) {
+            ac_buf_free(queue);
+            return -1;
+        }
+        Py_CLEAR(self->first);
+    }
+    self->queue = queue;
+    return 0;
+}
+
+static ssize_t
+send_first(StreamObject *self)
+{
+    size_t len = (size_t)PyBytes_GET_SIZE(self->first);
+    struct iovec piece = {PyBytes_AS_STRING(self->first), len};
+    ssize_t n = self->ops->send(self, &piece, 1);
+    if (n == (ssize_t)len) {
+        Py_CLEAR(self->first);
+    }
+    else if (n >= 0 || is_transient(n)) {
+        if (queue_make(self, n < 0 ? 0 : (size_t)n) < 0) {
+            PyErr_Clear();
+            return -ENOMEM;
+        }
+    }
+    return n;
+}
+
+static ssize_t
+send_queue(StreamObject *self)
+{
+    struct iovec window[WINDOW];
+    ssize_t n;
+    size_t offered;
+    do {
+        int count = ac_buf_window(self->queue, window, WINDOW);
+        offered = 0;
+        for (int i = 0; i < count; i++) {
+            offered += window[i].iov_len;
+        }
+        n = self->ops->send(self, window, count);
+        if (n < 0) {
+            return n;
+        }
+        ac_buf_consume(self->queue, (size_t)n);
+    } while ((size_t)n == offered && self->queue->size > 0);
+    if (self->queue->size == 0) {
+        ac_buf_free(self->queue);
+        self->queue = NULL;
+    }
+    return n;
+}
+
+/* Sends until the kernel takes no more. Returns 0, or a negative errno that means
+ * more than "not now". Runs no Python. */
+static int
+pending_send(StreamObject *self)
+{
+    ssize_t n = self->first != NULL ? send_first(self) : send_queue(self);
+    return n < 0 && !is_transient(n) ? (int)n : 0;
+}
+
+/* ------------------------------------------------------- refused and failed -- */
+
+/* The kernel has not taken everything: waits for AC_WRITE. */
+static int
+write_refused(StreamObject *self)
+{
+    PyObject *writer = self->write_context;  // ours now
+    self->write_context = NULL;
+    self->flags |= AC_STREAM_REFUSED;
+    if (writer == NULL || self->flags & AC_STREAM_OWN_CONTEXT) {
+        self->write_context = ac_stream_context(self);
+    }
+    else {
+        self->write_context = PyContext_Copy(writer);
+    }
+    int rc = -1;
+    if (self->write_context == NULL || ac_stream_watch(self, AC_WRITE) < 0) {
+        PyObject *exc = ac_err_take();
+        ac_write_drop(self);
+        ac_err_restore_steal(exc);
+    }
+    else {
+        rc = ac_call_pause_writing(self, writer);
+    }
+    Py_XDECREF(writer);
+    return rc;
+}
+
+/* waiter.<name>(value) for whoever waits in sendfile. */
+static int
+settle_waiter(StreamObject *self, PyObject *name, PyObject *value)
+{
+    if (!(self->flags & AC_STREAM_WAITER)) {
+        return 0;
+    }
+    PyObject *waiter = Py_NewRef(self->empty_waiter);
+    PyObject *result = PyObject_CallMethodOneArg(waiter, name, value);
+    Py_DECREF(waiter);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* A send failed: ends the connection, as write() of the standard transport. */
+static int
+write_failed(StreamObject *self, int err)
+{
+    PyObject *exc = ac_errors_new(-err);
+    ac_write_drop(self);
+    if (exc == NULL) {
+        return -1;
+    }
+    ac_state *state = ac_stream_state(self);
+    int rc = ac_close_fatal(self, exc, "Fatal write error on socket transport");
+    if (rc == 0) {
+        rc = settle_waiter(self, state->str_set_exception, exc);
+    }
+    Py_DECREF(exc);
+    return rc;
+}
+
+void
+ac_write_drop(StreamObject *self)
+{
+    pending_clear(self);
+    bool refused = self->flags & AC_STREAM_REFUSED;
+    self->flags &= ~(uint32_t)AC_STREAM_REFUSED;
+    Py_CLEAR(self->write_context);
+    if (refused) {
+        ac_stream_unwatch(self, AC_WRITE);
+    }
+}
+
+int
+ac_write_flush(StreamObject *self)
+{
+    if (self->flags & AC_STREAM_REFUSED || ac_write_pending(self) == 0) {
+        return 0;
+    }
+    int err = pending_send(self);
+    if (err < 0) {
+        return write_failed(self, err);
+    }
+    if (ac_write_pending(self) > 0) {
+        return write_refused(self);
+    }
+    Py_CLEAR(self->write_context);
+    return 0;
+}
+
+int
+ac_write_on_flush(ac_flush *node)
+{
+    StreamObject *self = (StreamObject *)node->object;
+    LoopObject *loop = self->loop;  // borrowed, kept by whoever runs it
+    if (ac_write_flush(self) == 0) {
+        return 0;
+    }
+    // no caller is left that the standard transport would raise it in
+    return ac_report_unraised(loop, "Exception in callback StreamTransport.write()");
+}
+
+int
+ac_write_ready(StreamObject *self)
+{
+    if (self->flags & AC_STREAM_LOST || !(self->flags & AC_STREAM_REFUSED)) {
+        return 0;
+    }
+    size_t before = ac_write_pending(self);
+    int err = pending_send(self);
+    if (err < 0) {
+        return write_failed(self, err);
+    }
+    size_t after = ac_write_pending(self);
+    if (after == before) {  // "not now" after all
+        return 0;
+    }
+    if (after == 0) {
+        self->flags &= ~(uint32_t)AC_STREAM_REFUSED;  // may write again meanwhile
+        Py_CLEAR(self->write_context);
+    }
+    if (ac_call_resume_writing(self) < 0 || ac_write_flush(self) < 0) {
+        return -1;
+    }
+    if (self->flags & AC_STREAM_REFUSED) {
+        return 0;
+    }
+    ac_stream_unwatch(self, AC_WRITE);
+    if (self->flags & AC_STREAM_LOST) {  // resume_writing() closed, or the flush failed
+        return 0;
+    }
+    if (settle_waiter(self, ac_stream_state(self)->str_set_result, Py_None) < 0) {
+        return -1;
+    }
+    if (self->flags & AC_STREAM_CLOSING) {
+        return ac_close_finish(self, Py_None);
+    }
+    return self->flags & AC_STREAM_EOF ? ac_close_shutdown(self) : 0;
+}
+
+/* ---------------------------------------------------------------- writing -- */
+
+/* How much may be corked. */
+static size_t
+cork_limit(const StreamObject *self)
+{
+    PyObject *high = self->high_water;
+    if (high == self->loop->state->high_water) {  // the default
+        return CORK_MAX;
+    }
+    double value = high == NULL ? 0.0 : PyFloat_AsDouble(high);
+    if (value == -1.0 && PyErr_Occurred()) {
+        PyErr_Clear();  // too large for a float, or no number: see is_within()
+        return CORK_MAX;
+    }
+    return value >= CORK_MAX ? CORK_MAX : value > 0.0 ? (size_t)value : 0;
+}
+
+/* True while a callback of the loop runs in this very thread. */
+static inline bool
+may_cork(const StreamObject *self)
+{
+    LoopObject *loop = self->loop;
+    return loop->in_callback && loop->cork && loop->thread_id == ac_thread_id();
+}
+
+/* After something was added: leaves it to the end of the callback, or sends it. */
+static int
+write_settle(StreamObject *self)
+{
+    if (self->flags & AC_STREAM_REFUSED) {
+        return ac_call_pause_writing(self, NULL);
+    }
+    if (!may_cork(self) || ac_write_pending(self) > cork_limit(self)) {
+        return ac_write_flush(self);
+    }
+    if (self->write_context == NULL) {
+        self->write_context = Py_XNewRef(ac_context_borrowed());
+    }
+    ac_loop_flush_later(self->loop, &self->flush);
+    return 0;
+}
+
+/* One write of exact bytes, after all checks. Returns 0, or -1 with an exception. */
+static int
+write_bytes(StreamObject *self, PyObject *bytes)
+{
+    if (self->first == NULL && self->queue == NULL) {
+        self->first = Py_NewRef(bytes);
+    }
+    else if (queue_make(self, 0) < 0 || ac_buf_append_bytes(self->queue, bytes, 0) < 0)
+    {
+        return -1;
+    }
+    return write_settle(self);
+}
+
+/* Appends a copy. Returns 0, or -1 with MemoryError. */
+static int
+pending_copy(StreamObject *self, const char *data, size_t len)
+{
+    return queue_make(self, 0) < 0 ? -1 : ac_buf_append_copy(self->queue, data, len);
+}
+
+/* One write of bytes that the caller may change afterwards. */
+static int
+write_copy(StreamObject *self, const char *data, size_t len)
+{
+    bool wait = self->flags & AC_STREAM_REFUSED
+                || (may_cork(self) && ac_write_pending(self) + len <= cork_limit(self));
+    if (!wait) {
+        // sent from where it is; what came before goes first
+        if (ac_write_flush(self) < 0) {
+            return -1;
+        }
+        if (self->flags & AC_STREAM_LOST) {
+            self->conn_lost++;  // a write after the failed one
+            return 0;
+        }
+        if (!(self->flags & AC_STREAM_REFUSED)) {
+            struct iovec piece = {(void *)data, len};
+            ssize_t n = self->ops->send(self, &piece, 1);
+            if (n < 0 && !is_transient(n)) {
+                return write_failed(self, (int)n);
+            }
+            size_t sent = n < 0 ? 0 : (size_t)n;
+            if (sent == len) {
+                return 0;
+            }
+            return pending_copy(self, data + sent, len - sent) < 0
+                       ? -1
+                       : write_refused(self);
+        }
+    }
+    return pending_copy(self, data, len) < 0 ? -1 : write_settle(self);
+}
+
+/* One write of a bytearray, a memoryview or a subclass of bytes. */
+static int
+write_view(StreamObject *self, PyObject *object)
+{
+    Py_buffer view;
+    if (PyObject_GetBuffer(object, &view, PyBUF_FULL_RO) < 0) {
+        return -1;
+    }
+    int rc = 0;
+    if (!PyBuffer_IsContiguous(&view, 'C')) {
+        PyObject *bytes = PyBytes_FromObject(object);
+        rc = bytes == NULL ? -1 : write_bytes(self, bytes);
+        Py_XDECREF(bytes);
+    }
+    else if (view.len > 0) {
+        rc = write_copy(self, view.buf, (size_t)view.len);
+    }
+    PyBuffer_Release(&view);
+    return rc;
+}
+
+/* A write after the end: counts, and warns when there were many. */
+static int
+write_lost(StreamObject *self)
+{
+    ac_state *state = ac_stream_state(self);
+    PyObject *threshold = PyObject_GetAttr(
+        state->constants, state->str_LOG_THRESHOLD_FOR_CONNLOST_WRITES);
+    long limit = threshold == NULL ? -1 : PyLong_AsLong(threshold);
+    Py_XDECREF(threshold);
+    if (limit == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    bool many = (long)self->conn_lost >= limit;
+    if (self->conn_lost < UINT32_MAX) {
+        self->conn_lost++;
+    }
+    if (!many) {
+        return 0;
+    }
+    PyObject *text = PyUnicode_FromString("socket.send() raised exception.");
+    if (text == NULL) {
+        return -1;
+    }
+    PyObject *result =
+        PyObject_CallMethodOneArg(state->logger, state->str_warning, text);
+    Py_DECREF(text);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* What forbids a write now. Returns 0, or -1 with RuntimeError. */
+static int
+check_writable(const StreamObject *self, const char *method)
+{
+    if (self->flags & AC_STREAM_EOF) {
+        PyErr_Format(PyExc_RuntimeError, "Cannot call %s() after write_eof()", method);
+        return -1;
+    }
+    if (self->flags & AC_STREAM_WAITER) {
+        PyErr_Format(PyExc_RuntimeError, "unable to %s; sendfile is in progress",
+                     method);
+        return -1;
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------ methods -- */
+
+PyDoc_STRVAR(stream_write_doc,
+             "write($self, data, /)\n--\n\n"
+             "Send bytes, bytearray or memoryview; never blocks.\n\n"
+             "The writes of one callback of the loop leave together when it returns.");
+
+/* What is not the short way of write(). */
+static PyObject *
+write_slowly(StreamObject *self, PyObject *data)
+{
+    if (!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data)) {
+        // the standard function knows the words of this version
+        PyObject *args[] = {(PyObject *)self, data};
+        return PyObject_Vectorcall(ac_stream_state(self)->standard_write, args, 2,
+                                   NULL);
+    }
+    if (check_writable(self, "write") < 0) {
+        return NULL;
+    }
+    int any = PyObject_IsTrue(data);
+    if (any > 0) {
+        any = self->flags & AC_STREAM_LOST ? write_lost(self)
+              : PyBytes_CheckExact(data)   ? write_bytes(self, data)
+                                           : write_view(self, data);
+    }
+    if (any < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+stream_write(PyObject *op, PyObject *data)
+{
+    StreamObject *self = (StreamObject *)op;
+    if (!PyBytes_CheckExact(data) || self->flags & AC_STREAM_WRITE_STOPS) {
+        return write_slowly(self, data);
+    }
+    if (PyBytes_GET_SIZE(data) > 0 && write_bytes(self, data) < 0) {
+        return NULL;
+    }
+    ac_stream_check(self);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(stream_writelines_doc, "writelines($self, list_of_data, /)\n--\n\n"
+                                    "Send several pieces, as one write.");
+
+/* A list of exact bytes, so that nothing is sent if a piece is unfit. */
+static PyObject *
+lines_collect(PyObject *lines)
+{
+    PyObject *list = PySequence_List(lines);
+    for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(list); i++) {
+        PyObject *item = PyList_GET_ITEM(list, i);  // borrowed, kept by the list
+        if (PyBytes_CheckExact(item)) {
+            continue;
+        }
+        PyObject *view = PyMemoryView_FromObject(item);  // raises the standard's error
+        PyObject *bytes = view == NULL ? NULL : PyBytes_FromObject(view);
+        Py_XDECREF(view);
+        if (bytes == NULL || PyList_SetItem(list, i, bytes) < 0) {
+            Py_CLEAR(list);
+        }
+    }
+    return list;
+}
+
+/* The pieces as one write. Returns 0, or -1 with an exception. */
+static int
+lines_write(StreamObject *self, PyObject *list)
+{
+    bool any = false;
+    int rc = 0;
+    for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(list); i++) {
+        PyObject *bytes = PyList_GET_ITEM(list, i);  // borrowed, kept by the list
+        if (PyBytes_GET_SIZE(bytes) > 0) {
+            any = true;
+            rc = queue_make(self, 0) < 0 ? -1
+                                         : ac_buf_append_bytes(self->queue, bytes, 0);
+        }
+    }
+    if (rc < 0) {  // out of memory: what was added before goes its way
+        PyObject *exc = ac_err_take();
+        if (write_settle(self) < 0) {
+            PyErr_Clear();
+        }
+        ac_err_restore_steal(exc);
+        return -1;
+    }
+    return any ? write_settle(self) : 0;
+}
+
+static PyObject *
+stream_writelines(PyObject *op, PyObject *lines)
+{
+    StreamObject *self = (StreamObject *)op;
+    if (check_writable(self, "writelines") < 0) {
+        return NULL;
+    }
+    int any = PyObject_IsTrue(lines);
+    if (any > 0 && self->flags & AC_STREAM_LOST) {
+        any = write_lost(self);
+    }
+    else if (any > 0) {
+        PyObject *list = lines_collect(lines);
+        any = list == NULL                   ? -1
+              : self->flags & AC_STREAM_LOST ? 0  // by the iterator of `lines`
+                                             : lines_write(self, list);
+        Py_XDECREF(list);
+    }
+    if (any < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(stream_get_write_buffer_size_doc,
+             "get_write_buffer_size($self, /)\n--\n\n"
+             "How many bytes the kernel has not taken yet.");
+
+static PyObject *
+stream_get_write_buffer_size(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    StreamObject *self = (StreamObject *)op;
+    if (ac_write_flush(self) < 0) {
+        return NULL;
+    }
+    return PyLong_FromSize_t(ac_write_pending(self));
+}
+
+PyDoc_STRVAR(stream_set_write_buffer_limits_doc,
+             "set_write_buffer_limits($self, /, high=None, low=None)\n--\n\n"
+             "Set when pause_writing() and resume_writing() are called, in bytes.");
+
+/* The interpreter's own method, once the bytes that came before have left. */
+static PyObject *
+stream_set_write_buffer_limits(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+                               PyObject *kwnames)
+{
+    StreamObject *self = (StreamObject *)op;
+    if (ac_write_flush(self) < 0) {
+        return NULL;
+    }
+    ac_state *state = ac_stream_state(self);
+    PyObject *method = PyObject_GetAttr(state->asyncio_FlowControlMixin,
+                                        state->str_set_write_buffer_limits);
+    PyObject *bound = method == NULL ? NULL : PyMethod_New(method, op);
+    PyObject *result =
+        bound == NULL ? NULL : PyObject_Vectorcall(bound, args, (size_t)nargs, kwnames);
+    Py_XDECREF(method);
+    Py_XDECREF(bound);
+    return result;
+}
+
+PyDoc_STRVAR(stream__write_ready_doc, "_write_ready($self, /)\n--\n\n"
+                                      "Send more of what the kernel refused.");
+
+static PyObject *
+stream__write_ready(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (ac_write_ready((StreamObject *)self) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(stream__make_empty_waiter_doc,
+             "_make_empty_waiter($self, /)\n--\n\n"
+             "A future that is done once nothing is pending; write() is refused\n"
+             "until _reset_empty_waiter(). For loop.sendfile().");
+
+static PyObject *
+stream__make_empty_waiter(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    StreamObject *self = (StreamObject *)op;
+    if (self->empty_waiter != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "Empty waiter is already set");
+        return NULL;
+    }
+    if (ac_write_flush(self) < 0) {
+        return NULL;
+    }
+    ac_state *state = ac_stream_state(self);
+    PyObject *loop = self->loop == NULL ? Py_None : (PyObject *)self->loop;
+    Py_INCREF(loop);
+    PyObject *waiter = PyObject_CallMethodNoArgs(loop, state->str_create_future);
+    Py_DECREF(loop);
+    if (waiter == NULL) {
+        return NULL;
+    }
+    Py_XSETREF(self->empty_waiter, waiter);
+    self->flags |= AC_STREAM_WAITER;
+    Py_INCREF(waiter);
+    if (!(self->flags & AC_STREAM_REFUSED)) {
+        PyObject *result =
+            PyObject_CallMethodOneArg(waiter, state->str_set_result, Py_None);
+        if (result == NULL) {
+            Py_CLEAR(waiter);
+        }
+        Py_XDECREF(result);
+        ac_stream_unwatch(self, 0);  // gives a shared number free for sock_sendfile
+    }
+    return waiter;
+}
+
+PyDoc_STRVAR(stream__reset_empty_waiter_doc, "_reset_empty_waiter($self, /)\n--\n\n"
+                                             "Allow write() again.");
+
+static PyObject *
+stream__reset_empty_waiter(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    StreamObject *self = (StreamObject *)op;
+    self->flags &= ~(uint32_t)AC_STREAM_WAITER;
+    Py_CLEAR(self->empty_waiter);
+    Py_RETURN_NONE;
+}
+
+PyMethodDef ac_write_methods[] = {
+    {"write", stream_write, METH_O, stream_write_doc},
+    {"writelines", stream_writelines, METH_O, stream_writelines_doc},
+    {"get_write_buffer_size", stream_get_write_buffer_size, METH_NOARGS,
+     stream_get_write_buffer_size_doc},
+    {"set_write_buffer_limits",
+     (PyCFunction)(void (*)(void))stream_set_write_buffer_limits,
+     METH_FASTCALL | METH_KEYWORDS, stream_set_write_buffer_limits_doc},
+    {"_write_ready", stream__write_ready, METH_NOARGS, stream__write_ready_doc},
+    {"_make_empty_waiter", stream__make_empty_waiter, METH_NOARGS,
+     stream__make_empty_waiter_doc},
+    {"_reset_empty_waiter", stream__reset_empty_waiter, METH_NOARGS,
+     stream__reset_empty_waiter_doc},
+    {NULL, NULL, 0, NULL},
+};
