@@ -41,12 +41,12 @@ def settle_malloc() -> None:
 
 
 def serve(spec: LoopSpec, workload: Serve, address: str) -> None:
-    """Serve until killed; tells the address on standard output."""
+    """Serve until killed; tells process id and address on standard output."""
 
     async def main() -> None:
         where = await workload.start(address)
         gc.collect()
-        print(where, flush=True)
+        print(os.getpid(), where, flush=True)
         await asyncio.get_running_loop().create_future()
 
     with asyncio.Runner(loop_factory=spec.load()) as runner:
@@ -111,7 +111,8 @@ def main() -> None:
         print(json.dumps(measure_memory(spec, workload)))
     elif isinstance(workload, Timed):
         number = args.number or workload.number
-        times = [run_once(spec, workload, number) for _ in range(args.repeat)]
+        repeat = args.repeat if args.what == "time" else 1
+        times = [run_once(spec, workload, number) for _ in range(repeat)]
         print(json.dumps(min(times)))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -61,14 +62,14 @@ def server(
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
         ) as process:
+            assert process.stdout is not None
+            pid, _, where = process.stdout.readline().strip().partition(" ")
+            if not where:
+                raise RuntimeError(f"{workload.name} does not serve on {loop}")
             try:
-                assert process.stdout is not None
-                where = process.stdout.readline().strip()
-                if not where:
-                    raise RuntimeError(f"{workload.name} does not serve on {loop}")
-                yield Server(process.pid, where)
+                yield Server(int(pid), where)
             finally:
-                process.terminate()
+                os.kill(int(pid), signal.SIGTERM)  # not strace, if that is between
 
 
 def on_cpu(cpu: int | None) -> list[str]:
