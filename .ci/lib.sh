@@ -103,7 +103,7 @@ check_format() {
 
 check_types() {
     .venv/bin/python -m mypy
-    .venv/bin/python -m mypy.stubtest asynccore._core
+    .venv/bin/python -m pytest -q tests/typing
 }
 
 check_docs() {
