@@ -57,7 +57,9 @@ ac_ready_call_soon(LoopObject *loop, PyObject *callback, PyObject *const *args,
         handle = PyObject_VectorcallMethod(loop->state->str_call_soon, stack,
                                            (size_t)nargs + 2, NULL);
     }
-    else if (ac_loop_check_closed(loop) < 0) {
+    else if (ac_loop_check_closed(loop) < 0
+             || (loop->debug && ac_loop_check_debug(loop, callback, "call_soon") < 0))
+    {
         return -1;
     }
     else {

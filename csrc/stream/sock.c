@@ -99,6 +99,12 @@ static const ac_stream_ops shared_ops = {
     .shutdown = shared_shutdown,
 };
 
+bool
+ac_sock_is_valid(StreamObject *self)
+{
+    return self->ops != &shared_ops || shared_is_valid(self);
+}
+
 /* ----------------------------------------------------------------- adopting -- */
 
 /* getattr(sock, name) as a number; -1 with an exception. */

@@ -23,6 +23,11 @@ ac_sock_adopt_fd(StreamObject *self, int fd, uint8_t proto,
 PyObject *
 ac_sock_object(StreamObject *self);
 
+/* False if the user has closed or detached the socket object under the stream: then
+ * the number may be somebody else's by now. */
+bool
+ac_sock_is_valid(StreamObject *self);
+
 /* Closes the descriptor through its owner and ends the watcher. May run Python; the
  * exception being raised, if any, stays. */
 void

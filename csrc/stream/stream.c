@@ -71,6 +71,13 @@ stream_on_ready(ac_watcher *watcher, unsigned int events)
                           "Exception in callback StreamTransport._write_ready()");
         Py_DECREF(context);
     }
+    if (rc < 0) {  // on the standard loop, what was written has left by now
+        PyObject *exc = ac_err_take();
+        if (ac_loop_flush(loop) < 0) {
+            PyErr_Clear();
+        }
+        ac_err_restore_steal(exc);
+    }
     Py_DECREF(self);
     return rc;
 }
@@ -708,6 +715,43 @@ static const ac_slot_offset stream_layout[] = {
     {NULL, 0},
 };
 
+/* ------------------------------------------------------ transport of a number -- */
+
+PyDoc_STRVAR(
+    core_transport_of_doc,
+    "transport_of(loop, fd, /)\n--\n\n"
+    "The stream transport that uses this descriptor, or None; the counterpart of\n"
+    "the standard loop's table of transports.");
+
+static PyObject *
+core_transport_of(PyObject *module, PyObject *args)
+{
+    PyObject *loop;
+    int fd;
+    if (!PyArg_ParseTuple(args, "O!i:transport_of", ac_state_of(module)->Loop, &loop,
+                          &fd)) {
+        return NULL;
+    }
+    ac_watcher *watcher = ac_poller_own((LoopObject *)loop, fd);
+    if (watcher == NULL) {
+        watcher = ac_poller_foreign((LoopObject *)loop, fd);
+    }
+    if (watcher == NULL || watcher->on_ready != stream_on_ready) {
+        Py_RETURN_NONE;
+    }
+    StreamObject *stream = watcher->owner;
+    // sendfile has the descriptor, or the user has taken it out of the socket object
+    if (stream->flags & AC_STREAM_WAITER || !ac_sock_is_valid(stream)) {
+        Py_RETURN_NONE;
+    }
+    return Py_NewRef((PyObject *)stream);
+}
+
+static PyMethodDef stream_functions[] = {
+    {"transport_of", core_transport_of, METH_VARARGS, core_transport_of_doc},
+    {NULL, NULL, 0, NULL},
+};
+
 /* ----------------------------------------------------------------- register -- */
 
 /* How many parameters a Python function of a class has; -1 with an exception. */
@@ -839,5 +883,7 @@ ac_stream_register(PyObject *module, ac_state *state)
         }
     }
     PyObject *type = (PyObject *)state->Stream;
-    return add_attributes(type, state) < 0 ? -1 : adapt_methods(type, state);
+    return add_attributes(type, state) < 0 || adapt_methods(type, state) < 0
+               ? -1
+               : PyModule_AddFunctions(module, stream_functions);
 }
