@@ -11,14 +11,21 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from asyncio import constants, sslproto
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
-from typing import Any, TypeVarTuple
-from weakref import ref
+from weakref import WeakSet, ref
 
 from . import _core
 
-_Ts = TypeVarTuple("_Ts")
+TYPE_CHECKING = False  # typing would be half of what our import costs (3.14)
+if TYPE_CHECKING:
+    from asyncio.base_events import Server
+    from collections.abc import Callable
+    from contextvars import Context
+    from ssl import SSLContext
+    from typing import Any, TypeVarTuple
+
+    _Ts = TypeVarTuple("_Ts")
 
 
 class _LibuvSelector:
@@ -64,6 +71,7 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         _core.Loop.__init__(self)
         try:
+            self._own_sockets: WeakSet[socket.socket] | None = None
             super(_core.Loop, self).__init__(_LibuvSelector(self))  # type: ignore[arg-type]
         except BaseException:
             self._shut()
@@ -130,6 +138,103 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
         return await super().getaddrinfo(
             host, port, family=family, type=type, proto=proto, flags=flags
         )
+
+    # -- stream transports
+
+    async def _connect_sock(self, *args: Any, **kwargs: Any) -> socket.socket:
+        sock: socket.socket = await super()._connect_sock(*args, **kwargs)
+        # nobody else has seen its number, so libuv may watch it directly
+        if self._own_sockets is None:
+            self._own_sockets = WeakSet()
+        self._own_sockets.add(sock)
+        return sock
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: Server | None = None,
+        context: Context | None = None,
+    ) -> _core.StreamTransport:
+        self._ensure_fd_no_transport(sock)
+        own = self._own_sockets is not None and sock in self._own_sockets
+        return _core.StreamTransport(
+            self, sock, protocol, waiter, extra, server, context, own=own
+        )
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: SSLContext,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, Any] | None = None,
+        server: Server | None = None,
+        ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+        context: Context | None = None,
+    ) -> asyncio.Transport:
+        ssl_protocol = sslproto.SSLProtocol(
+            self,
+            protocol,
+            sslcontext,
+            waiter,  # type: ignore[arg-type]
+            server_side,
+            server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,  # type: ignore[arg-type]
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        self._make_socket_transport(
+            rawsock, ssl_protocol, extra=extra, server=server, context=context
+        )
+        return ssl_protocol._app_transport
+
+    def _accept_connection(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        sslcontext: SSLContext | None = None,
+        server: Server | None = None,
+        backlog: int = 100,
+        ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+        context: Context | None = None,
+    ) -> None:
+        if (
+            sslcontext is None
+            and not self._debug
+            and _core.accept_ready(
+                self, protocol_factory, sock, server, backlog, context
+            )
+        ):
+            return
+        # TLS, debug mode, or an error, which the standard's code meets again
+        rest: tuple[Any, ...] = () if context is None else (context,)
+        super()._accept_connection(
+            protocol_factory,
+            sock,
+            sslcontext,
+            server,
+            backlog,
+            ssl_handshake_timeout,
+            ssl_shutdown_timeout,
+            *rest,
+        )
+
+    def _ensure_fd_no_transport(self, fd: Any) -> None:
+        super()._ensure_fd_no_transport(fd)
+        number = fd if isinstance(fd, int) else fd.fileno()
+        transport = _core.transport_of(self, number)
+        if transport is not None and not transport.is_closing():
+            raise RuntimeError(
+                f"File descriptor {fd!r} is used by transport {transport!r}"
+            )
 
 
 _getaddrinfo = socket.getaddrinfo

@@ -562,7 +562,9 @@ print(asyncio.run(main()))
         assert interpreters.create
         program = f"""
 import _interpreters
-_interpreters.exec(_interpreters.create(), {PRINT + "print(asyncio.run(main()))"!r})
+inner = _interpreters.create()
+_interpreters.exec(inner, {PRINT + "print(asyncio.run(main()))"!r})
+_interpreters.destroy(inner)
 """
         done = python(*OURS, write(here / "program.py", program))
         assert out(done) == "asynccore"
