@@ -75,11 +75,7 @@ class Run:
         return made
 
     def data(self, end: int, size: int) -> None:
-        last = self.trace[-1] if self.trace else None
-        if last and last[:2] == [end, "data"]:
-            last[2] += size
-        else:
-            self.trace.append([end, "data", size])
+        self.trace.append([end, "data", size])
 
     def note(self, end: int, *what: Any) -> None:
         self.trace.append([end, *what])
@@ -128,6 +124,14 @@ class Run:
             kind, value = outcome(getattr(transport, name))
         self.note(end, "did", name, size, kind, value, transport.is_closing())
 
+    async def quiet(self) -> None:
+        """Returns when nothing happens any more until somebody acts."""
+        calm = 0
+        while calm < 3:
+            before = len(self.trace)
+            await settle(1)
+            calm = calm + 1 if len(self.trace) == before else 0
+
     async def run(self) -> list[Any]:
         loop = asyncio.get_running_loop()
         pair = socket.socketpair()
@@ -140,20 +144,15 @@ class Run:
                 await loop.create_connection(lambda m=made: m, sock=pair[end])
             else:
                 await loop.connect_accepted_socket(lambda m=made: m, pair[end])
-        settled = self.rng.random() < 0.5
         for _ in range(STEPS):
             for _ in range(self.rng.choice((1, 1, 1, 2, 5))):
                 end = self.rng.randrange(2)
                 self.do(end, *self.action(self.rng))
-            if settled:
-                await settle(6)
-            else:
-                await settle(1)
-                await settle(1)
+            await self.quiet()
         for protocol in self.protocols:
             if not protocol.count("connection_lost"):
                 protocol.transport.resume_reading()
-        await settle(20)
+        await self.quiet()
         for protocol in self.protocols:
             if not protocol.count("connection_lost"):
                 protocol.transport.abort()
@@ -163,15 +162,25 @@ class Run:
         return self.trace
 
 
-def settled_part(trace: list[Any]) -> list[Any]:
-    """The trace of each end; how both interleave depends on who was polled first."""
-    return [[call for call in trace if call[0] == end] for end in (0, 1)]
+def by_end(trace: list[Any]) -> list[Any]:
+    """The trace of each end, pieces of data joined.
+
+    How the two ends interleave depends on which was polled first.
+    """
+    ends: list[list[Any]] = [[], []]
+    for end, name, *args in trace:
+        calls = ends[end]
+        if name == "data" and calls and calls[-1][0] == "data":
+            calls[-1] = ("data", calls[-1][1] + args[0])
+        else:
+            calls.append((name, *args))
+    return ends
 
 
 @pytest.mark.parametrize("seed", range(40))
 def test_random_program(both_factories: Any, faults: Any, seed: int) -> None:
     async def scenario() -> Any:
-        return settled_part(await Run(seed).run())
+        return by_end(await Run(seed).run())
 
     compare(both_factories, scenario)
     faults.take_log()
