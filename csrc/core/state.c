@@ -31,7 +31,9 @@
     X(events)                   \
     X(format_helpers)           \
     X(futures)                  \
-    X(socket_module)
+    X(socket_module) \
+    X(time_dict) \
+    X(time_monotonic)
 
 PyObject *
 ac_state_import(const char *module_name, const char *attribute)
@@ -108,6 +110,16 @@ ac_state_init(ac_state *state)
         || (state->futures = PyImport_ImportModule("asyncio.futures")) == NULL
         || (state->socket_module = PyImport_ImportModule("socket")) == NULL)
     {
+        return -1;
+    }
+    PyObject *time = PyImport_ImportModule("time");
+    if (time == NULL) {
+        return -1;
+    }
+    state->time_dict = Py_NewRef(PyModule_GetDict(time));
+    state->time_monotonic = PyObject_GetAttr(time, state->str_monotonic);
+    Py_DECREF(time);
+    if (state->time_monotonic == NULL) {
         return -1;
     }
     return inspect_format_helper(state);

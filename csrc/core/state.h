@@ -71,6 +71,7 @@
     X(getsockname)                    \
     X(handle)                         \
     X(message)                        \
+    X(monotonic) \
     X(pause_writing)                  \
     X(peername)                       \
     X(proto)                          \
@@ -127,6 +128,8 @@ typedef struct ac_state {
     PyObject *format_helpers;
     PyObject *futures;
     PyObject *socket_module;
+    PyObject *time_dict;      /* of the module time */
+    PyObject *time_monotonic; /* time.monotonic as it was at import */
 
     unsigned long main_thread;      /* its identifier, 0 until looked up */
     unsigned int main_thread_forks; /* `forks` when it was */

@@ -248,8 +248,7 @@ add_handle(LoopObject *loop, int which, PyObject *const *args, Py_ssize_t nargs,
     if (ac_loop_check_closed(loop) < 0) {
         return NULL;
     }
-    PyObject *handle = ac_handle_new(loop, parsed.leading[1], parsed.rest, parsed.nrest,
-                                     parsed.context);
+    PyObject *handle = ac_handle_new(loop, parsed.leading[1], parsed.rest, parsed.nrest, parsed.context, 0);
     if (handle == NULL) {
         return NULL;
     }

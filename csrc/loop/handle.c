@@ -11,22 +11,27 @@
 
 /* ------------------------------------------------------------- creation -- */
 
-/* What Handle.__init__ stores in debug mode, without the frames of our own.
- * Returns 0, or -1 with an exception. */
+/* What Handle.__init__ stores in debug mode: the innermost frames, of which the
+ * standard's own count but are not kept. Returns 0, or -1 with an exception. */
 static int
-handle_trace(LoopObject *loop, HandleObject *handle)
+handle_trace(LoopObject *loop, HandleObject *handle, int own_frames)
 {
-    PyObject *frame = (PyObject *)PyEval_GetFrame();  // borrowed, kept by the caller
-    handle->source_traceback = PyObject_CallMethodOneArg(
+    PyObject *frame = (PyObject *)PyEval_GetFrame(); // borrowed, kept by the caller
+    PyObject *limit = PyLong_FromLong(AC_DEBUG_STACK_DEPTH - own_frames);
+    if (limit == NULL) {
+        return -1;
+    }
+    handle->source_traceback = PyObject_CallMethodObjArgs(
         loop->state->format_helpers, loop->state->str_extract_stack,
-        frame == NULL ? Py_None : frame);
+        frame == NULL ? Py_None : frame, limit, NULL);
+    Py_DECREF(limit);
     return handle->source_traceback == NULL ? -1 : 0;
 }
 
 /* Fills the common slots of a new object, whose slots are all NULL. */
 static int
 handle_fill(LoopObject *loop, HandleObject *handle, PyObject *callback,
-            PyObject *const *args, Py_ssize_t nargs, PyObject *context)
+            PyObject *const *args, Py_ssize_t nargs, PyObject *context, int own_frames)
 {
     handle->cancelled = Py_NewRef(Py_False);
     handle->loop = Py_NewRef((PyObject *)loop);
@@ -52,7 +57,7 @@ handle_fill(LoopObject *loop, HandleObject *handle, PyObject *callback,
             PyTuple_SET_ITEM(handle->args, i, Py_NewRef(args[i]));
         }
     }
-    return loop->debug ? handle_trace(loop, handle) : 0;
+    return loop->debug ? handle_trace(loop, handle, own_frames) : 0;
 }
 
 /* Dead handles are linked through a slot that is NULL in a cleared one. */
@@ -82,11 +87,11 @@ handle_alloc(PyTypeObject *type, ac_freelist *freelist, size_t size)
 
 PyObject *
 ac_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
-              Py_ssize_t nargs, PyObject *context)
+              Py_ssize_t nargs, PyObject *context, int own_frames)
 {
     PyObject *self = handle_alloc(loop->state->Handle, &loop->handles, sizeof(HandleObject));
     if (self != NULL
-        && handle_fill(loop, (HandleObject *)self, callback, args, nargs, context) < 0)
+        && handle_fill(loop, (HandleObject *)self, callback, args, nargs, context, own_frames) < 0)
     {
         Py_CLEAR(self);
     }
@@ -96,7 +101,7 @@ ac_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
 PyObject *
 ac_handle_new_timer(LoopObject *loop, PyObject *when, double deadline,
                     PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
-                    PyObject *context)
+                    PyObject *context, int own_frames)
 {
     PyObject *self = handle_alloc(loop->state->TimerHandle, &loop->timer_handles, sizeof(TimerHandleObject));
     if (self == NULL) {
@@ -108,7 +113,7 @@ ac_handle_new_timer(LoopObject *loop, PyObject *when, double deadline,
     timer->deadline = deadline;
     timer->when = Py_XNewRef(when);
     timer->scheduled = Py_NewRef(Py_False);
-    if (handle_fill(loop, (HandleObject *)self, callback, args, nargs, context) < 0) {
+    if (handle_fill(loop, (HandleObject *)self, callback, args, nargs, context, own_frames) < 0) {
         Py_CLEAR(self);
     }
     return self;

@@ -9,6 +9,8 @@
 
 #include "loop/loop.h"
 
+#define AC_DEBUG_STACK_DEPTH 10 /* asyncio.constants.DEBUG_STACK_DEPTH */
+
 #define AC_HANDLE_SLOTS                                  \
     PyObject_HEAD                                        \
     PyObject *args;                                      \
@@ -42,17 +44,20 @@ ac_handle_register(PyObject *module, ac_state *state);
  *
  * The collector does not see it yet: most handles die young, and a running loop
  * that holds them is no garbage. Whoever keeps a handle for longer, or gives it
- * away outside of a run, calls ac_handle_track. */
+ * away outside of a run, calls ac_handle_track.
+ *
+ * `own_frames`: how many frames of asyncio itself the standard loop counts, and then
+ * drops, when debug mode traces the creation. */
 PyObject *
 ac_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
-              Py_ssize_t nargs, PyObject *context);
+              Py_ssize_t nargs, PyObject *context, int own_frames);
 
 /* The same for a TimerHandle, not yet in the heap; `when` is borrowed, the number
  * that `deadline` was made of, or NULL: a float of it is made when it is read. */
 PyObject *
 ac_handle_new_timer(LoopObject *loop, PyObject *when, double deadline,
                     PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
-                    PyObject *context);
+                    PyObject *context, int own_frames);
 
 /* The arguments as a tuple; new reference, NULL with MemoryError. */
 PyObject *

@@ -32,12 +32,10 @@ clock_monotonic(void)
     return (double)ns / 1e9;
 }
 
-/* The replaced loop.time(). */
+/* The number that a callable gives, in seconds; consumes the result of the call. */
 static int
-replaced_time(LoopObject *loop, double *now)
+time_from_result_steal(PyObject *value, double *now)
 {
-    PyObject *value =
-        PyObject_CallMethodNoArgs((PyObject *)loop, loop->state->str_time);
     if (value == NULL) {
         return -1;
     }
@@ -53,8 +51,18 @@ replaced_time(LoopObject *loop, double *now)
 int
 ac_loop_time(LoopObject *loop, double *now)
 {
+    ac_state *state = loop->state;
     if (loop->overridden & AC_OVERRIDE_TIME) {
-        return replaced_time(loop, now);
+        return time_from_result_steal(
+            PyObject_CallMethodNoArgs((PyObject *)loop, state->str_time), now);
+    }
+    // the standard loop looks it up at each call: freezegun and its like replace it
+    PyObject *monotonic = PyDict_GetItemWithError(state->time_dict, state->str_monotonic);
+    if (monotonic != state->time_monotonic && monotonic != NULL) {
+        return time_from_result_steal(PyObject_CallNoArgs(monotonic), now);
+    }
+    if (monotonic == NULL && PyErr_Occurred()) {
+        return -1;
     }
     *now = clock_monotonic();
     return 0;
@@ -63,10 +71,16 @@ ac_loop_time(LoopObject *loop, double *now)
 PyDoc_STRVAR(loop_time_doc, "time($self, /)\n--\n\n"
                             "The loop's clock in seconds: time.monotonic().");
 
+/* Not through ac_loop_time, which would call a replacement that calls this. */
 static PyObject *
-loop_time(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
+loop_time(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return PyFloat_FromDouble(clock_monotonic());
+    ac_state *state = ((LoopObject *)self)->state;
+    PyObject *monotonic = PyDict_GetItemWithError(state->time_dict, state->str_monotonic);
+    if (monotonic != state->time_monotonic && monotonic != NULL) {
+        return PyObject_CallNoArgs(monotonic);
+    }
+    return PyErr_Occurred() ? NULL : PyFloat_FromDouble(clock_monotonic());
 }
 
 /* -------------------------------------------------------------- overrides -- */

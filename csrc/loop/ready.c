@@ -28,7 +28,7 @@ static PyObject *
 ready_schedule(LoopObject *loop, PyObject *callback, PyObject *const *args,
                Py_ssize_t nargs, PyObject *context)
 {
-    PyObject *handle = ac_handle_new(loop, callback, args, nargs, context);
+    PyObject *handle = ac_handle_new(loop, callback, args, nargs, context, 2);
     if (handle == NULL) {
         return NULL;
     }
@@ -70,6 +70,26 @@ ac_ready_call_soon(LoopObject *loop, PyObject *callback, PyObject *const *args,
 }
 
 /* ---------------------------------------------------------------- running -- */
+
+int
+ac_ready_check_patches(LoopObject *loop)
+{
+    ac_state *state = loop->state;
+    PyTypeObject *type = (PyTypeObject *)state->asyncio_Handle;
+    unsigned int version = ac_type_version(type);
+    if (version != 0 && version == loop->handle_version) {
+        return 0;
+    }
+    PyObject *run = PyObject_GetAttr((PyObject *)type, state->str__run);
+    if (run == NULL) {
+        return -1;
+    }
+    loop->handle_run_patched = run != state->handle_run;
+    loop->instrumented = loop->debug || loop->handle_run_patched;
+    Py_DECREF(run);
+    loop->handle_version = ac_type_version(type); // given by the look-up
+    return 0;
+}
 
 /* callback(*args) of a handle of ours in its context. Returns 0, or -1 with the
  * exception. Everything that is used is held by the caller. */
@@ -202,7 +222,10 @@ run_debug(LoopObject *loop, PyObject *handle)
 int
 ac_ready_run(LoopObject *loop, PyObject *handle)
 {
-    int rc;
+    int rc = ac_ready_check_patches(loop);
+    if (rc < 0) {
+        return -1;
+    }
     if (!loop->instrumented && ac_handle_is_ours(loop->state, handle)) {
         rc = run_ours(loop, (HandleObject *)handle);
     }
@@ -231,7 +254,7 @@ ac_ready_run_instrumented(LoopObject *loop, PyObject *object, PyObject *name,
     if (method == NULL) {
         return ac_report_unraised(loop, "Exception in event loop");
     }
-    PyObject *handle = ac_handle_new(loop, method, NULL, 0, context);
+    PyObject *handle = ac_handle_new(loop, method, NULL, 0, context, 0);
     Py_DECREF(method);
     if (handle == NULL) {
         return ac_report_unraised(loop, "Exception in event loop");
@@ -311,8 +334,7 @@ threadsafe_handle(LoopObject *loop, const ac_args *parsed)
 static PyObject *
 threadsafe_handle(LoopObject *loop, const ac_args *parsed)
 {
-    return ac_handle_new(loop, parsed->leading[0], parsed->rest, parsed->nrest,
-                         parsed->context);
+    return ac_handle_new(loop, parsed->leading[0], parsed->rest, parsed->nrest, parsed->context, 2);
 }
 #endif
 

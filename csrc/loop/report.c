@@ -6,26 +6,24 @@
 
 #include <stdarg.h>
 
-/* Calls the handler with a context dict (consumed; NULL: could not be made).
- * Returns 0, or -1 with an exception that asyncio never catches. */
+/* Calls the handler with a context dict (consumed; NULL: could not be made), while
+ * `exc` counts as the exception being handled. Returns 0, or -1 with an exception: of
+ * an override or an exit, which leave run_forever as on the standard loop. */
 static int
-call_handler_steal(LoopObject *loop, PyObject *context)
+call_handler_steal(LoopObject *loop, PyObject *context, PyObject *exc)
 {
-    PyObject *result = NULL;
-    if (context != NULL) {
-        result = PyObject_CallMethodOneArg(
-            (PyObject *)loop, loop->state->str_call_exception_handler, context);
-        Py_DECREF(context);
-    }
-    if (result != NULL) {
-        Py_DECREF(result);
-        return 0;
-    }
-    if (ac_err_is_exit()) {
+    if (context == NULL) {
         return -1;
     }
-    PyErr_WriteUnraisable((PyObject *)loop);  // no one is left to tell
-    return 0;
+    PyObject *handled = PyErr_GetHandledException();
+    PyErr_SetHandledException(exc);
+    PyObject *result = PyObject_CallMethodOneArg(
+        (PyObject *)loop, loop->state->str_call_exception_handler, context);
+    PyErr_SetHandledException(handled);
+    Py_XDECREF(handled);
+    Py_DECREF(context);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
 }
 
 /* 'callback(args) at file:line', as the standard's messages have it. */
@@ -92,8 +90,9 @@ ac_report_callback(LoopObject *loop, PyObject *handle, PyObject *callback,
     {
         Py_CLEAR(context);
     }
+    int rc = call_handler_steal(loop, context, exc);
     Py_DECREF(exc);
-    return call_handler_steal(loop, context);
+    return rc;
 }
 
 int
@@ -110,7 +109,7 @@ ac_report_context(LoopObject *loop, const char *message, PyObject *exc, ...)
         }
     }
     va_end(pairs);
-    return call_handler_steal(loop, context);
+    return call_handler_steal(loop, context, exc);
 }
 
 int

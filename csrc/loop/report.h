@@ -5,16 +5,16 @@
 #include "loop/loop.h"
 
 /* The exception being raised escaped from `callback(*args)` of `handle`: what
- * Handle._run does with it. Returns 0 with no exception set, or -1 for
- * SystemExit and KeyboardInterrupt (left raised, also if the handler raises
- * them). */
+ * Handle._run does with it. Returns 0 with no exception set, or -1 with one that
+ * leaves run_forever: SystemExit, KeyboardInterrupt, or what a broken override of
+ * call_exception_handler raises. */
 int
 ac_report_callback(LoopObject *loop, PyObject *handle, PyObject *callback,
                    PyObject *args, PyObject *source_traceback);
 
 /* loop.call_exception_handler({'message': message, 'exception': the exception
  * `exc`, key: value, ...}) with borrowed arguments; pairs end with a NULL key.
- * Returns 0, or -1 with an exception that asyncio never catches. */
+ * Returns 0, or -1 with an exception that leaves run_forever. */
 int
 ac_report_context(LoopObject *loop, const char *message, PyObject *exc, ...);
 

@@ -19,26 +19,6 @@
 #define SECONDS_WITHOUT_POLL (AC_NS_WITHOUT_POLL / 1e9)
 #define DUE_KEPT 1024 /* entries of loop->due that survive an idle moment */
 
-/* Whether somebody replaced asyncio.Handle._run or methods of the loop; looked at
- * once a turn, by the version tags of the types. */
-static int
-refresh_flags(LoopObject *loop)
-{
-    ac_state *state = loop->state;
-    unsigned int version = ac_type_version((PyTypeObject *)state->asyncio_Handle);
-    if (version == 0 || version != loop->handle_version) {
-        PyObject *run = PyObject_GetAttr(state->asyncio_Handle, state->str__run);
-        if (run == NULL) {
-            return -1;
-        }
-        loop->handle_run_patched = run != state->handle_run;
-        Py_DECREF(run);
-        loop->handle_version = ac_type_version((PyTypeObject *)state->asyncio_Handle);
-    }
-    loop->instrumented = loop->debug || loop->handle_run_patched;
-    return ac_loop_refresh_overrides(loop);
-}
-
 /* ------------------------------------------------------------------- turn -- */
 
 /* Shows a handle to the collector that outlives its run; timers are on a list. */
@@ -157,7 +137,7 @@ turn_poll(LoopObject *loop, double *now)
 static int
 loop_turn(LoopObject *loop)
 {
-    if (refresh_flags(loop) < 0) {
+    if (ac_ready_check_patches(loop) < 0 || ac_loop_refresh_overrides(loop) < 0) {
         return -1;
     }
     loop->in_callback = true;

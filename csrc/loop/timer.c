@@ -319,10 +319,30 @@ ac_timer_list(const LoopObject *loop)
 
 /* ---------------------------------------------------------------- methods -- */
 
+/* A number of any type as seconds; an int that no double holds is as far away as can
+ * be. Returns 0, or -1 with TypeError. */
+static int
+when_seconds(PyObject *when, double *deadline)
+{
+    double seconds = PyFloat_AsDouble(when);
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        if (!PyLong_Check(when) || !PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            return -1;
+        }
+        PyErr_Clear(); // as ints and floats compare
+        int overflow;
+        (void)PyLong_AsLongLongAndOverflow(when, &overflow);
+        seconds = overflow > 0 ? INFINITY : -INFINITY;
+    }
+    *deadline = seconds;
+    return 0;
+}
+
 /* The common part of call_at and call_later, after their own checks; `when` as in
  * ac_handle_new_timer. */
 static PyObject *
-timer_schedule(LoopObject *loop, PyObject *when, double deadline, const ac_args *parsed)
+timer_schedule(LoopObject *loop, PyObject *when, double deadline, const ac_args *parsed,
+               int own_frames)
 {
     PyObject *callback = parsed->leading[1];
     if (ac_loop_check_closed(loop) < 0) {
@@ -331,17 +351,14 @@ timer_schedule(LoopObject *loop, PyObject *when, double deadline, const ac_args 
     if (loop->debug && ac_loop_check_debug(loop, callback, "call_at") < 0) {
         return NULL;
     }
-    if (when != NULL) {
-        deadline = PyFloat_AsDouble(when);
-        if (deadline == -1.0 && PyErr_Occurred()) {
-            return NULL;
-        }
+    if (when != NULL && when_seconds(when, &deadline) < 0) {
+        return NULL;
     }
     if (isnan(deadline)) {
         deadline = -INFINITY; // compares false with everything: the standard calls it
     }
     PyObject *timer = ac_handle_new_timer(loop, when, deadline, callback, parsed->rest,
-                                          parsed->nrest, parsed->context);
+                                          parsed->nrest, parsed->context, own_frames);
     if (timer == NULL) {
         return NULL;
     }
@@ -376,7 +393,7 @@ loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *
         PyErr_SetString(PyExc_TypeError, "when cannot be None");
         return NULL;
     }
-    return timer_schedule(loop, parsed.leading[0], 0.0, &parsed);
+    return timer_schedule(loop, parsed.leading[0], 0.0, &parsed, 2);
 }
 
 /* self.call_at(when, callback, *args, context=context) of a replaced call_at. */
@@ -424,7 +441,7 @@ call_later_slow(LoopObject *loop, double now, PyObject *delay, const ac_args *pa
     }
     PyObject *timer = loop->overridden & AC_OVERRIDE_CALL_AT
                           ? call_replaced_call_at(loop, when, parsed)
-                          : timer_schedule(loop, when, 0.0, parsed);
+                          : timer_schedule(loop, when, 0.0, parsed, 3);
     Py_DECREF(when);
     return timer;
 }
@@ -462,14 +479,14 @@ loop_call_later(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
         if (PyFloat_CheckExact(delay)) {
             now += PyFloat_AS_DOUBLE(delay);
             return isnan(now) ? call_later_slow(loop, now, Py_None, &parsed)
-                              : timer_schedule(loop, NULL, now, &parsed);
+                              : timer_schedule(loop, NULL, now, &parsed, 3);
         }
         if (PyLong_CheckExact(delay)) {
             double seconds = PyLong_AsDouble(delay);
             if (seconds == -1.0 && PyErr_Occurred()) {
                 return NULL; // OverflowError: int too large to convert to float
             }
-            return timer_schedule(loop, NULL, now + seconds, &parsed);
+            return timer_schedule(loop, NULL, now + seconds, &parsed, 3);
         }
     }
     return call_later_slow(loop, now, delay, &parsed);
