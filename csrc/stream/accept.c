@@ -281,7 +281,8 @@ PyDoc_STRVAR(
     "accept_ready(loop, protocol_factory, sock, server, backlog, context=None, /)"
     "\n--\n\n"
     "Accept what waits at a listening socket; each connection is set up in the\n"
-    "next turn. False if accept() fails, for the caller to meet the same error.");
+    "next turn. False if accept() fails, for the caller to meet the same error, and\n"
+    "for what is no plain socket.");
 
 static PyObject *
 core_accept_ready(PyObject *module, PyObject *args)
@@ -299,6 +300,9 @@ core_accept_ready(PyObject *module, PyObject *args)
     if (context != Py_None && !PyContext_CheckExact(context)) {
         PyErr_SetString(PyExc_TypeError, "context must be a Context or None");
         return NULL;
+    }
+    if (!Py_IS_TYPE(sock, (PyTypeObject *)state->socket_type)) {
+        Py_RETURN_FALSE;  // a subclass may have its own accept()
     }
     PyObject *number = PyObject_CallMethodNoArgs(sock, state->str_fileno);
     long fd = number == NULL ? -1 : PyLong_AsLong(number);
