@@ -424,6 +424,33 @@ probe_descriptors(void)
     return err;
 }
 
+/* Takes those of the numbers 0 to 2 that are free: libuv aborts when it closes one
+ * of them, so it must not get them. Returns how many. */
+static int
+low_numbers_take(int held[3])
+{
+    int n = 0;
+    while (n < 3) {
+        int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        if (fd > STDERR_FILENO) {
+            close(fd);
+        }
+        if (fd < 0 || fd > STDERR_FILENO) {
+            break;
+        }
+        held[n++] = fd;
+    }
+    return n;
+}
+
+static void
+low_numbers_give_back(const int *held, int n)
+{
+    while (n > 0) {
+        close(held[--n]);
+    }
+}
+
 int
 ac_poller_open(LoopObject *loop)
 {
@@ -442,10 +469,13 @@ ac_poller_open(LoopObject *loop)
 #ifdef __linux__
     poller->timer_fd = -1;
 #endif
+    int held[3];
+    int low = low_numbers_take(held);
     err = uv_loop_init(&poller->uv);
     if (err == 0) {
         err = poller_setup(poller);
         if (err == 0) {
+            low_numbers_give_back(held, low);
             events_reserve(loop);
             loop->poller = poller;
             return 0;
@@ -456,6 +486,7 @@ ac_poller_open(LoopObject *loop)
         close_fd(&poller->timer_fd);
 #endif
     }
+    low_numbers_give_back(held, low);
     PyMem_RawFree(poller);
     ac_errors_uv(err);
     return -1;
@@ -535,7 +566,10 @@ ac_poller_after_fork(LoopObject *loop)
 {
     ac_poller *poller = loop->poller;
     loop->forks = loop->state->forks;
+    int held[3];
+    int low = low_numbers_take(held);
     int err = uv_loop_fork(&poller->uv);
+    low_numbers_give_back(held, low);
 #ifdef __linux__
     if (err == 0) {
         int fresh = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
@@ -562,22 +596,28 @@ foreign_collect(LoopObject *loop)
     ac_poller *poller = loop->poller;
     ac_fdset_event ready[FOREIGN_BATCH];
     poller->foreign_ready = false;
-    int n = ac_fdset_wait(&poller->set, ready, FOREIGN_BATCH);
-    if (n < 0) {
-        ac_errors_uv(n);
-        return -1;
-    }
     bool stale = false;
-    for (int i = 0; i < n; i++) {
-        ac_watcher *watcher =
-            table_get(poller->foreign, poller->foreign_cap, ready[i].fd);
-        if (watcher == NULL || watcher->generation != ready[i].generation) {
-            stale = true;
-            continue;
+    // the kernel reports in turn, so all that is ready is seen, some of it twice
+    size_t seen = 0;
+    int n;
+    do {
+        n = ac_fdset_wait(&poller->set, ready, FOREIGN_BATCH);
+        if (n < 0) {
+            ac_errors_uv(n);
+            return -1;
         }
-        events_reserve(loop);
-        event_record(loop, watcher, ready[i].events);
-    }
+        for (int i = 0; i < n; i++) {
+            ac_watcher *watcher =
+                table_get(poller->foreign, poller->foreign_cap, ready[i].fd);
+            if (watcher == NULL || watcher->generation != ready[i].generation) {
+                stale = true;
+                continue;
+            }
+            events_reserve(loop);
+            event_record(loop, watcher, ready[i].events);
+        }
+        seen += (size_t)n;
+    } while (n == FOREIGN_BATCH && seen < poller->foreign_cap);
     return stale ? foreign_renew(poller) : 0;
 }
 
