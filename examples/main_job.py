@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import math
 import os
 import platform
 import re
@@ -166,24 +167,20 @@ def builtin_client(
     return [sys.executable, script, *map(str, (port, connections, warm_up, seconds))]
 
 
-def measure(
-    server: str, loop: str, client: str, connections: int, seconds: float
-) -> Result:
-    with serving(server, loop) as (pid, port):
-        if client == "wrk":
+def measure(options: argparse.Namespace, loop: str) -> Result:
+    connections, seconds = options.connections, options.seconds
+    with serving(options.server, loop) as (pid, port):
+        if options.client == "wrk":
             finish(load(builtin_client(port, connections, WARM_UP, 0.05)))
-            words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s"]
-            words += ["--latency", f"http://127.0.0.1:{port}/"]
+            words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
             before, _ = usage(pid)
-            found = read_wrk(finish(load(words)))
+            found = read_wrk(finish(load([*words, f"http://127.0.0.1:{port}/"])))
         else:
-            words = builtin_client(port, connections, WARM_UP, seconds)
-            process = load(words)
-            assert process.stdout is not None
-            process.stdout.readline()  # the warm-up is over
+            client = load(builtin_client(port, connections, WARM_UP, seconds))
+            assert client.stdout is not None
+            client.stdout.readline()  # the warm-up is over
             before, _ = usage(pid)
-            said = finish(process)
-            found = json.loads(said)
+            found = json.loads(finish(client))
         after, rss = usage(pid)
     return Result(
         rate=found["requests"] / found["seconds"],
@@ -278,39 +275,31 @@ def require(server: str) -> list[str]:
     return list(LOOPS)
 
 
-def run(options: argparse.Namespace) -> None:
-    loops = require(options.server)
-    client = options.client or ("wrk" if shutil.which("wrk") else "built-in")
+def measure_all(
+    options: argparse.Namespace, loops: list[str]
+) -> dict[str, list[Result]]:
     results: dict[str, list[Result]] = {loop: [] for loop in loops}
     progress = Progress(options.rounds * len(loops))
     try:
         for number in range(options.rounds):
+            elapsed = time.monotonic() - progress.start
+            if number and elapsed * (number + 1) / number > options.limit:
+                break  # a slow machine: fewer rounds
             # no loop is always the first of its round
             shift = number % len(loops)
             for loop in loops[shift:] + loops[:shift]:
-                progress.show(f"{loop}, round {number + 1}")
-                results[loop].append(
-                    measure(
-                        options.server,
-                        loop,
-                        client,
-                        options.connections,
-                        options.seconds,
-                    )
-                )
-                progress.step(f"{loop}, round {number + 1}")
+                what = f"{loop}, round {number + 1}"
+                progress.show(what)
+                results[loop].append(measure(options, loop))
+                progress.step(what)
     finally:
         progress.end()
-    medians = {
-        loop: Result(*map(statistics.median, zip(*found, strict=True)))
-        for loop, found in results.items()
-    }
-    title = f"{options.server} says hello"
-    note = (
-        f"Python {platform.python_version()}, {options.connections} connections, "
-        f"{client} client, medians of {options.rounds} rounds of {options.seconds:g} s"
-    )
-    print(f"{title}: {note}\n\n{table(medians)}\n")
+    return results
+
+
+def plot(
+    title: str, note: str, results: dict[str, list[Result]], medians: dict[str, Result]
+) -> str:
     panels = [
         Panel(
             words,
@@ -326,32 +315,53 @@ def run(options: argparse.Namespace) -> None:
             ("cpu", "server CPU us/request (less is better)", ".1f"),
         )
     ]
+    return draw(title, note, panels)
+
+
+def run(options: argparse.Namespace) -> None:
+    loops = require(options.server)
+    options.client = options.client or ("wrk" if shutil.which("wrk") else "built-in")
+    if options.client == "wrk":
+        options.seconds = math.ceil(options.seconds)
+    results = measure_all(options, loops)
+    medians = {
+        loop: Result(*map(statistics.median, zip(*found, strict=True)))
+        for loop, found in results.items()
+    }
+    title = f"{options.server} says hello"
+    rounds = len(results["asynccore"])
+    note = (
+        f"Python {platform.python_version()}, {options.connections} connections, "
+        f"{options.client} client, medians of {rounds} x {options.seconds:g} s"
+    )
+    print(f"{title}: {note}\n\n{table(medians)}\n")
     options.plot.parent.mkdir(parents=True, exist_ok=True)
-    options.plot.write_text(draw(title, note, panels))
+    options.plot.write_text(plot(title, note, results, medians))
     print(f"plot: {options.plot}")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--server", choices=("aiohttp", "uvicorn"), default="aiohttp")
-    parser.add_argument(
-        "--client", choices=("wrk", "built-in"), help="default: wrk if installed"
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--connections", type=int, default=32, metavar="N")
-    parser.add_argument(
-        "--rounds", type=int, metavar="N", help="default: 5, --quick: 2"
-    )
-    parser.add_argument(
-        "--seconds", type=float, metavar="S", help="default: 2, --quick: 1"
-    )
-    parser.add_argument("--quick", action="store_true", help="some 10 seconds in all")
-    parser.add_argument(
-        "--plot", type=Path, default=Path("out/main_job.svg"), metavar="FILE"
-    )
+    add = parser.add_argument
+    add("--quick", action="store_true", help="some 10 seconds in all, not 50")
+    add("--server", choices=("aiohttp", "uvicorn"), default="aiohttp")
+    add("--client", choices=("wrk", "built-in"), help="default: wrk if installed")
+    add("--connections", type=int, default=32, metavar="N")
+    add("--rounds", type=int, metavar="N", help="default: 5, with --quick 2")
+    add("--seconds", type=float, metavar="S", help="of a round; default: 2, or 1")
+    add("--plot", type=Path, default=Path("out/main_job.svg"), metavar="FILE")
     options = parser.parse_args()
-    options.rounds = options.rounds or (2 if options.quick else 5)
-    options.seconds = options.seconds or (1.0 if options.quick else 2.0)
+    options.limit = 14.0 if options.quick else 52.0
+    if options.rounds is None:
+        options.rounds = 2 if options.quick else 5
+    else:
+        options.limit = math.inf
+    if options.seconds is None:
+        options.seconds = 1.0 if options.quick else 2.0
     if min(options.rounds, options.seconds, options.connections) <= 0:
         parser.error("rounds, seconds and connections must be positive")
     try:
