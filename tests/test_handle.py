@@ -14,7 +14,7 @@ import weakref
 from asyncio import format_helpers
 
 import pytest
-from support.turns import Trace, turn
+from support.turns import Trace, on_shallow_stack, turn
 
 HANDLE_MAKERS = {
     "call_soon": lambda loop, *args: loop.call_soon(*args),
@@ -489,7 +489,10 @@ def test_debug_traceback_is_the_standard_loops(both_factories):
         loop.close()
         return found
 
-    standard, ours = map(texts, both_factories)
+    standard, ours = (
+        on_shallow_stack(lambda factory=factory: texts(factory))
+        for factory in both_factories
+    )
     assert ours == standard
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def turn(loop: asyncio.AbstractEventLoop, count: int = 1) -> None:
@@ -11,6 +15,19 @@ def turn(loop: asyncio.AbstractEventLoop, count: int = 1) -> None:
     for _ in range(count):
         loop.stop()
         loop.run_forever()
+
+
+def on_shallow_stack(call: Callable[[], T]) -> T:
+    """What `call` returns in a thread of its own.
+
+    Debug tracebacks have a limit, of which the standard loop spends some on its own
+    frames: with few frames above, both loops show the same.
+    """
+    results: list[T] = []
+    thread = threading.Thread(target=lambda: results.append(call()))
+    thread.start()
+    thread.join()
+    return results[0]
 
 
 class Trace(list[object]):
