@@ -1,9 +1,12 @@
 """What the C module gives; private names are those that `asynccore` itself uses."""
 
 import asyncio
-from collections.abc import Callable
+import socket
+from asyncio.base_events import Server
+from asyncio.transports import _FlowControlMixin
+from collections.abc import Callable, Iterable
 from contextvars import Context
-from typing import TypeVarTuple, final
+from typing import Any, TypeVarTuple, final
 
 from typing_extensions import disjoint_base
 
@@ -70,3 +73,39 @@ class Loop:
         self, fd: int, /
     ) -> tuple[asyncio.Handle | None, asyncio.Handle | None] | None: ...
     def _write_to_self(self) -> None: ...
+
+@disjoint_base
+class StreamTransport(_FlowControlMixin):
+    max_size: int
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+        server: Server | None = None,
+        context: Context | None = None,
+        *,
+        own: bool = False,
+    ) -> None: ...
+    def set_protocol(  # type: ignore[override]
+        self, protocol: asyncio.BaseProtocol, /
+    ) -> None: ...
+    def write(  # type: ignore[override]
+        self, data: bytes | bytearray | memoryview, /
+    ) -> None: ...
+    def writelines(  # type: ignore[override]
+        self, list_of_data: Iterable[bytes | bytearray | memoryview], /
+    ) -> None: ...
+
+def accept_ready(
+    loop: Loop,
+    protocol_factory: Callable[[], asyncio.BaseProtocol],
+    sock: socket.socket,
+    server: Server | None,
+    backlog: int,
+    context: Context | None = None,
+    /,
+) -> bool: ...
+def transport_of(loop: Loop, fd: int, /) -> StreamTransport | None: ...

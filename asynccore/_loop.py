@@ -142,7 +142,8 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
     # -- stream transports
 
     async def _connect_sock(self, *args: Any, **kwargs: Any) -> socket.socket:
-        sock: socket.socket = await super()._connect_sock(*args, **kwargs)
+        connect = super()._connect_sock  # type: ignore[misc]
+        sock: socket.socket = await connect(*args, **kwargs)
         # nobody else has seen its number, so libuv may watch it directly
         if self._own_sockets is None:
             self._own_sockets = WeakSet()
@@ -216,7 +217,7 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
             return
         # TLS, debug mode, or an error, which the standard's code meets again
         rest: tuple[Any, ...] = () if context is None else (context,)
-        super()._accept_connection(
+        super()._accept_connection(  # type: ignore[misc]
             protocol_factory,
             sock,
             sslcontext,
@@ -228,7 +229,7 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
         )
 
     def _ensure_fd_no_transport(self, fd: Any) -> None:
-        super()._ensure_fd_no_transport(fd)
+        super()._ensure_fd_no_transport(fd)  # type: ignore[misc]
         number = fd if isinstance(fd, int) else fd.fileno()
         transport = _core.transport_of(self, number)
         if transport is not None and not transport.is_closing():
