@@ -425,6 +425,22 @@ class TestLoops:
             out(python("-I", "-c", code)) == out(python(*OURS, "-c", code)) == "set()"
         )
 
+    def test_spec_of_asyncio(self) -> None:
+        code = """
+            from importlib.util import find_spec
+            spec = find_spec("asyncio")
+            assert spec.loader.is_package("asyncio")
+            assert "PEP 3156" in spec.loader.get_source("asyncio")
+            assert not hasattr(spec.loader, "nothing")
+            """
+        assert out(same("-c", dedent(code))) == ""
+
+    def test_python_m_asyncio(self) -> None:
+        """The interactive asyncio of Python itself, which makes its loop by name."""
+        code = "print(type(asyncio.get_running_loop()))\nexit()\n"
+        done = python(*OURS, "-m", "asyncio", input=code, TERM="dumb")
+        assert "asynccore._loop.Loop" in done.stdout
+
     def test_found_only_in_the_current_folder(self, here: Path) -> None:
         """A checkout that is not installed: no path of the program leads to it."""
         code = f"import asyncio\n{WHOSE}{MAIN}asyncio.run(main())"

@@ -75,6 +75,9 @@ class Loader:
         self.loader.exec_module(module)
         replace()
 
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.loader, name)  # for who asks a loader for the source
+
 
 def replace() -> None:
     try:
