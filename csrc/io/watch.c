@@ -128,17 +128,18 @@ fd_handles_dealloc(PyObject *op)
 /* --------------------------------------------------------------- registering -- */
 
 /* The number of an int or of an object with fileno(), as
- * selectors._fileobj_to_fd. Returns -1 with ValueError. */
+ * selectors._fileobj_to_fd. Returns -1 with ValueError, or with OverflowError for a
+ * number that no descriptor has. */
 static int
 fileobj_number(ac_state *state, PyObject *fileobj)
 {
-    long number;
+    PyObject *value;
     if (PyLong_Check(fileobj)) {
-        number = PyLong_AsLong(fileobj);
+        value = Py_NewRef(fileobj);
     }
     else {
         PyObject *result = PyObject_CallMethodNoArgs(fileobj, state->str_fileno);
-        PyObject *value = result == NULL ? NULL : PyNumber_Long(result);
+        value = result == NULL ? NULL : PyNumber_Long(result);
         Py_XDECREF(result);
         if (value == NULL) {
             if (PyErr_ExceptionMatches(PyExc_AttributeError)
@@ -150,20 +151,20 @@ fileobj_number(ac_state *state, PyObject *fileobj)
             }
             return -1;
         }
-        number = PyLong_AsLong(value);
-        Py_DECREF(value);
     }
-    if (number == -1 && PyErr_Occurred()) {
-        return -1;
+    int overflow;
+    long number = PyLong_AsLongAndOverflow(value, &overflow);
+    if (overflow < 0 || (overflow == 0 && number < 0)) {
+        PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %S", value);
+        number = -1;
     }
-    if (number < 0) {
-        PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %ld", number);
-        return -1;
+    else if (overflow > 0 || number > INT_MAX) {
+        // the words of epoll.register
+        PyErr_SetString(PyExc_OverflowError,
+                        "Python int too large to convert to C int");
+        number = -1;
     }
-    if (number > INT_MAX) {
-        PyErr_SetString(PyExc_OverflowError, "signed integer is greater than maximum");
-        return -1;
-    }
+    Py_DECREF(value);
     return (int)number;
 }
 
@@ -297,8 +298,16 @@ remove_handle(LoopObject *loop, int which, PyObject *fileobj)
         self = registered_at(loop, fd);
     }
     else if (PyErr_ExceptionMatches(PyExc_ValueError)) {
-        PyErr_Clear();  // as in selectors, the object itself is looked for
+        // as in selectors, the object itself is looked for
         self = registered_as(loop, fileobj);
+        if (self == NULL) {
+            return NULL;
+        }
+        PyErr_Clear();
+    }
+    else if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+        PyErr_Clear();  // such a number is not registered
+        self = NULL;
     }
     else {
         return NULL;

@@ -334,7 +334,12 @@ threadsafe_handle(LoopObject *loop, const ac_args *parsed)
 static PyObject *
 threadsafe_handle(LoopObject *loop, const ac_args *parsed)
 {
-    return ac_handle_new(loop, parsed->leading[0], parsed->rest, parsed->nrest, parsed->context, 2);
+    PyObject *handle = ac_handle_new(loop, parsed->leading[0], parsed->rest,
+                                     parsed->nrest, parsed->context, 2);
+    if (handle != NULL) {
+        ac_handle_track(handle);  // perhaps for a loop that nobody runs any more
+    }
+    return handle;
 }
 #endif
 
