@@ -553,3 +553,51 @@ def test_no_growth_by_cancelled_handles(loop):
     finally:
         tracemalloc.stop()
     assert after - before < 100_000
+
+
+@pytest.mark.parametrize("kind", ["call_soon", "call_later", "threadsafe", "cancelled"])
+def test_cycle_through_a_kept_handle_is_collected(loop, kind):
+    # object -> handle -> bound method -> object, made while the loop runs
+    class Owner:
+        def method(self):
+            pass
+
+    gone = []
+
+    def make():
+        owner = Owner()
+        gone.append(weakref.ref(owner))
+        if kind == "call_later":
+            owner.handle = loop.call_later(0, owner.method)
+        elif kind == "threadsafe":
+            owner.handle = loop.call_soon_threadsafe(owner.method)
+        else:
+            owner.handle = loop.call_soon(owner.method)
+        if kind == "cancelled":
+            owner.handle.cancel()
+
+    loop.call_soon(make)
+    turn(loop, 3)
+    gc.collect()
+    assert gone[0]() is None
+
+
+def test_cycle_collected_while_the_loop_still_runs(loop):
+    class Owner:
+        def method(self):
+            pass
+
+    gone = []
+
+    async def main():
+        for _ in range(10):
+            owner = Owner()
+            owner.handle = loop.call_soon(owner.method)
+            gone.append(weakref.ref(owner))
+        del owner
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        gc.collect()
+        return [ref() for ref in gone]
+
+    assert loop.run_until_complete(main()) == [None] * 10
