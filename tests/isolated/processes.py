@@ -1,0 +1,47 @@
+"""Starts a process for a script."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+from .measure import Growth
+
+HERE = pathlib.Path(__file__).resolve().parent
+LIMIT = 240.0
+
+
+def _python(*args: str) -> tuple[str, str]:
+    """Runs a file of this folder; returns its last line, and all that it said if bad."""
+    path = os.pathsep.join(filter(None, (os.getcwd(), os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", *args],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        env={**os.environ, "PYTHONPATH": path},
+        check=False,
+    )
+    if done.returncode != 0:
+        return "", f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout.splitlines()[-1], ""
+
+
+def names() -> list[str]:
+    """The scripts' names."""
+    code = f"import sys; sys.path.insert(0, {str(HERE)!r}); import scripts; "
+    line, error = _python("-c", code + "print(list(scripts.SCRIPTS))")
+    if error:
+        raise RuntimeError(error)
+    found: list[str] = ast.literal_eval(line)
+    return found
+
+
+def run(name: str, loop: str) -> tuple[Growth | None, str]:
+    """Measures one script: its growth, or None and what went wrong."""
+    line, error = _python(str(HERE / "measure.py"), name, loop)
+    return (None, error) if error else (Growth(**json.loads(line)), "")
