@@ -6,6 +6,7 @@
 #include "io/watch.h"
 #include "loop/handle.h"
 #include "loop/loop.h"
+#include "stream/accept.h"
 #include "stream/stream.h"
 
 #include <uv.h>
@@ -64,7 +65,8 @@ core_exec(PyObject *module)
     ac_state *state = ac_state_of(module);
     if (check_libuv() < 0 || ac_state_init(state) < 0
         || ac_handle_register(module, state) < 0 || ac_loop_register(module, state) < 0
-        || ac_watch_register(module, state) < 0 || ac_stream_register(module, state) < 0)
+        || ac_watch_register(module, state) < 0 || ac_stream_register(module, state) < 0
+        || ac_accept_register(module, state) < 0)
     {
         return -1;
     }
