@@ -726,15 +726,20 @@ PyDoc_STRVAR(
 static PyObject *
 core_transport_of(PyObject *module, PyObject *args)
 {
-    PyObject *loop;
-    int fd;
-    if (!PyArg_ParseTuple(args, "O!i:transport_of", ac_state_of(module)->Loop, &loop,
-                          &fd)) {
+    PyObject *loop, *fd;
+    if (!PyArg_ParseTuple(args, "O!O!:transport_of", ac_state_of(module)->Loop, &loop,
+                          &PyLong_Type, &fd))
+    {
         return NULL;
     }
-    ac_watcher *watcher = ac_poller_own((LoopObject *)loop, fd);
+    int overflow;
+    long number = PyLong_AsLongAndOverflow(fd, &overflow);
+    if (overflow != 0 || number < 0 || number > INT_MAX) {
+        Py_RETURN_NONE;
+    }
+    ac_watcher *watcher = ac_poller_own((LoopObject *)loop, (int)number);
     if (watcher == NULL) {
-        watcher = ac_poller_foreign((LoopObject *)loop, fd);
+        watcher = ac_poller_foreign((LoopObject *)loop, (int)number);
     }
     if (watcher == NULL || watcher->on_ready != stream_on_ready) {
         Py_RETURN_NONE;
