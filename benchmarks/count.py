@@ -83,6 +83,7 @@ def instructions(output: Path, inclusive: bool) -> Counter[str]:
         [
             "callgrind_annotate",
             "--threshold=100",
+            "--auto=no",
             f"--inclusive={'yes' if inclusive else 'no'}",
             output,
         ],
@@ -93,9 +94,9 @@ def instructions(output: Path, inclusive: bool) -> Counter[str]:
         count, where = match.groups()
         if where == "PROGRAM TOTALS":
             continue
-        # FILE:FUNCTION [OBJECT]
-        name = re.sub(r"^.*?:(?=[^:/]+( \[|$))", "", where)
-        name = re.sub(r"\[.*/([^/]+)\]$", r"[\1]", name)
+        # FILE:FUNCTION'RECURSION [OBJECT], of several files where code was inlined.
+        name = re.sub(r" \[.*\]$", "", where).rpartition(":")[2]
+        name = re.sub(r"'\d+$", "", name)
         found[name] += int(count.replace(",", ""))
     return found
 

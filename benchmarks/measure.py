@@ -59,17 +59,33 @@ def server(
             *options,
             wrapper=wrapper,
         )
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
-        ) as process:
+        log = Path(directory, "log")
+        with (
+            log.open("w") as stderr,
+            subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                env=ENVIRONMENT,
+            ) as process,
+        ):
             assert process.stdout is not None
             pid, _, where = process.stdout.readline().strip().partition(" ")
             if not where:
-                raise RuntimeError(f"{workload.name} does not serve on {loop}")
+                process.wait()
+                raise RuntimeError(last_line(log.read_text()))
             try:
                 yield Server(int(pid), where)
+            except RuntimeError as error:
+                raise RuntimeError(last_line(log.read_text()) or str(error)) from error
             finally:
                 os.kill(int(pid), signal.SIGTERM)  # not strace, if that is between
+
+
+def last_line(text: str) -> str:
+    """Of a traceback: the exception."""
+    return text.strip().rpartition("\n")[2]
 
 
 def on_cpu(cpu: int | None) -> list[str]:
@@ -139,7 +155,7 @@ def measure(loop: str, workload: Workload, quick: bool) -> dict[str, float]:
         text=True,
     )
     if run.returncode:
-        raise RuntimeError(run.stderr.strip().rpartition("\n")[2])
+        raise RuntimeError(last_line(run.stderr))
     cost = float(json.loads(run.stdout))
     if isinstance(workload, Lateness):
         cost /= 1000
