@@ -174,7 +174,9 @@ def open_fds() -> dict[int, tuple[int, int]]:
 
 
 @pytest.fixture(autouse=True)
-def faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
+def faults(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Faults]:
     """Fails the test if it leaves something behind.
 
     That is an open (or a foreign closed) descriptor, an unraisable exception (such as
@@ -187,7 +189,9 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
     monkeypatch.setattr(sys, "unraisablehook", watch.on_unraisable)
     monkeypatch.setattr(threading, "excepthook", watch.on_thread)
     logger.addHandler(watch)
-    faulthandler.dump_traceback_later(TEST_LIMIT, exit=True, file=_stderr)
+    marker = request.node.get_closest_marker("timeout")
+    limit = max(TEST_LIMIT, marker.args[0] + 30.0 if marker else 0.0)
+    faulthandler.dump_traceback_later(limit, exit=True, file=_stderr)
     try:
         yield watch
         gc.collect()
