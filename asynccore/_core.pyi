@@ -76,6 +76,7 @@ class Loop:
 
 @disjoint_base
 class StreamTransport(_FlowControlMixin):
+    _empty_waiter: asyncio.Future[None] | None
     max_size: int
     def __init__(
         self,

@@ -228,11 +228,28 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
             *rest,
         )
 
+    async def _sendfile_native(
+        self, transp: asyncio.Transport, file: Any, offset: int, count: int | None
+    ) -> int:
+        # the standard's code takes the transport out of its table and puts it back
+        fd: int = transp._sock_fd  # type: ignore[attr-defined]
+        table: dict[int, asyncio.Transport] = self._transports  # type: ignore[attr-defined]
+        table[fd] = transp
+        try:
+            sent: int = await super()._sendfile_native(  # type: ignore[misc]
+                transp, file, offset, count
+            )
+            return sent
+        finally:
+            table.pop(fd, None)
+
     def _ensure_fd_no_transport(self, fd: Any) -> None:
         super()._ensure_fd_no_transport(fd)  # type: ignore[misc]
-        number = fd if isinstance(fd, int) else fd.fileno()
+        number = fd if isinstance(fd, int) else int(fd.fileno())
         transport = _core.transport_of(self, number)
-        if transport is not None and not transport.is_closing():
+        if transport is None or transport._empty_waiter is not None:
+            return  # the waiter is there while sendfile() uses the socket
+        if not transport.is_closing():
             raise RuntimeError(
                 f"File descriptor {fd!r} is used by transport {transport!r}"
             )
