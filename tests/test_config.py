@@ -29,6 +29,11 @@ KEYS = [
 ]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def first_loop(both_factories: object) -> None:
+    """What a process opens with its first loop is open before the first test."""
+
+
 def version(text: str) -> tuple[int, ...]:
     assert re.fullmatch(r"\d+\.\d+\.\d+", text)
     return tuple(map(int, text.split(".")))

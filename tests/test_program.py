@@ -841,7 +841,7 @@ def uvicorn(
         finally:
             process.terminate()
             try:
-                process.wait(LIMIT)
+                process.wait(LIMIT / 5)
             except BaseException:
                 process.kill()
                 raise
