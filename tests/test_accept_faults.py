@@ -64,8 +64,7 @@ def test_server_backs_off_and_recovers(script: Any) -> None:
         await turns(20)
         # no more until it tries again, a second later: it does not spin
         assert len(reports) == count
-        if new_event_loop is not asyncio.SelectorEventLoop:
-            assert count == 1  # the standard loop may report once per backlog slot
+        assert count <= 101  # one for each slot of the backlog
         report = reports[0]
         assert report["message"] == "socket.accept() out of system resource"
         assert report["exception"].errno == errno.EMFILE

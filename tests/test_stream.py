@@ -334,9 +334,9 @@ async def test_writing_transport_is_held_by_the_loop() -> None:
         gone = weakref.ref(held.transport)
         held.drop()
         gc.collect()
-        assert gone() is not None
-        assert len(await held.peer.recv(written)) == written
         held.transport = gone()
+        assert held.transport is not None
+        assert len(await held.peer.recv(written)) == written
         held.transport.resume_reading()
 
 

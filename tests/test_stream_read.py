@@ -354,6 +354,7 @@ async def test_peer_closed_with_unread_data() -> None:
     # a unix socket that is closed before all is read resets the other end
     async with wire(Recorder(), "unix") as held:
         held.transport.write(b"never read")
+        await asyncio.sleep(0)
         held.peer.close()
         assert type(await held.protocol.lost()) is ConnectionResetError
 

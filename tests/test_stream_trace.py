@@ -103,26 +103,40 @@ class Run:
         return name, size
 
     def do(self, end: int, name: str, size: int) -> None:
-        transport = self.protocols[end].transport
-        if name in ("write", "write much"):
-            kind, value = outcome(transport.write, b"x" * size)
-        elif name == "writelines":
-            if transport.is_closing():  # differs by the standard's patch release
-                return
-            kind, value = outcome(transport.writelines, [b"y" * size, b"z"])
-        elif name == "pause":
-            kind, value = outcome(transport.pause_reading)
-        elif name == "resume":
-            kind, value = outcome(transport.resume_reading)
-        elif name == "limits":
-            kind, value = outcome(transport.set_write_buffer_limits, size * 64)
-        elif name == "size":
-            kind, value = "returned", transport.get_write_buffer_size()
-        elif name == "reading":
-            kind, value = "returned", transport.is_reading()
-        else:
-            kind, value = outcome(getattr(transport, name))
-        self.note(end, "did", name, size, kind, value, transport.is_closing())
+        """One action. What it changes is noted when all is quiet: a write that the
+        kernel refuses is noticed when the callback has returned."""
+        protocol = self.protocols[end]
+        transport = protocol.transport
+        if protocol.count("connection_lost"):
+            return  # what the methods do from here on differs by patch release
+        if transport.is_closing() and name == "writelines":
+            return  # likewise
+        call, args = {
+            "write": (transport.write, (b"x" * size,)),
+            "write much": (transport.write, (b"x" * size,)),
+            "writelines": (transport.writelines, ([b"y" * size, b"z"],)),
+            "pause": (transport.pause_reading, ()),
+            "resume": (transport.resume_reading, ()),
+            "limits": (transport.set_write_buffer_limits, (size * 64,)),
+            "size": (transport.get_write_buffer_size, ()),
+            "reading": (transport.is_reading, ()),
+            "write_eof": (transport.write_eof, ()),
+            "close": (transport.close, ()),
+            "abort": (transport.abort, ()),
+        }[name]
+        kind, value = outcome(call, *args)
+        if name not in ("size", "reading"):
+            self.note(end, "did", name, size, kind, value)
+
+    def look(self) -> None:
+        """Notes the state of both ends."""
+        for end in (0, 1):
+            transport = self.protocols[end].transport
+            if self.protocols[end].count("connection_lost"):
+                continue
+            queued = transport.get_write_buffer_size() > 0
+            state = (transport.is_closing(), transport.is_reading(), queued)
+            self.note(end, "is", *state)
 
     async def quiet(self) -> None:
         """Returns when nothing happens any more until somebody acts."""
@@ -149,6 +163,7 @@ class Run:
                 end = self.rng.randrange(2)
                 self.do(end, *self.action(self.rng))
             await self.quiet()
+            self.look()
         for protocol in self.protocols:
             if not protocol.count("connection_lost"):
                 protocol.transport.resume_reading()

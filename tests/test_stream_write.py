@@ -88,6 +88,7 @@ def test_type_errors_equal_the_standard_ones(
             result = outcome(getattr(held.transport, call), data)
             # the connection survives
             usable = outcome(held.transport.write, b"after")
+            await settle(1)
             return result, usable, held.peer.recv_now()
 
     compare(both_factories, scenario)
