@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 
 from . import __doc__ as description
 from .measure import FACTORIES
-from .processes import names, run
+from .processes import run
+from .scripts import SCRIPTS
 
 
 def main() -> int:
@@ -20,8 +22,9 @@ def main() -> int:
     parser.add_argument("--loop", choices=FACTORIES, default="asynccore")
     args = parser.parse_args()
     failed = passed = 0
-    print(f"# {'script':<36}{'objects':>9}{'blocks':>9}{'bytes':>9}{'fds':>9}{'refs':>9}")
-    for name in args.script or names():
+    titles = ("objects", "blocks", "bytes", "fds", "refs")
+    print("# a cycle leaves behind".ljust(38) + "".join(f"{t:>9}" for t in titles))
+    for name in args.script or SCRIPTS:
         growth, text = run(name, args.loop)
         if growth is None:
             failed += 1
@@ -30,14 +33,7 @@ def main() -> int:
         leaks = growth.leaks()
         failed += bool(leaks)
         passed += not leaks
-        counts = (
-            growth.objects,
-            growth.blocks,
-            growth.bytes,
-            growth.fds,
-            growth.references,
-        )
-        row = "".join(f"{count:>9.2f}" for count in counts)
+        row = "".join(f"{n:>9.2f}" for n in dataclasses.astuple(growth))
         print(f"  {name:<36}{row}{'  LEAK' if leaks else ''}", flush=True)
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0

@@ -1,4 +1,7 @@
-"""Runs one script and counts what it leaves: `measure.py SCRIPT LOOP`."""
+"""Runs one script and counts what it leaves: `measure.py SCRIPT LOOP`.
+
+`measure.py LOOP` runs one cycle of each and prints the C functions that were called.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ import ctypes
 import dataclasses
 import gc
 import importlib
+import itertools
 import json
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +24,12 @@ FD_DIR = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
 WARM_UP = 2  # rounds in which caches and freelists fill
 ROUNDS = 4
 MOST_ROUNDS = 24
+MALLINFO2 = (
+    *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+    *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+)
+# half an object in ten cycles, or some bytes in a cycle, is beyond the noise left
+LIMITS = {"objects": 0.05, "blocks": 0.05, "bytes": 4.0, "fds": 0.0, "references": 0.05}
 FACTORIES = {
     "asyncio": "asyncio:SelectorEventLoop",
     "asynccore": "asynccore:new_event_loop",
@@ -27,20 +38,14 @@ FACTORIES = {
 
 
 class _Mallinfo2(ctypes.Structure):
-    # glibc 2.33: arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks ...
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in (
-            "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
-        ).split()
-    ]
+    _fields_ = [(name, ctypes.c_size_t) for name in MALLINFO2]
 
 
 def _malloc_counter() -> Callable[[], int]:
-    """Returns what tells the bytes in use of malloc; without glibc, the memory's size."""
+    """Returns what tells the bytes that malloc gave out, or else the process's size."""
     try:
         mallinfo2 = ctypes.CDLL(None).mallinfo2
-    except AttributeError:
+    except AttributeError:  # not glibc 2.33 or later
         import resource
 
         scale = 1 if sys.platform == "darwin" else 1024
@@ -67,14 +72,11 @@ class Growth:
     fds: float = 0.0
     references: float = 0.0
 
-    # half an object in ten cycles, or a byte in a cycle, is beyond any noise left
-    LIMITS = {"objects": 0.05, "blocks": 0.05, "bytes": 4.0, "fds": 0.0, "references": 0.05}
-
     def leaks(self) -> list[str]:
         return [
             f"{value:.2f} {name} a cycle"
             for name, value in dataclasses.asdict(self).items()
-            if value > self.LIMITS[name]
+            if value > LIMITS[name]
         ]
 
 
@@ -115,11 +117,13 @@ def measure(script: Any, factory: Callable[[], Any]) -> Growth:
     return growth
 
 
-def least_growth(samples: array.array[int], width: int, turn: int, cycles: int) -> Growth:
+def least_growth(
+    samples: array.array[int], width: int, turn: int, cycles: int
+) -> Growth:
     growth = {}
     for i, name in enumerate(COUNTERS):
         column = samples[i : (turn + 1) * width : width][WARM_UP - 1 :]
-        least = min(b - a for a, b in zip(column, column[1:], strict=False))
+        least = min(b - a for a, b in itertools.pairwise(column))
         growth[name] = max(0.0, least / cycles)
     return Growth(**growth)
 
@@ -130,14 +134,39 @@ def factory_of(loop: str) -> Callable[[], Any]:
     return factory
 
 
-def main(name: str, loop: str) -> None:
+def called(scripts: dict[str, Any], factory: Callable[[], Any]) -> set[str]:
+    """The qualified names of the C functions that one cycle of each script calls."""
+    names: set[str] = set()
+
+    def profile(frame: object, event: str, arg: Any) -> None:
+        if event == "c_call":
+            names.add(arg.__qualname__)
+
+    for script in scripts.values():
+        with script.environment(factory) as cycle:
+            threading.setprofile(profile)
+            sys.setprofile(profile)
+            try:
+                cycle()
+            finally:
+                sys.setprofile(None)
+                threading.setprofile(None)
+    return names
+
+
+def main(*names: str) -> None:
     from scripts import SCRIPTS
 
     warnings.simplefilter("ignore")  # abandoned objects warn; that is their test
     logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
     sys.unraisablehook = lambda args: None
-    growth = measure(SCRIPTS[name], factory_of(loop))
-    print(json.dumps(dataclasses.asdict(growth)))
+    *script, loop = names
+    factory = factory_of(loop)
+    if script:
+        found: Any = dataclasses.asdict(measure(SCRIPTS[script[0]], factory))
+    else:
+        found = sorted(called(SCRIPTS, factory))
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import pathlib
@@ -16,7 +15,7 @@ LIMIT = 240.0
 
 
 def _python(*args: str) -> tuple[str, str]:
-    """Runs a file of this folder; returns its last line, and all that it said if bad."""
+    """Runs a file of this folder: its last line, and all that it said if it failed."""
     path = os.pathsep.join(filter(None, (os.getcwd(), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", *args],
@@ -31,17 +30,15 @@ def _python(*args: str) -> tuple[str, str]:
     return done.stdout.splitlines()[-1], ""
 
 
-def names() -> list[str]:
-    """The scripts' names."""
-    code = f"import sys; sys.path.insert(0, {str(HERE)!r}); import scripts; "
-    line, error = _python("-c", code + "print(list(scripts.SCRIPTS))")
-    if error:
-        raise RuntimeError(error)
-    found: list[str] = ast.literal_eval(line)
-    return found
-
-
 def run(name: str, loop: str) -> tuple[Growth | None, str]:
     """Measures one script: its growth, or None and what went wrong."""
     line, error = _python(str(HERE / "measure.py"), name, loop)
     return (None, error) if error else (Growth(**json.loads(line)), "")
+
+
+def called(loop: str) -> set[str]:
+    """The C functions that the scripts call."""
+    line, error = _python(str(HERE / "measure.py"), loop)
+    if error:
+        raise RuntimeError(error)
+    return set(json.loads(line))
