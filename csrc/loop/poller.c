@@ -43,6 +43,7 @@ struct ac_poller {
     size_t foreign_cap;
     ac_watcher **own; /* by number */
     size_t own_cap;
+    size_t own_count; /* those that are not closing: each can have one event */
     uint32_t generation;
     ac_watcher *dirty; /* own watchers whose wishes libuv does not know yet */
 #ifdef __linux__
@@ -129,15 +130,19 @@ event_forget(LoopObject *loop, ac_watcher *watcher)
     watcher->revents = 0;
 }
 
-/* The array grows while the GIL is held, between polls, so that the callbacks of
- * libuv need not allocate. */
+/* Makes room for `more` events. The array grows while the GIL is held, between
+ * polls, so that the callbacks of libuv need not allocate. */
 static void
-events_reserve(LoopObject *loop)
+events_reserve(LoopObject *loop, size_t more)
 {
-    if (loop->events_cap > 0 && loop->events_len < loop->events_cap) {
+    size_t needed = loop->events_len + more;
+    if (needed <= loop->events_cap) {
         return;
     }
-    size_t cap = loop->events_cap == 0 ? 128 : loop->events_cap * 2;
+    size_t cap = loop->events_cap == 0 ? 128 : loop->events_cap;
+    while (cap < needed) {
+        cap *= 2;
+    }
     void *items = PyMem_Realloc(loop->events, cap * sizeof(*loop->events));
     if (items != NULL) {  // else events come in smaller batches
         loop->events = items;
@@ -476,7 +481,7 @@ ac_poller_open(LoopObject *loop)
         err = poller_setup(poller);
         if (err == 0) {
             low_numbers_give_back(held, low);
-            events_reserve(loop);
+            events_reserve(loop, 1);
             loop->poller = poller;
             return 0;
         }
@@ -613,7 +618,7 @@ foreign_collect(LoopObject *loop)
                 stale = true;
                 continue;
             }
-            events_reserve(loop);
+            events_reserve(loop, 1);
             event_record(loop, watcher, ready[i].events);
         }
         seen += (size_t)n;
@@ -625,8 +630,8 @@ int
 ac_poller_poll(LoopObject *loop, double timeout)
 {
     ac_poller *poller = loop->poller;
+    events_reserve(loop, poller->own_count);
     changes_apply(poller);
-    events_reserve(loop);
     bool blocks = timeout != 0.0;
     int err = 0;
     if (blocks) {
@@ -714,6 +719,7 @@ ac_watcher_new(LoopObject *loop, ac_watcher_kind kind, int fd, ac_watcher_fn *on
     if (kind == AC_WATCHER_OWN) {
         ((own_watcher *)watcher)->fd_to_close = -1;
         poller->own[fd] = watcher;
+        poller->own_count++;
     }
     else {
         poller->foreign[fd] = watcher;
@@ -797,6 +803,7 @@ ac_watcher_close(ac_watcher *watcher, int fd_to_close)
     if (poller->own[watcher->fd] == watcher) {
         poller->own[watcher->fd] = NULL;
     }
+    poller->own_count--;
     own->fd_to_close = fd_to_close;
     watcher->closing = true;
     watcher->wanted = 0;
