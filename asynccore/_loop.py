@@ -130,6 +130,7 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
         """As the standard's, but a numeric host costs no thread."""
         if (
             not self._debug
+            and not self.is_closed()
             and socket.getaddrinfo is _getaddrinfo
             and _is_numeric(host)
             and (port is None or isinstance(port, int))
