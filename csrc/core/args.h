@@ -82,4 +82,53 @@ ac_args_parse(ac_args *out, const char *function, PyObject *const *names,
     return -1;
 }
 
+/* What is not the short way of ac_args_single(). */
+static inline PyObject *
+ac_args_single_named(const char *function, const char *name, PyObject *const *args,
+                     Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (nargs > 1) {
+        PyErr_Format(PyExc_TypeError,
+                     "%s() takes 2 positional arguments but %zd were given", function,
+                     nargs + 1);
+        return NULL;
+    }
+    PyObject *found = nargs == 1 ? args[0] : NULL;
+    Py_ssize_t nkeywords = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    for (Py_ssize_t i = 0; i < nkeywords; i++) {
+        PyObject *keyword = PyTuple_GET_ITEM(kwnames, i);
+        if (PyUnicode_CompareWithASCIIString(keyword, name) != 0) {
+            PyErr_Format(PyExc_TypeError,
+                         "%s() got an unexpected keyword argument '%U'", function,
+                         keyword);
+            return NULL;
+        }
+        if (found != NULL) {
+            PyErr_Format(PyExc_TypeError, "%s() got multiple values for argument '%s'",
+                         function, name);
+            return NULL;
+        }
+        found = args[nargs + i];
+    }
+    if (found == NULL) {
+        PyErr_Format(PyExc_TypeError,
+                     "%s() missing 1 required positional argument: '%s'", function,
+                     name);
+    }
+    return found;
+}
+
+/* The one argument, called `name`, of a METH_FASTCALL | METH_KEYWORDS method:
+ * borrowed, or NULL with the TypeError that the interpreter raises for a function
+ * `function`. */
+static inline PyObject *
+ac_args_single(const char *function, const char *name, PyObject *const *args,
+               Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (nargs == 1 && kwnames == NULL) {
+        return args[0];
+    }
+    return ac_args_single_named(function, name, args, nargs, kwnames);
+}
+
 #endif

@@ -4,6 +4,7 @@
  * needs to know of it. */
 #include "core/python.h"
 
+#include "core/args.h"
 #include "loop/ready.h"
 #include "loop/report.h"
 #include "stream/close.h"
@@ -627,13 +628,19 @@ stream_get_protocol(PyObject *op, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(stream_set_protocol_doc,
-             "set_protocol($self, protocol, /)\n--\n\n"
+             "set_protocol($self, /, protocol)\n--\n\n"
              "Pass what comes from now on to another protocol.");
 
 static PyObject *
-stream_set_protocol(PyObject *op, PyObject *protocol)
+stream_set_protocol(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+                    PyObject *kwnames)
 {
     StreamObject *self = (StreamObject *)op;
+    PyObject *protocol = ac_args_single("StreamTransport.set_protocol", "protocol",
+                                        args, nargs, kwnames);
+    if (protocol == NULL) {
+        return NULL;
+    }
     // what was written belongs to the old one, its pause_writing() as well
     if (ac_write_flush(self) < 0 || ac_protocol_set(self, protocol) < 0) {
         return NULL;
@@ -678,7 +685,8 @@ static PyMemberDef stream_members[] = {
 
 static PyMethodDef stream_methods[] = {
     {"get_protocol", stream_get_protocol, METH_NOARGS, stream_get_protocol_doc},
-    {"set_protocol", stream_set_protocol, METH_O, stream_set_protocol_doc},
+    {"set_protocol", (PyCFunction)(void (*)(void))stream_set_protocol,
+     METH_FASTCALL | METH_KEYWORDS, stream_set_protocol_doc},
     {NULL, NULL, 0, NULL},
 };
 

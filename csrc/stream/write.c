@@ -15,6 +15,7 @@
  * callback is the reference in `first` and nothing more: no allocation. */
 #include "core/python.h"
 
+#include "core/args.h"
 #include "core/errors.h"
 #include "loop/report.h"
 #include "stream/close.h"
@@ -429,7 +430,7 @@ check_writable(const StreamObject *self, const char *method)
 /* ------------------------------------------------------------------ methods -- */
 
 PyDoc_STRVAR(stream_write_doc,
-             "write($self, data, /)\n--\n\n"
+             "write($self, /, data)\n--\n\n"
              "Send bytes, bytearray or memoryview; never blocks.\n\n"
              "The writes of one callback of the loop leave together when it returns.");
 
@@ -459,9 +460,14 @@ write_slowly(StreamObject *self, PyObject *data)
 }
 
 static PyObject *
-stream_write(PyObject *op, PyObject *data)
+stream_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     StreamObject *self = (StreamObject *)op;
+    PyObject *data =
+        ac_args_single("StreamTransport.write", "data", args, nargs, kwnames);
+    if (data == NULL) {
+        return NULL;
+    }
     if (!PyBytes_CheckExact(data) || self->flags & AC_STREAM_WRITE_STOPS) {
         return write_slowly(self, data);
     }
@@ -472,7 +478,7 @@ stream_write(PyObject *op, PyObject *data)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(stream_writelines_doc, "writelines($self, list_of_data, /)\n--\n\n"
+PyDoc_STRVAR(stream_writelines_doc, "writelines($self, /, list_of_data)\n--\n\n"
                                     "Send several pieces, as one write.");
 
 /* A list of exact bytes, so that nothing is sent if a piece is unfit. */
@@ -521,9 +527,15 @@ lines_write(StreamObject *self, PyObject *list)
 }
 
 static PyObject *
-stream_writelines(PyObject *op, PyObject *lines)
+stream_writelines(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+                  PyObject *kwnames)
 {
     StreamObject *self = (StreamObject *)op;
+    PyObject *lines = ac_args_single("StreamTransport.writelines", "list_of_data", args,
+                                     nargs, kwnames);
+    if (lines == NULL) {
+        return NULL;
+    }
     if (check_writable(self, "writelines") < 0) {
         return NULL;
     }
@@ -646,8 +658,10 @@ stream__reset_empty_waiter(PyObject *op, PyObject *Py_UNUSED(ignored))
 }
 
 PyMethodDef ac_write_methods[] = {
-    {"write", stream_write, METH_O, stream_write_doc},
-    {"writelines", stream_writelines, METH_O, stream_writelines_doc},
+    {"write", (PyCFunction)(void (*)(void))stream_write, METH_FASTCALL | METH_KEYWORDS,
+     stream_write_doc},
+    {"writelines", (PyCFunction)(void (*)(void))stream_writelines,
+     METH_FASTCALL | METH_KEYWORDS, stream_writelines_doc},
     {"get_write_buffer_size", stream_get_write_buffer_size, METH_NOARGS,
      stream_get_write_buffer_size_doc},
     {"set_write_buffer_limits",
