@@ -133,7 +133,8 @@ typedef struct ac_state {
 
     unsigned long main_thread;      /* its identifier, 0 until looked up */
     unsigned int main_thread_forks; /* `forks` when it was */
-    unsigned int forks; /* how often this interpreter has found itself in a child */
+    bool libuv_started; /* a loop of this interpreter has been opened */
+    unsigned int forks; /*how often this interpreter has found itself in a child */
     bool server_takes_transport; /* Server._attach(transport), since 3.13 */
     bool format_has_debug;       /* _format_callback_source takes debug= */
 

@@ -30,35 +30,30 @@ ac_fdset_open(ac_fdset *set)
 }
 
 int
-ac_fdset_set(ac_fdset *set, int fd, uint32_t generation, unsigned int before,
-             unsigned int after)
+ac_fdset_set(ac_fdset *set, int fd, uint32_t generation, bool known, unsigned int events)
 {
     struct epoll_event event = {0};
     event.data.u64 = (uint64_t)generation << 32 | (uint32_t)fd;
-    event.events =
-        (after & AC_READ ? EPOLLIN : 0u) | (after & AC_WRITE ? EPOLLOUT : 0u);
-    if (after == 0) {
-        if (epoll_ctl(set->fd, EPOLL_CTL_DEL, fd, &event) < 0 && errno != ENOENT
-            && errno != EBADF && errno != EPERM)
-        {
-            return -errno;
-        }
-        return 0;
-    }
-    int first = before == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
+    event.events = (events & AC_READ ? EPOLLIN : 0u) | (events & AC_WRITE ? EPOLLOUT : 0u);
+    int first = known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
     if (epoll_ctl(set->fd, first, fd, &event) == 0) {
         return 0;
     }
     // the number was closed (and perhaps reused) behind our back
-    if ((first == EPOLL_CTL_ADD && errno == EEXIST)
-        || (first == EPOLL_CTL_MOD && errno == ENOENT))
-    {
-        int second = first == EPOLL_CTL_ADD ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    if (errno == (known ? ENOENT : EEXIST)) {
+        int second = known ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
         if (epoll_ctl(set->fd, second, fd, &event) == 0) {
             return 0;
         }
     }
     return -errno;
+}
+
+int
+ac_fdset_remove(ac_fdset *set, int fd)
+{
+    struct epoll_event event = {0}; // kernels before 2.6.9 want one
+    return epoll_ctl(set->fd, EPOLL_CTL_DEL, fd, &event) < 0 ? -errno : 0;
 }
 
 /* As selectors do it: whatever is not EPOLLIN is a write event and the other way
@@ -105,17 +100,21 @@ filter_set(ac_fdset *set, int fd, uint32_t generation, int16_t filter, bool on)
 }
 
 int
-ac_fdset_set(ac_fdset *set, int fd, uint32_t generation, unsigned int before,
-             unsigned int after)
+ac_fdset_set(ac_fdset *set, int fd, uint32_t generation, bool known, unsigned int events)
 {
-    int err = 0;
-    if ((before | after) & AC_READ) {
-        err = filter_set(set, fd, generation, EVFILT_READ, after & AC_READ);
-    }
-    if (err == 0 && ((before | after) & AC_WRITE)) {
-        err = filter_set(set, fd, generation, EVFILT_WRITE, after & AC_WRITE);
+    int err = filter_set(set, fd, generation, EVFILT_READ, events & AC_READ);
+    if (err == 0 && (known || events & AC_WRITE)) {
+        err = filter_set(set, fd, generation, EVFILT_WRITE, events & AC_WRITE);
     }
     return err;
+}
+
+int
+ac_fdset_remove(ac_fdset *set, int fd)
+{
+    int read_err = filter_set(set, fd, 0, EVFILT_READ, false);
+    int write_err = filter_set(set, fd, 0, EVFILT_WRITE, false);
+    return read_err < 0 ? read_err : write_err;
 }
 
 int

@@ -78,6 +78,7 @@ struct LoopObject {
     bool handle_run_patched; /* asyncio.Handle._run is not what it was at import */
     bool instrumented; /* debug mode, or Handle._run is patched: each callback goes
                           through a real Handle */
+    bool signals_begun; /* ac_signals_begin was called in this run */
     bool polling;      /* the loop's thread is in a poll without the GIL */
     bool in_callback;  /* a turn runs callbacks: writes may wait for its end */
     unsigned long thread_id; /* of the running thread; valid while `running` */

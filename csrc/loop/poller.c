@@ -41,6 +41,9 @@ struct ac_poller {
     ac_fdset set;         /* foreign descriptors */
     ac_watcher **foreign; /* by number; NULL where there is none */
     size_t foreign_cap;
+    bool *lingering; /* by number, as many as `foreign`: nobody watches it any more, yet
+                        it was left in the set until it reports something */
+    bool foreign_started; /* libuv watches the set */
     ac_watcher **own; /* by number */
     size_t own_cap;
     size_t own_count; /* those that are not closing: each can have one event */
@@ -52,6 +55,7 @@ struct ac_poller {
 #else
     uv_timer_t timer;
 #endif
+    bool timer_opened;
     double armed;              /* the time the wake-up is set for; INFINITY: not set */
     unsigned long poll_thread; /* while loop->polling */
 };
@@ -93,6 +97,36 @@ table_reserve(ac_watcher ***table, size_t *cap, int fd)
     memset(items + *cap, 0, (grown - *cap) * sizeof(*items));
     *table = items;
     *cap = grown;
+    return 0;
+}
+
+/* The same for a foreign number: opens the set at the first. Returns 0, or -1 with
+ * an exception. */
+static int
+foreign_reserve(ac_poller *poller, int fd)
+{
+    if (poller->set.fd < 0) {
+        // a number that is free must not become that of the set itself
+        int err = fcntl(fd, F_GETFD) < 0 ? -errno : ac_fdset_open(&poller->set);
+        if (err < 0) {
+            ac_errors_uv(err);
+            return -1;
+        }
+    }
+    size_t before = poller->foreign_cap;
+    if (table_reserve(&poller->foreign, &poller->foreign_cap, fd) < 0) {
+        return -1;
+    }
+    if (poller->foreign_cap > before) {
+        bool *lingering = PyMem_Realloc(poller->lingering, poller->foreign_cap);
+        if (lingering == NULL) {
+            poller->foreign_cap = before; // the larger table is used the next time
+            PyErr_NoMemory();
+            return -1;
+        }
+        memset(lingering + before, 0, poller->foreign_cap - before);
+        poller->lingering = lingering;
+    }
     return 0;
 }
 
@@ -245,11 +279,40 @@ monotonic_now(void)
     return (double)uv_hrtime() / 1e9;
 }
 
+static int
+timer_open(ac_poller *poller)
+{
+#ifdef __linux__
+    poller->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (poller->timer_fd < 0) {
+        return -errno;
+    }
+    int err = uv_poll_init(&poller->uv, &poller->timer_poll, poller->timer_fd);
+    if (err < 0) {
+        close(poller->timer_fd);
+        poller->timer_fd = -1;
+        return err;
+    }
+    poller->timer_poll.data = poller;
+    return uv_poll_start(&poller->timer_poll, UV_READABLE, on_timer);
+#else
+    poller->timer.data = poller;
+    return uv_timer_init(&poller->uv, &poller->timer);
+#endif
+}
+
 /* Sets the wake-up for `timeout` seconds from now. An earlier one that is still to
  * come stays: it costs one empty turn, and a system call less. */
 static int
 timer_arm(ac_poller *poller, double timeout)
 {
+    if (!poller->timer_opened) {
+        int err = timer_open(poller);
+        if (err < 0) {
+            return err;
+        }
+        poller->timer_opened = true;
+    }
     double now = monotonic_now();
     double when = now + timeout;
     if (poller->armed > now && poller->armed <= when) {
@@ -292,27 +355,19 @@ timer_disarm(ac_poller *poller)
     return 0;
 }
 
+
+/* The set of foreign descriptors becomes known to libuv. Only the thread that polls.
+ * Returns a libuv status. */
 static int
-timer_open(ac_poller *poller)
+foreign_start(ac_poller *poller)
 {
-    poller->armed = INFINITY;
-#ifdef __linux__
-    poller->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-    if (poller->timer_fd < 0) {
-        return -errno;
+    int err = uv_poll_init(&poller->uv, &poller->foreign_poll, poller->set.fd);
+    if (err == 0) {
+        poller->foreign_started = true;
+        poller->foreign_poll.data = poller;
+        err = uv_poll_start(&poller->foreign_poll, UV_READABLE, on_foreign_ready);
     }
-    int err = uv_poll_init(&poller->uv, &poller->timer_poll, poller->timer_fd);
-    if (err < 0) {
-        close(poller->timer_fd);
-        poller->timer_fd = -1;
-        return err;
-    }
-    poller->timer_poll.data = poller;
-    return uv_poll_start(&poller->timer_poll, UV_READABLE, on_timer);
-#else
-    poller->timer.data = poller;
-    return uv_timer_init(&poller->uv, &poller->timer);
-#endif
+    return err;
 }
 
 /* --------------------------------------------------------- own watchers -- */
@@ -384,7 +439,8 @@ uv_side_close(ac_poller *poller)
     }
 }
 
-/* Everything that needs a descriptor, in order. Returns a libuv status. */
+/* What each loop needs at once; the wake-up for timers and the set of foreign
+ * descriptors are made when first needed. Returns a libuv status. */
 static int
 poller_setup(ac_poller *poller)
 {
@@ -393,17 +449,7 @@ poller_setup(ac_poller *poller)
         return err;
     }
     poller->wake.data = poller;
-    err = ac_fdset_open(&poller->set);
-    if (err < 0) {
-        return err;
-    }
-    err = uv_poll_init(&poller->uv, &poller->foreign_poll, poller->set.fd);
-    if (err < 0) {
-        return err;
-    }
-    poller->foreign_poll.data = poller;
-    err = uv_poll_start(&poller->foreign_poll, UV_READABLE, on_foreign_ready);
-    return err < 0 ? err : timer_open(poller);
+    return 0;
 }
 
 /* libuv aborts when its first loop of a process gets no descriptors, so we see
@@ -460,7 +506,7 @@ int
 ac_poller_open(LoopObject *loop)
 {
     assert(loop->poller == NULL);
-    int err = probe_descriptors();
+    int err = loop->state->libuv_started ? 0 : probe_descriptors();
     if (err < 0) {
         ac_errors_uv(err);
         return -1;
@@ -471,6 +517,7 @@ ac_poller_open(LoopObject *loop)
         return -1;
     }
     poller->set.fd = -1;
+    poller->armed = INFINITY;
 #ifdef __linux__
     poller->timer_fd = -1;
 #endif
@@ -480,6 +527,7 @@ ac_poller_open(LoopObject *loop)
     if (err == 0) {
         err = poller_setup(poller);
         if (err == 0) {
+            loop->state->libuv_started = true;
             low_numbers_give_back(held, low);
             events_reserve(loop, 1);
             loop->poller = poller;
@@ -520,6 +568,7 @@ ac_poller_close(LoopObject *loop)
     close_fd(&poller->timer_fd);
 #endif
     PyMem_Free(poller->foreign);
+    PyMem_Free(poller->lingering);
     PyMem_Free(poller->own);
     PyMem_RawFree(poller);
 }
@@ -545,11 +594,19 @@ descriptor_replace(uv_poll_t *handle, uv_poll_cb on_ready, int fd, int fresh)
 static int
 foreign_renew(ac_poller *poller)
 {
+    if (poller->set.fd < 0) {
+        return 0;
+    }
+    memset(poller->lingering, 0, poller->foreign_cap * sizeof(*poller->lingering));
     ac_fdset fresh;
     int err = ac_fdset_open(&fresh);
-    if (err == 0) {
+    if (err == 0 && poller->foreign_started) {
         err = descriptor_replace(&poller->foreign_poll, on_foreign_ready,
                                  poller->set.fd, fresh.fd);
+    }
+    else if (err == 0) {
+        ac_fdset_close(&poller->set);
+        poller->set = fresh;
     }
     if (err < 0) {
         ac_errors_uv(err);
@@ -559,7 +616,7 @@ foreign_renew(ac_poller *poller)
         ac_watcher *watcher = poller->foreign[fd];
         if (watcher != NULL && watcher->armed != 0) {
             // a number that was closed meanwhile has no events any more
-            (void)ac_fdset_set(&poller->set, (int)fd, watcher->generation, 0,
+            (void)ac_fdset_set(&poller->set, (int)fd, watcher->generation, false,
                                watcher->armed);
         }
     }
@@ -576,7 +633,7 @@ ac_poller_after_fork(LoopObject *loop)
     int err = uv_loop_fork(&poller->uv);
     low_numbers_give_back(held, low);
 #ifdef __linux__
-    if (err == 0) {
+    if (err == 0 && poller->timer_opened) {
         int fresh = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
         err =
             descriptor_replace(&poller->timer_poll, on_timer, poller->timer_fd, fresh);
@@ -591,6 +648,18 @@ ac_poller_after_fork(LoopObject *loop)
 }
 
 /* --------------------------------------------------------------- polling -- */
+
+/* Takes out a number that was left in the set. Returns false if it is not the file
+ * that was watched: that one lives on under another number. */
+static bool
+foreign_forget(ac_poller *poller, int fd)
+{
+    if (fd < 0 || (size_t)fd >= poller->foreign_cap || !poller->lingering[fd]) {
+        return false;
+    }
+    poller->lingering[fd] = false;
+    return ac_fdset_remove(&poller->set, fd) == 0;
+}
 
 /* Moves the events of foreign descriptors into the loop's array. A number that
  * was closed while a duplicate lives on is reported for ever and cannot be taken
@@ -614,12 +683,14 @@ foreign_collect(LoopObject *loop)
         for (int i = 0; i < n; i++) {
             ac_watcher *watcher =
                 table_get(poller->foreign, poller->foreign_cap, ready[i].fd);
-            if (watcher == NULL || watcher->generation != ready[i].generation) {
-                stale = true;
-                continue;
+            if (watcher != NULL && watcher->generation == ready[i].generation) {
+                events_reserve(loop, 1);
+                event_record(loop, watcher, ready[i].events);
             }
-            events_reserve(loop, 1);
-            event_record(loop, watcher, ready[i].events);
+            else if (watcher != NULL || !foreign_forget(poller, ready[i].fd)) {
+                stale = true;
+            }
+
         }
         seen += (size_t)n;
     } while (n == FOREIGN_BATCH && seen < poller->foreign_cap);
@@ -634,6 +705,13 @@ ac_poller_poll(LoopObject *loop, double timeout)
     changes_apply(poller);
     bool blocks = timeout != 0.0;
     int err = 0;
+    if (poller->set.fd >= 0 && !poller->foreign_started) {
+        err = foreign_start(poller);
+        if (err < 0) {
+            ac_errors_uv(err);
+            return -1;
+        }
+    }
     if (blocks) {
         if (timeout < 0.0) {
             err = timer_disarm(poller);
@@ -700,7 +778,7 @@ ac_watcher_new(LoopObject *loop, ac_watcher_kind kind, int fd, ac_watcher_fn *on
     }
     int rc = kind == AC_WATCHER_OWN
                  ? table_reserve(&poller->own, &poller->own_cap, fd)
-                 : table_reserve(&poller->foreign, &poller->foreign_cap, fd);
+                 : foreign_reserve(poller, fd);
     if (rc < 0) {
         return NULL;
     }
@@ -728,22 +806,29 @@ ac_watcher_new(LoopObject *loop, ac_watcher_kind kind, int fd, ac_watcher_fn *on
 }
 
 /* Always a system call for a foreign number that is wanted: only the kernel knows
- * whether it is still the one it was. */
+ * whether it is still the one it was. One that is not wanted any more stays in the
+ * set until it reports something; mostly it is wanted again, or closed, before. */
 static int
-foreign_set(ac_poller *poller, ac_watcher *watcher, unsigned int events)
+foreign_set(LoopObject *loop, ac_watcher *watcher, unsigned int events)
 {
-    if (poller->foreign[watcher->fd] != watcher) {
+    ac_poller *poller = loop->poller;
+    int fd = watcher->fd;
+    if (poller->foreign[fd] != watcher) {
         if (events == 0) {
-            watcher->armed = 0;  // another has taken its place
-            return 0;
+            return 0; // another has taken its place
         }
-        poller->foreign[watcher->fd] = watcher;
+        poller->foreign[fd] = watcher;
     }
-    if (events == 0 && watcher->armed == 0) {
+    if (events == 0) {
+        poller->lingering[fd] |= watcher->armed != 0;
         return 0;
     }
-    return ac_fdset_set(&poller->set, watcher->fd, watcher->generation, watcher->armed,
-                        events);
+    bool known = watcher->armed != 0 || poller->lingering[fd];
+    poller->lingering[fd] = false;
+    if (!poller->foreign_started) {
+        ac_poller_wake(loop);
+    }
+    return ac_fdset_set(&poller->set, fd, watcher->generation, known, events);
 }
 
 int
@@ -752,7 +837,7 @@ ac_watcher_set(ac_watcher *watcher, unsigned int events)
     LoopObject *loop = watcher->loop;
     if (watcher->kind == AC_WATCHER_FOREIGN) {
         int err =
-            ac_loop_is_forked(loop) ? 0 : foreign_set(loop->poller, watcher, events);
+            ac_loop_is_forked(loop) ? 0 : foreign_set(loop, watcher, events);
         if (err < 0) {
             ac_errors_uv(err);
             return -1;
@@ -790,7 +875,7 @@ ac_watcher_close(ac_watcher *watcher, int fd_to_close)
     event_forget(loop, watcher);
     if (watcher->kind == AC_WATCHER_FOREIGN) {
         if (!ac_loop_is_forked(loop)) {
-            (void)foreign_set(poller, watcher, 0);  // the number may be gone
+            (void)foreign_set(loop, watcher, 0);  // the number may be gone
         }
         if (poller->foreign[watcher->fd] == watcher) {
             poller->foreign[watcher->fd] = NULL;

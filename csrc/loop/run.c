@@ -112,6 +112,11 @@ turn_poll(LoopObject *loop, double *now)
         }
         if (timeout != 0.0) {
             trim(loop);
+            // while nothing blocks, the interpreter itself sees to signals
+            if (!loop->signals_begun && ac_signals_begin(loop) < 0) {
+                return -1;
+            }
+            loop->signals_begun = true;
         }
     }
     if (timeout == 0.0 && loop->turns_without_poll < AC_TURNS_WITHOUT_POLL && !loop->stopping
@@ -271,10 +276,11 @@ run_begin(LoopObject *loop, PyObject **old_hooks)
     loop->thread_id = ac_thread_id();
     loop->running = true;
     loop->turns_without_poll = AC_TURNS_WITHOUT_POLL;  // the first turn polls
+    loop->signals_begun = false;
     if (set_asyncgen_hooks(loop) < 0 || set_running_loop(loop, (PyObject *)loop) < 0) {
         return -1;
     }
-    return ac_signals_begin(loop);
+    return 0;
 }
 
 /* Undoes run_begin, whatever part of it was done; the exception being raised, if
