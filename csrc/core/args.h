@@ -13,7 +13,7 @@ typedef struct {
 } ac_args;
 
 /* Splits the arguments of a METH_FASTCALL | METH_KEYWORDS method with `nleading`
- * (1 or 2) required parameters called `names`. Returns 0, or -1 with the
+ * (1 or 2) required parameters called `names`; `context_name` NULL: no context=. Returns 0, or -1 with the
  * TypeError that the interpreter raises for a function `function`. */
 static inline int
 ac_args_parse(ac_args *out, const char *function, PyObject *const *names,
@@ -33,7 +33,9 @@ ac_args_parse(ac_args *out, const char *function, PyObject *const *names,
         PyObject *name = PyTuple_GET_ITEM(kwnames, i);
         PyObject *value = args[nargs + i];
         PyObject **target = NULL;
-        if (name == context_name || PyUnicode_Compare(name, context_name) == 0) {
+        if (context_name != NULL
+            && (name == context_name || PyUnicode_Compare(name, context_name) == 0))
+        {
             target = &out->context;
         }
         for (Py_ssize_t k = 0; target == NULL && k < nleading; k++) {

@@ -22,7 +22,9 @@
     X(_call_connection_lost)          \
     X(_check_callback)                \
     X(_check_thread)                  \
+    X(_coroutine_origin_tracking_enabled) \
     X(_detach)                        \
+    X(_ensure_fd_no_transport) \
     X(_format_callback_source)        \
     X(_get_running_loop)              \
     X(_handle_signal)                 \
@@ -35,6 +37,7 @@
     X(_set_result_unless_cancelled)   \
     X(_set_running_loop)              \
     X(_start_reading)                 \
+    X(_transports) \
     X(_write_ready)                   \
     X(accept)                         \
     X(buffer_updated)                 \
@@ -50,6 +53,7 @@
     X(connection_made)                \
     X(context)                        \
     X(create_future)                  \
+    X(data) \
     X(data_received)                  \
     X(debug)                          \
     X(delay)                          \

@@ -372,6 +372,141 @@ loop__remove_writer(PyObject *self, PyObject *fd)
     return remove_handle((LoopObject *)self, WRITER, fd);
 }
 
+/* True if no transport can have the number: the usual case, told without Python. */
+static bool
+surely_no_transport(LoopObject *loop, PyObject *fileobj)
+{
+    if (!PyLong_CheckExact(fileobj)) {
+        return false;
+    }
+    int overflow;
+    long number = PyLong_AsLongAndOverflow(fileobj, &overflow);
+    if (overflow != 0 || number < 0 || number > INT_MAX) {
+        return false;
+    }
+    ac_watcher *watcher = ac_poller_foreign(loop, (int)number);
+    if (ac_poller_own(loop, (int)number) != NULL
+        || (watcher != NULL && watcher->on_ready != on_fd_ready))
+    {
+        return false;
+    }
+    // the transports of the standard library, a WeakValueDictionary
+    PyObject *transports =
+        PyObject_GetAttr((PyObject *)loop, loop->state->str__transports);
+    PyObject *data =
+        transports == NULL ? NULL : PyObject_GetAttr(transports, loop->state->str_data);
+    bool none = data != NULL && PyDict_Check(data) && PyDict_GET_SIZE(data) == 0;
+    Py_XDECREF(transports);
+    Py_XDECREF(data);
+    PyErr_Clear();  // whatever it is, the method that is called instead raises it
+    return none;
+}
+
+/* BaseSelectorEventLoop._ensure_fd_no_transport. Returns 0, or -1 with an exception. */
+static int
+ensure_no_transport(LoopObject *loop, PyObject *fileobj)
+{
+    if (surely_no_transport(loop, fileobj)) {
+        return 0;
+    }
+    PyObject *result = PyObject_CallMethodOneArg(
+        (PyObject *)loop, loop->state->str__ensure_fd_no_transport, fileobj);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* add_reader and add_writer: (fd, callback, *args). */
+static PyObject *
+add_checked(LoopObject *loop, int which, PyObject *const *args, Py_ssize_t nargs,
+            PyObject *kwnames)
+{
+    ac_state *state = loop->state;
+    PyObject *const names[] = {state->str_fd, state->str_callback};
+    ac_args parsed;
+    if (ac_args_parse(&parsed, which == READER ? "add_reader" : "add_writer", names, 2,
+                      NULL, args, nargs, kwnames)
+            < 0
+        || ensure_no_transport(loop, parsed.leading[0]) < 0)
+    {
+        return NULL;
+    }
+    PyObject *handle = add_handle(loop, which, args, nargs, kwnames);
+    if (handle == NULL) {
+        return NULL;
+    }
+    Py_DECREF(handle);
+    Py_RETURN_NONE;
+}
+
+/* remove_reader and remove_writer: (fd). */
+static PyObject *
+remove_checked(LoopObject *loop, int which, PyObject *const *args, Py_ssize_t nargs,
+               PyObject *kwnames)
+{
+    const char *function = which == READER ? "remove_reader" : "remove_writer";
+    ac_args parsed;
+    if (ac_args_parse(&parsed, function, &loop->state->str_fd, 1, NULL, args, nargs,
+                      kwnames)
+        < 0)
+    {
+        return NULL;
+    }
+    if (parsed.nrest > 0) {
+        PyErr_Format(PyExc_TypeError,
+                     "%s() takes 2 positional arguments but %zd were given", function,
+                     parsed.nrest + 2);
+        return NULL;
+    }
+    if (ensure_no_transport(loop, parsed.leading[0]) < 0) {
+        return NULL;
+    }
+    return remove_handle(loop, which, parsed.leading[0]);
+}
+
+PyDoc_STRVAR(loop_add_reader_doc,
+             "add_reader($self, /, fd, callback, *args)\n--\n\n"
+             "Call callback(*args) whenever fd is readable.\n\n"
+             "Counterpart of asyncio's. RuntimeError if a transport uses fd, OSError if\n"
+             "it cannot be watched (PermissionError for a regular file).");
+
+static PyObject *
+loop_add_reader(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                PyObject *kwnames)
+{
+    return add_checked((LoopObject *)self, READER, args, nargs, kwnames);
+}
+
+PyDoc_STRVAR(loop_add_writer_doc,
+             "add_writer($self, /, fd, callback, *args)\n--\n\n"
+             "Call callback(*args) whenever fd is writable; see add_reader.");
+
+static PyObject *
+loop_add_writer(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                PyObject *kwnames)
+{
+    return add_checked((LoopObject *)self, WRITER, args, nargs, kwnames);
+}
+
+PyDoc_STRVAR(loop_remove_reader_doc, "remove_reader($self, /, fd)\n--\n\n"
+                                     "Return True if there was a reader to remove.");
+
+static PyObject *
+loop_remove_reader(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                   PyObject *kwnames)
+{
+    return remove_checked((LoopObject *)self, READER, args, nargs, kwnames);
+}
+
+PyDoc_STRVAR(loop_remove_writer_doc, "remove_writer($self, /, fd)\n--\n\n"
+                                     "Return True if there was a writer to remove.");
+
+static PyObject *
+loop_remove_writer(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                   PyObject *kwnames)
+{
+    return remove_checked((LoopObject *)self, WRITER, args, nargs, kwnames);
+}
+
 PyDoc_STRVAR(loop__watched_doc,
              "_watched($self, fd, /)\n--\n\n"
              "The (reader, writer) handles of fd, None for each that is not there; None\n"
@@ -395,6 +530,14 @@ loop__watched(PyObject *self, PyObject *fileobj)
 }
 
 static PyMethodDef watch_methods[] = {
+    {"add_reader", (PyCFunction)(void (*)(void))loop_add_reader,
+     METH_FASTCALL | METH_KEYWORDS, loop_add_reader_doc},
+    {"add_writer", (PyCFunction)(void (*)(void))loop_add_writer,
+     METH_FASTCALL | METH_KEYWORDS, loop_add_writer_doc},
+    {"remove_reader", (PyCFunction)(void (*)(void))loop_remove_reader,
+     METH_FASTCALL | METH_KEYWORDS, loop_remove_reader_doc},
+    {"remove_writer", (PyCFunction)(void (*)(void))loop_remove_writer,
+     METH_FASTCALL | METH_KEYWORDS, loop_remove_writer_doc},
     {"_watched", loop__watched, METH_O, loop__watched_doc},
     {"_add_reader", (PyCFunction)(void (*)(void))loop__add_reader,
      METH_FASTCALL | METH_KEYWORDS, loop__add_reader_doc},

@@ -140,18 +140,23 @@ run_ours(LoopObject *loop, HandleObject *handle)
     return rc;
 }
 
+/* handle._cancelled of any Handle class: 1, 0, or -1 with an exception. */
+static int
+handle_is_cancelled(PyObject *handle)
+{
+    PyObject *flag = PyObject_GetAttrString(handle, "_cancelled");
+    int cancelled = flag == NULL ? -1 : PyObject_IsTrue(flag);
+    Py_XDECREF(flag);
+    return cancelled;
+}
+
 /* Handle._run of a class that is not ours or that somebody patched. */
 static int
 run_method(LoopObject *loop, PyObject *handle)
 {
-    PyObject *flag = PyObject_GetAttrString(handle, "_cancelled");
-    if (flag == NULL) {
-        return ac_report_unraised(loop, "Exception in event loop");
-    }
-    int cancelled = PyObject_IsTrue(flag);
-    Py_DECREF(flag);
-    if (cancelled > 0) {
-        return 0;
+    int cancelled = handle_is_cancelled(handle);
+    if (cancelled != 0) {
+        return cancelled < 0 ? -1 : 0;
     }
     PyObject *result = PyObject_CallMethodNoArgs(handle, loop->state->str__run);
     if (result == NULL) {
@@ -392,7 +397,10 @@ loop__add_callback(PyObject *self, PyObject *handle)
         }
         return NULL;
     }
-    if (ac_ready_push_steal(loop, Py_NewRef(handle)) < 0) {
+    int cancelled = handle_is_cancelled(handle);
+    if (cancelled < 0
+        || (!cancelled && ac_ready_push_steal(loop, Py_NewRef(handle)) < 0))
+    {
         return NULL;
     }
     Py_RETURN_NONE;

@@ -218,9 +218,17 @@ check_running(LoopObject *loop)
     return 0;
 }
 
+/* loop._set_coroutine_origin_tracking(enabled), if that would change anything. */
 static int
 set_origin_tracking(LoopObject *loop, bool enabled)
 {
+    PyObject *current = PyObject_GetAttr(
+        (PyObject *)loop, loop->state->str__coroutine_origin_tracking_enabled);
+    int is_on = current == NULL ? -1 : PyObject_IsTrue(current);
+    Py_XDECREF(current);
+    if (is_on < 0 || is_on == enabled) {
+        return is_on < 0 ? -1 : 0;
+    }
     PyObject *result = PyObject_CallMethodOneArg(
         (PyObject *)loop, loop->state->str__set_coroutine_origin_tracking,
         enabled ? Py_True : Py_False);
@@ -337,6 +345,19 @@ loop_run_forever(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(loop__check_running_doc,
+             "_check_running($self, /)\n--\n\n"
+             "Raise RuntimeError if this or another loop runs in this thread.");
+
+static PyObject *
+loop__check_running(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (check_running((LoopObject *)self) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(loop__run_once_doc,
              "_run_once($self, /)\n--\n\n"
              "Run one turn: poll, then what is ready. For tests and for subclasses\n"
@@ -368,6 +389,7 @@ loop_stop(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 PyMethodDef ac_run_methods[] = {
     {"run_forever", loop_run_forever, METH_NOARGS, loop_run_forever_doc},
+    {"_check_running", loop__check_running, METH_NOARGS, loop__check_running_doc},
     {"_run_once", loop__run_once, METH_NOARGS, loop__run_once_doc},
     {"stop", loop_stop, METH_NOARGS, loop_stop_doc},
     {NULL, NULL, 0, NULL},
