@@ -96,6 +96,10 @@ class StreamTransport(_FlowControlMixin):
         self, list_of_data: Iterable[bytes | bytearray | memoryview]
     ) -> None: ...
 
+@final
+class Accepted:
+    def __call__(self, *args: object, **kwargs: object) -> None: ...
+
 def accept_ready(
     loop: Loop,
     protocol_factory: Callable[[], asyncio.BaseProtocol],
