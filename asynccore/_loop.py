@@ -160,7 +160,14 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
         extra: dict[str, Any] | None = None,
         server: Server | None = None,
         context: Context | None = None,
-    ) -> _core.StreamTransport:
+    ) -> asyncio.Transport:
+        if type(sock) is not _socket and not _is_plain(sock):
+            # its own send and recv are to be called, as the standard's transport does
+            rest: dict[str, Any] = {} if context is None else {"context": context}
+            standard: asyncio.Transport = super()._make_socket_transport(  # type: ignore[misc]
+                sock, protocol, waiter, extra=extra, server=server, **rest
+            )
+            return standard
         self._ensure_fd_no_transport(sock)
         own = self._own_sockets is not None and sock in self._own_sockets
         return _core.StreamTransport(
@@ -257,6 +264,15 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
 
 
 _getaddrinfo = socket.getaddrinfo
+_socket = socket.socket
+
+
+def _is_plain(sock: object) -> bool:
+    """Whether the methods that carry bytes are those of `socket.socket`."""
+    return issubclass(type(sock), _socket) and all(
+        getattr(type(sock), name) is getattr(_socket, name)
+        for name in ("recv", "recv_into", "send", "sendmsg", "shutdown", "fileno")
+    )
 
 
 def _is_numeric(host: bytes | str | None) -> bool:
