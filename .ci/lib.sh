@@ -12,7 +12,8 @@ passed=0
 failed=0
 results=()
 
-# step NAME COMMAND...: runs it, and ends the script with the summary if it fails.
+# step NAME COMMAND...: runs it, and ends the script with the summary if it fails; with
+# KEEP_GOING=1 only the script's status tells in the end.
 step() {
     local name=$1 start=$SECONDS status
     shift
@@ -30,7 +31,7 @@ step() {
     failed=$((failed + 1))
     results+=("FAILED  $(printf '%4d' $took) s  $name (status $status)")
     printf '##### %s: FAILED with %d, %d s\n' "$name" "$status" "$took"
-    exit 1
+    [ -n "${KEEP_GOING:-}" ] || exit 1
 }
 
 # step_skipped NAME REASON: a step that this machine cannot do.
@@ -43,6 +44,7 @@ summary() {
     printf '\n'
     printf '%s\n' "${results[@]}" "        $(printf '%4d' "$SECONDS") s  in all"
     printf 'steps: %d passed, %d failed\n' "$passed" "$failed"
+    [ "$failed" = 0 ] || exit 1
 }
 trap summary EXIT
 
