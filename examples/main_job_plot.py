@@ -22,7 +22,7 @@ def text(x: float, y: float, words: str, style: str = "") -> str:
 
 def draw_panel(panel: Panel, left: float, top: float) -> list[str]:
     most = max(max(panel.medians.values()), *map(max, panel.rounds.values()))
-    scale = (PANEL - 70) / most  # the value is written behind its bar
+    scale = (PANEL - 70) / most  # the values stand in a column behind
     parts = [text(left, top, panel.title, 'font-weight="bold"')]
     for row, (name, median) in enumerate(panel.medians.items()):
         y = top + 16 + row * (BAR + GAP)
@@ -37,9 +37,8 @@ def draw_panel(panel: Panel, left: float, top: float) -> list[str]:
             ' fill="#ffffff" stroke="#333333" stroke-width="0.8"/>'
             for value in panel.rounds[name]
         ]
-        end = max(length, *(value * scale for value in panel.rounds[name]))
         value = format(median, panel.form)
-        parts.append(text(left + end + 8, y + BAR / 2 + 5, value))
+        parts.append(text(left + most * scale + 10, y + BAR / 2 + 5, value))
     return parts
 
 
