@@ -8,11 +8,11 @@
 #include "core/buf.h"
 
 #include <assert.h>
-#include <string.h>
 
 /* Blocks for small pieces grow with what is waiting, between these limits. */
 #define BLOCK_MIN 2048
 #define BLOCK_MAX (64 * 1024)
+#define BLOCK_KEPT (4 * 1024) /* in a buffer that waits for its next use */
 
 ac_buf *
 ac_buf_new(void)
@@ -23,11 +23,12 @@ ac_buf_new(void)
         return NULL;
     }
     buf->size = 0;
-    buf->pieces = buf->room;
+    buf->pieces = buf->inline_pieces;
     buf->head = buf->end = 0;
     buf->cap = AC_BUF_INLINE;
     buf->block = NULL;
     buf->block_used = 0;
+    buf->room = 0;
     return buf;
 }
 
@@ -41,10 +42,17 @@ ac_buf_free(ac_buf *buf)
         Py_DECREF(buf->pieces[i].bytes);
     }
     Py_XDECREF(buf->block);
-    if (buf->pieces != buf->room) {
+    if (buf->pieces != buf->inline_pieces) {
         PyMem_Free(buf->pieces);
     }
     PyMem_Free(buf);
+}
+
+bool
+ac_buf_is_small(const ac_buf *buf)
+{
+    return buf->pieces == buf->inline_pieces
+           && (buf->block == NULL || PyBytes_GET_SIZE(buf->block) <= BLOCK_KEPT);
 }
 
 /* Makes room for one more piece. Returns 0, or -1 with MemoryError. */
@@ -68,7 +76,7 @@ pieces_reserve(ac_buf *buf)
         return -1;
     }
     memcpy(pieces, buf->pieces + buf->head, used * sizeof(ac_piece));
-    if (buf->pieces != buf->room) {
+    if (buf->pieces != buf->inline_pieces) {
         PyMem_Free(buf->pieces);
     }
     buf->pieces = pieces;
@@ -78,12 +86,15 @@ pieces_reserve(ac_buf *buf)
     return 0;
 }
 
+/* `room` is what the piece may grow by. */
 static void
-piece_push_steal(ac_buf *buf, PyObject *bytes, const char *data, size_t len)
+piece_push_steal(ac_buf *buf, PyObject *bytes, const char *data, size_t len,
+                 size_t room)
 {
     assert(buf->end < buf->cap);
     buf->pieces[buf->end++] = (ac_piece){bytes, data, len};
     buf->size += len;
+    buf->room = room;
 }
 
 /* Makes sure that the block has room for `len` bytes more. */
@@ -109,6 +120,9 @@ block_reserve(ac_buf *buf, size_t len)
 int
 ac_buf_append_copy(ac_buf *buf, const char *data, size_t len)
 {
+    if (ac_buf_join(buf, data, len)) {
+        return 0;
+    }
     if (pieces_reserve(buf) < 0) {
         return -1;
     }
@@ -117,7 +131,7 @@ ac_buf_append_copy(ac_buf *buf, const char *data, size_t len)
         if (bytes == NULL) {
             return -1;
         }
-        piece_push_steal(buf, bytes, PyBytes_AS_STRING(bytes), len);
+        piece_push_steal(buf, bytes, PyBytes_AS_STRING(bytes), len, 0);
         return 0;
     }
     if (block_reserve(buf, len) < 0) {
@@ -126,13 +140,8 @@ ac_buf_append_copy(ac_buf *buf, const char *data, size_t len)
     char *target = PyBytes_AS_STRING(buf->block) + buf->block_used;
     memcpy(target, data, len);
     buf->block_used += len;
-    ac_piece *last = buf->end > buf->head ? &buf->pieces[buf->end - 1] : NULL;
-    if (last != NULL && last->bytes == buf->block && last->data + last->len == target) {
-        last->len += len;
-        buf->size += len;
-        return 0;
-    }
-    piece_push_steal(buf, Py_NewRef(buf->block), target, len);
+    piece_push_steal(buf, Py_NewRef(buf->block), target, len,
+                     (size_t)PyBytes_GET_SIZE(buf->block) - buf->block_used);
     return 0;
 }
 
@@ -148,7 +157,7 @@ ac_buf_append_bytes(ac_buf *buf, PyObject *bytes, size_t offset)
     if (pieces_reserve(buf) < 0) {
         return -1;
     }
-    piece_push_steal(buf, Py_NewRef(bytes), data, len);
+    piece_push_steal(buf, Py_NewRef(bytes), data, len, 0);
     return 0;
 }
 
@@ -179,9 +188,9 @@ ac_buf_consume(ac_buf *buf, size_t n)
         buf->head++;
         Py_DECREF(piece->bytes);  // exact bytes: runs no Python
     }
-    if (buf->head == buf->end) {
+    if (buf->head == buf->end) {  // nothing refers to the block any more
         buf->head = buf->end = 0;
         buf->block_used = 0;
-        Py_CLEAR(buf->block);  // a kept piece may still have it: never written again
+        buf->room = 0;
     }
 }

@@ -4,6 +4,7 @@
 
 #include "core/python.h"
 
+#include <string.h>
 #include <sys/uio.h>
 
 /* Pieces of this size and above are gathered; smaller ones are joined by copying,
@@ -20,11 +21,12 @@ typedef struct {
 
 typedef struct {
     size_t size;             /* of all pieces */
-    ac_piece *pieces;        /* `room`, or a block of its own */
+    ac_piece *pieces;        /* `inline_pieces`, or a block of its own */
     uint32_t head, end, cap; /* pieces[head..end) are in use */
     PyObject *block; /* owned: the bytes object that small pieces are copied into */
     size_t block_used;
-    ac_piece room[AC_BUF_INLINE];
+    size_t room; /* what the last piece may grow by; 0 unless it ends the block */
+    ac_piece inline_pieces[AC_BUF_INLINE];
 } ac_buf;
 
 /* An empty buffer. Returns NULL with MemoryError. */
@@ -34,6 +36,10 @@ ac_buf_new(void);
 /* Frees the buffer and what it holds; NULL is fine. Runs no Python. */
 void
 ac_buf_free(ac_buf *buf);
+
+/* True if an empty buffer is worth being kept for the next use: it has not grown. */
+bool
+ac_buf_is_small(const ac_buf *buf);
 
 /* Appends a bytes object from `offset` on: keeps a reference to a large one, copies
  * a small one. Returns 0, or -1 with MemoryError and nothing changed. */
@@ -51,5 +57,20 @@ ac_buf_window(const ac_buf *buf, struct iovec *window, int max);
 /* Drops the first `n` bytes, at most `size`. Runs no Python. */
 void
 ac_buf_consume(ac_buf *buf, size_t n);
+
+/* Joins a small piece to the last one if that has room. */
+static inline bool
+ac_buf_join(ac_buf *buf, const char *data, size_t len)
+{
+    if (len > buf->room || len >= AC_BUF_JOIN) {
+        return false;
+    }
+    memcpy(PyBytes_AS_STRING(buf->block) + buf->block_used, data, len);
+    buf->block_used += len;
+    buf->room -= len;
+    buf->pieces[buf->end - 1].len += len;
+    buf->size += len;
+    return true;
+}
 
 #endif

@@ -4,6 +4,8 @@
 
 #include "core/python.h"
 
+#include <errno.h>
+
 /* Raises the OSError subclass of an errno number. Always returns NULL. */
 PyObject *
 ac_errors_errno(int number);
@@ -16,5 +18,14 @@ ac_errors_uv(int err);
  * exception on failure. */
 PyObject *
 ac_errors_new(int number);
+
+/* True for the negative errnos of a non-blocking call that mean "not now": those of
+ * BlockingIOError and InterruptedError. */
+static inline bool
+ac_errors_is_transient(ssize_t err)
+{
+    return err == -EAGAIN || err == -EWOULDBLOCK || err == -EINTR || err == -EINPROGRESS
+           || err == -EALREADY;
+}
 
 #endif

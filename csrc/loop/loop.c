@@ -344,6 +344,8 @@ loop_shut(LoopObject *loop)
     ac_run_clear(loop);
     ac_timer_clear(loop);
     ac_handle_trim_freelists(loop, 0);
+    ac_buf_free(loop->spare_buf);
+    loop->spare_buf = NULL;
     PyMem_RawFree(loop->read_buffer);
     loop->read_buffer = NULL;
 }

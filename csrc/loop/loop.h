@@ -11,6 +11,7 @@
 #ifndef AC_LOOP_H
 #define AC_LOOP_H
 
+#include "core/buf.h"
 #include "core/python.h"
 #include "core/ring.h"
 #include "core/state.h"
@@ -106,6 +107,7 @@ struct LoopObject {
     ac_flush *flush_head, *flush_tail;
     ac_open open_head; /* list head of the open objects */
     ac_freelist handles, timer_handles; /* see handle.c */
+    ac_buf *spare_buf; /* small and empty, for the next stream that queues; or NULL */
     char *read_buffer; /* AC_READ_BUFFER bytes, made at the first read */
 };
 

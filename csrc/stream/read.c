@@ -44,18 +44,10 @@ ac_read_stop(StreamObject *self)
 
 /* ---------------------------------------------------------------- receiving -- */
 
-/* True for the errors that mean "not now". */
-static bool
-is_transient(ssize_t err)
-{
-    return err == -EAGAIN || err == -EWOULDBLOCK || err == -EINTR || err == -EINPROGRESS
-           || err == -EALREADY;
-}
-
 static int
 read_failed(StreamObject *self, ssize_t err)
 {
-    if (is_transient(err)) {
+    if (ac_errors_is_transient(err)) {
         return 0;
     }
     (void)ac_errors_errno((int)-err);

@@ -33,11 +33,20 @@
 
 /* ---------------------------------------------------------------- pending -- */
 
-static bool
-is_transient(ssize_t err)
+/* The queue goes; the loop keeps a small empty one for the next stream. */
+static void
+queue_drop(StreamObject *self)
 {
-    return err == -EAGAIN || err == -EWOULDBLOCK || err == -EINTR || err == -EINPROGRESS
-           || err == -EALREADY;
+    ac_buf *queue = self->queue;
+    LoopObject *loop = self->loop;
+    self->queue = NULL;
+    if (queue != NULL && queue->size == 0 && loop != NULL && loop->spare_buf == NULL
+        && !loop->closed && ac_buf_is_small(queue))
+    {
+        loop->spare_buf = queue;
+        return;
+    }
+    ac_buf_free(queue);
 }
 
 /* Forgets what is pending. Runs no Python. */
@@ -45,8 +54,7 @@ static void
 pending_clear(StreamObject *self)
 {
     Py_CLEAR(self->first);  // exact bytes
-    ac_buf_free(self->queue);
-    self->queue = NULL;
+    queue_drop(self);
 }
 
 /* Makes sure of a queue, with what `first` holds from `offset` on in front. Returns
@@ -57,8 +65,9 @@ queue_make(StreamObject *self, size_t offset)
     if (self->queue != NULL) {
         return 0;
     }
-    ac_buf *queue = ac_buf_new();
-    if (queue == NULL) {
+    ac_buf *queue = self->loop->spare_buf;
+    self->loop->spare_buf = NULL;
+    if (queue == NULL && (queue = ac_buf_new()) == NULL) {
         return -1;
     }
     if (self->first != NULL) {
@@ -81,7 +90,7 @@ send_first(StreamObject *self)
     if (n == (ssize_t)len) {
         Py_CLEAR(self->first);
     }
-    else if (n >= 0 || is_transient(n)) {
+    else if (n >= 0 || ac_errors_is_transient(n)) {
         if (queue_make(self, n < 0 ? 0 : (size_t)n) < 0) {
             PyErr_Clear();
             return -ENOMEM;
@@ -109,8 +118,7 @@ send_queue(StreamObject *self)
         ac_buf_consume(self->queue, (size_t)n);
     } while ((size_t)n == offered && self->queue->size > 0);
     if (self->queue->size == 0) {
-        ac_buf_free(self->queue);
-        self->queue = NULL;
+        queue_drop(self);
     }
     return n;
 }
@@ -121,7 +129,7 @@ static int
 pending_send(StreamObject *self)
 {
     ssize_t n = self->first != NULL ? send_first(self) : send_queue(self);
-    return n < 0 && !is_transient(n) ? (int)n : 0;
+    return n < 0 && !ac_errors_is_transient(n) ? (int)n : 0;
 }
 
 /* ------------------------------------------------------- refused and failed -- */
@@ -310,7 +318,15 @@ write_settle(StreamObject *self)
 static int
 write_bytes(StreamObject *self, PyObject *bytes)
 {
-    if (self->first == NULL && self->queue == NULL) {
+    if (self->queue != NULL) {
+        if (!ac_buf_join(self->queue, PyBytes_AS_STRING(bytes),
+                         (size_t)PyBytes_GET_SIZE(bytes))
+            && ac_buf_append_bytes(self->queue, bytes, 0) < 0)
+        {
+            return -1;
+        }
+    }
+    else if (self->first == NULL) {
         self->first = Py_NewRef(bytes);
     }
     else if (queue_make(self, 0) < 0 || ac_buf_append_bytes(self->queue, bytes, 0) < 0)
@@ -345,7 +361,7 @@ write_copy(StreamObject *self, const char *data, size_t len)
         if (!(self->flags & AC_STREAM_REFUSED)) {
             struct iovec piece = {(void *)data, len};
             ssize_t n = self->ops->send(self, &piece, 1);
-            if (n < 0 && !is_transient(n)) {
+            if (n < 0 && !ac_errors_is_transient(n)) {
                 return write_failed(self, (int)n);
             }
             size_t sent = n < 0 ? 0 : (size_t)n;
