@@ -272,6 +272,7 @@ def test_factory_that_raises_for_one_client(run: Any, faults: Any, kind: str) ->
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
+        loop.set_debug(False)  # there the collector has to close the socket
         served: list[Recorder] = []
         calls = 0
 
@@ -329,7 +330,7 @@ def test_factory_that_raises_is_reported_in_debug_mode(
             while not reports:
                 await settle(1)
         loop.set_debug(False)
-        [report] = reports
+        report = reports[0]
         text = "Error on transport creation for incoming connection"
         assert report == {"message": text, "exception": raised}
         reports.clear()

@@ -320,6 +320,7 @@ def test_close_inside_the_factory(run: Any, loop_name: str, faults: Any) -> None
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
+        loop.set_debug(False)  # where the standard code runs
         served: list[Any] = []
 
         def factory() -> Any:
@@ -854,6 +855,7 @@ async def test_sockets_are_usable_but_not_to_be_read() -> None:
 async def test_a_client_whose_factory_failed_is_closed_without_the_collector() -> None:
     """The standard loop leaves it to the collector, and the client waits."""
     loop = asyncio.get_running_loop()
+    loop.set_debug(False)  # where the standard code runs
 
     def factory() -> Any:
         raise ValueError("hostile")

@@ -260,6 +260,8 @@ def test_failures_equal_the_standard_ones(both_factories: Any, name: str) -> Non
 
 @looped
 async def test_verification_error_has_the_details() -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda *_: None)  # it is told in debug mode
     server = await serve(Recorder, certificates().server_context())
     context = certificates().client_context(trust=False)
     with pytest.raises(ssl.SSLCertVerificationError) as caught:
@@ -315,6 +317,8 @@ async def test_peer_closes_during_the_handshake() -> None:
 
 @looped
 async def test_client_leaves_during_the_handshake() -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda *_: None)  # it is told in debug mode
     made: list[Recorder] = []
 
     def factory() -> Recorder:
@@ -350,6 +354,7 @@ async def test_server_that_does_not_speak_tls() -> None:
 @looped
 async def test_client_that_does_not_speak_tls() -> None:
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda *_: None)  # it is told in debug mode
     made: list[Recorder] = []
 
     def factory() -> Recorder:
@@ -392,6 +397,7 @@ async def test_handshake_time_out() -> None:
 @looped
 async def test_handshake_time_out_of_a_server() -> None:
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda *_: None)  # it is told in debug mode
     server = await serve(
         Recorder, certificates().server_context(), ssl_handshake_timeout=0.01
     )
