@@ -547,12 +547,13 @@ def test_no_growth_by_cancelled_handles(loop):
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        churn(2000)
+        churn(10_000)
         gc.collect()
         after = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert after - before < 100_000
+    # the interpreter's own attribute cache keeps up to 4,096 names alive
+    assert after - before < 400_000
 
 
 @pytest.mark.parametrize("kind", ["call_soon", "call_later", "threadsafe", "cancelled"])
