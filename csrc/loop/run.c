@@ -130,6 +130,11 @@ turn_poll(LoopObject *loop, double *now)
             return 0;
         }
     }
+    // Python may have run since the look at the queue (an overridden time(), and on 3.11
+    // and 3.12 set_wakeup_fd), and with it another thread or a signal handler
+    if (loop->ready.len > 0 || loop->stopping) {
+        timeout = 0.0;
+    }
     if (ac_poller_poll(loop, timeout) < 0 || ac_loop_time(loop, now) < 0) {
         return -1;
     }
