@@ -684,3 +684,89 @@ async def test_user_detaches_the_socket_that_was_passed() -> None:
         await settle(1)
         taken.send(b"mine now")
         assert there.recv(100) == b"mine now"
+
+
+@only_asynccore  # the standard loop polls the new owner for the old transport
+@looped
+async def test_socket_closed_under_a_reading_transport() -> None:
+    """Its number goes to a socket that is watched, then to another transport."""
+    loop = asyncio.get_running_loop()
+    protocol = Recorder()
+    here, there = socket.socketpair()
+    number = here.fileno()
+    transport, _ = await loop.create_connection(lambda: protocol, sock=here)
+    await settle()
+    here.close()
+    one, two = socket.socketpair()
+    assert number in (one.fileno(), two.fileno())
+    if two.fileno() == number:
+        one, two = two, one
+    with there, two:
+        new = Recorder()
+        await loop.create_connection(lambda: new, sock=one)
+        two.send(b"for the new one")
+        assert await new.got(15) == b"for the new one"
+        transport.write(b"lost")
+        transport.abort()
+        assert await protocol.lost() is None or protocol.count("connection_lost") == 1
+        await settle()
+        two.send(b"still")
+        assert await new.got(20) == b"for the new onestill"
+        new.transport.write(b"both ways")
+        await settle(1)
+        assert two.recv(100) == b"both ways"
+        assert protocol.received == b""
+        new.transport.close()
+        assert await new.lost() is None
+
+
+@only_asynccore  # likewise
+@looped
+async def test_number_of_a_closed_socket_is_watched_by_its_new_owner() -> None:
+    loop = asyncio.get_running_loop()
+    protocol = Recorder()
+    here, there = socket.socketpair()
+    number = here.fileno()
+    transport, _ = await loop.create_connection(lambda: protocol, sock=here)
+    await settle()
+    here.close()
+    transport.abort()
+    one, two = socket.socketpair()
+    if two.fileno() == number:
+        one, two = two, one
+    assert one.fileno() == number
+    with there, one, two:
+        seen = asyncio.Event()
+        loop.add_reader(one, seen.set)
+        assert await protocol.lost() is None
+        two.send(b"x")
+        await seen.wait()
+        assert loop.remove_reader(one)
+        assert protocol.received == b""
+
+
+@looped
+async def test_dropped_transports_give_their_numbers_back() -> None:
+    """Numbers of one connection after the other, none of them closed by hand."""
+    loop = asyncio.get_running_loop()
+    for _ in range(20):
+        protocol = Recorder()
+        here, there = socket.socketpair()
+        transport, _ = await loop.create_connection(lambda p=protocol: p, sock=here)
+        transport.pause_reading()
+        protocol.transport = None
+        protocol.calls.clear()
+        held = [transport]
+        del transport, here
+        await settle(1)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            held.clear()
+            gc.collect()
+        # the standard transport's socket may warn as well
+        assert [w for w in caught if "unclosed transport" in str(w.message)]
+        del caught
+        gc.collect()
+        there.settimeout(5)
+        assert there.recv(1) == b""
+        there.close()
