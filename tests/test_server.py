@@ -512,6 +512,52 @@ async def test_backlog() -> None:
     server.close()
 
 
+@pytest.mark.parametrize("backlog", [1, 1 << 31, True])
+def test_odd_backlogs_equal_the_standard_ones(
+    both_factories: Any, faults: Any, backlog: int
+) -> None:
+    async def scenario() -> Any:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda *_: None)
+        served: list[Any] = []
+        try:
+            server = await loop.create_server(
+                lambda: Echo(served), "127.0.0.1", 0, backlog=backlog
+            )
+        except OverflowError as exc:
+            return str(exc)
+        with socket.socket() as sock:
+            sock.connect(server.sockets[0].getsockname())
+            sock.setblocking(False)
+            await loop.sock_sendall(sock, b"echo")
+            reading = loop.create_task(loop.sock_recv(sock, 10))
+            await settle(5)
+            found = reading.result() if reading.done() else "not accepted"
+            reading.cancel()
+        server.close()
+        for protocol in served:
+            await protocol.lost()
+        await settle(1)
+        return found
+
+    compare(both_factories, scenario)
+    faults.take_unraisable()
+
+
+@only_asynccore  # before 3.15 the standard loop accepts nobody, and spins
+@looped
+async def test_backlog_zero() -> None:
+    loop = asyncio.get_running_loop()
+    served: list[Any] = []
+    server = await loop.create_server(lambda: Echo(served), "127.0.0.1", 0, backlog=0)
+    for _ in range(3):
+        with await client(server) as sock:
+            assert await echoed(sock)
+    for protocol in served:
+        assert await protocol.lost() is None
+    server.close()
+
+
 # --- sock= ---
 
 
@@ -564,6 +610,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "negative port": {"host": "127.0.0.1", "port": -1},
     "port too large": {"host": "127.0.0.1", "port": 70000},
     "unknown keyword": {"host": "127.0.0.1", "port": 0, "unknown": 1},
+    "huge backlog": {"host": "127.0.0.1", "port": 0, "backlog": 1 << 40},
+    "fractional backlog": {"host": "127.0.0.1", "port": 0, "backlog": 1.5},
     "wrong backlog": {"host": "127.0.0.1", "port": 0, "backlog": "many"},
     "empty list": {"host": [], "port": 0},
     "address of nobody": {"host": "203.0.113.1", "port": 0},
