@@ -99,6 +99,23 @@ async def test_every_kind_of_callback_is_corked(where: str) -> None:
 @linux
 @only_asynccore
 @looped
+async def test_the_cork_can_be_switched_off() -> None:
+    loop: Any = asyncio.get_running_loop()
+    assert loop.cork is True
+    async with wire(Recorder()) as held:
+        transport = held.transport
+        loop.cork = False
+        count = await segments_of(held, 1024, lambda: small_writes(transport))
+        assert count == 16
+        transport.write(b"now")
+        assert held.peer.recv_now() == b"now"
+        loop.cork = True
+        assert await segments_of(held, 1024, lambda: small_writes(transport)) == 1
+
+
+@linux
+@only_asynccore
+@looped
 async def test_pipelined_answers_leave_together() -> None:
     def answer(protocol: Recorder, data: bytes) -> None:
         for _ in range(data.count(b"\n")):
