@@ -1,0 +1,220 @@
+"""Differences from the standard loop that are meant: docs/compatibility.md.
+
+Each test states what both loops do. Those that need more than a few lines stand in the
+file of their subject, and the page names them there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import logging
+import os
+import signal
+import socket
+from typing import Any
+
+import pytest
+
+import asynccore
+
+
+@pytest.fixture
+def both(both_factories: Any) -> Any:
+    """Calls a function with a new loop of each kind; the standard's result first."""
+
+    def both(scenario: Any) -> tuple[Any, Any]:
+        results = []
+        for factory in both_factories:
+            loop = factory()
+            try:
+                results.append(scenario(loop))
+            finally:
+                loop.close()
+        return results[0], results[1]
+
+    return both
+
+
+def peer_sees(loop: asyncio.AbstractEventLoop, cork: bool | None = None) -> bytes:
+    """What a blocking peer finds right after write(), before the callback returns."""
+    if cork is not None and isinstance(loop, asynccore.Loop):
+        loop.cork = cork
+    ours, peer = socket.socketpair()
+
+    async def main() -> bytes:
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+        transport.write(b"x")
+        try:
+            return peer.recv(10)
+        except BlockingIOError:
+            return b""
+        finally:
+            transport.abort()
+            await asyncio.sleep(0)
+
+    with peer:
+        peer.setblocking(False)
+        return loop.run_until_complete(main())
+
+
+def test_peer_read_within_the_callback_that_wrote(both: Any) -> None:
+    assert both(peer_sees) == (b"x", b"")
+
+
+def test_cork_switched_off(both: Any) -> None:
+    assert both(lambda loop: peer_sees(loop, cork=False)) == (b"x", b"x")
+    assert both(lambda loop: peer_sees(loop, cork=True)) == (b"x", b"")
+
+
+def test_call_at_refuses_at_once(both: Any) -> None:
+    def scenario(loop: Any) -> str:
+        try:
+            loop.call_at("soon", print)
+        except TypeError:
+            return "call_at"
+        loop.call_soon(loop.stop)
+        with pytest.raises(TypeError):
+            loop.run_forever()
+        return "run_forever"
+
+    assert both(scenario) == ("run_forever", "call_at")
+
+
+def test_many_equal_times(both: Any) -> None:
+    def scenario(loop: Any) -> list[int]:
+        order: list[int] = []
+        when = loop.time()
+        for n in range(50):
+            loop.call_at(when, order.append, n)
+        loop.run_until_complete(asyncio.sleep(0.001))
+        return order
+
+    standard, ours = both(scenario)
+    assert sorted(standard) == ours == list(range(50))
+
+
+def test_accepted_connection_has_no_task(both: Any) -> None:
+    def scenario(loop: Any) -> tuple[bool, bool]:
+        names: list[str] = []
+        found: list[bool] = []
+
+        def task_factory(loop: Any, coro: Any, **keywords: Any) -> Any:
+            names.append(coro.__name__)
+            return asyncio.Task(coro, loop=loop, **keywords)
+
+        def protocol_factory() -> asyncio.Protocol:
+            found.append(asyncio.current_task() is not None)
+            return asyncio.Protocol()
+
+        async def main() -> None:
+            server = await loop.create_server(protocol_factory, "127.0.0.1", 0)
+            async with server:
+                with socket.create_connection(server.sockets[0].getsockname()):
+                    while not found:
+                        await asyncio.sleep(0)
+                    await asyncio.sleep(0)
+                await asyncio.sleep(0.01)
+
+        loop.set_task_factory(task_factory)
+        loop.run_until_complete(main())
+        return found[0], "_accept_connection2" in names
+
+    assert both(scenario) == ((True, True), (False, False))
+
+
+def test_max_size_is_not_read(both: Any) -> None:
+    def scenario(loop: Any) -> list[int]:
+        sizes: list[int] = []
+
+        class Small(asyncio.Protocol):
+            def connection_made(self, transport: Any) -> None:
+                transport.max_size = 4
+
+            def data_received(self, data: bytes) -> None:
+                sizes.append(len(data))
+
+        async def main() -> None:
+            transport, _ = await loop.create_connection(Small, sock=ours)
+            while sum(sizes) < 8:
+                await asyncio.sleep(0)
+            transport.abort()
+            await asyncio.sleep(0)
+
+        ours, peer = socket.socketpair()
+        with peer:
+            peer.sendall(b"12345678")
+            loop.run_until_complete(main())
+        return sizes
+
+    assert both(scenario) == ([4, 4], [8])
+
+
+def test_private_names(both: Any) -> None:
+    def scenario(loop: Any) -> tuple[type, type, bool, bool]:
+        ours, peer = socket.socketpair()
+
+        async def main() -> tuple[bool, bool]:
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+            try:
+                has_buffer = hasattr(transport, "_buffer")
+                return has_buffer, transport._sock_fd in loop._transports
+            finally:
+                transport.abort()
+                await asyncio.sleep(0)
+
+        with peer:
+            found = loop.run_until_complete(main())
+        return type(loop._ready), type(loop._scheduled), *found
+
+    standard, ours = both(scenario)
+    assert standard == (collections.deque, list, True, True)
+    assert ours == (list, list, False, False)
+
+
+def test_no_selector(both: Any) -> None:
+    standard, ours = both(lambda loop: hasattr(loop._selector, "select"))
+    assert (standard, ours) == (True, False)
+    with pytest.raises(TypeError):
+        asynccore.Loop(None)  # type: ignore[call-arg]
+
+
+def test_name_in_the_log(both: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "asyncio"):
+        both(lambda loop: None)
+    first, second = [
+        text for text in caplog.messages if text.startswith("Using selector")
+    ]
+    assert first != second == "Using selector: _LibuvSelector"
+
+
+def test_wake_up_fd_of_signals_during_a_run(both: Any) -> None:
+    def scenario(loop: Any) -> tuple[bool, bool]:
+        def current() -> bool:
+            fd = signal.set_wakeup_fd(-1)
+            signal.set_wakeup_fd(fd)
+            return fd != -1
+
+        async def main() -> bool:
+            await asyncio.sleep(0.001)  # the loop has waited
+            return current()
+
+        return loop.run_until_complete(main()), current()
+
+    assert both(scenario) == ((False, False), (True, False))
+
+
+def test_descriptors_of_a_loop(both: Any) -> None:
+    def scenario(loop: Any) -> int:
+        before = len(os.listdir("/dev/fd"))
+        other = type(loop)()
+        with socket.socket(type=socket.SOCK_DGRAM) as sock:
+            other.add_reader(sock, print)
+            other.run_until_complete(asyncio.sleep(0.001))
+            other.remove_reader(sock)
+        count = len(os.listdir("/dev/fd")) - before
+        other.close()
+        return count
+
+    standard, ours = both(scenario)
+    assert standard <= 3 < ours <= 8
