@@ -96,6 +96,8 @@ struct LoopObject {
     size_t snapshot;     /* handles of the current turn still to run */
     ac_watcher **events; /* watchers with revents, in the order of the poll */
     size_t events_len, events_pos, events_cap;
+    size_t events_kept;   /* of a turn that an exception left: the first so many, */
+    size_t events_before; /* which run after this many handles of the next snapshot */
     PyObject **due; /* owned timer handles, popped before the snapshot ran */
     size_t due_len, due_pos, due_cap;
     unsigned int turns_without_poll;

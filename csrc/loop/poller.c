@@ -553,7 +553,7 @@ ac_poller_close(LoopObject *loop)
         return;
     }
     loop->poller = NULL;
-    loop->events_len = loop->events_pos = 0;
+    loop->events_len = loop->events_pos = loop->events_kept = 0;
     changes_apply(poller);
     if (ac_loop_is_forked(loop)) {
         // the kernel's set is shared with the parent: nothing is taken out of it, the

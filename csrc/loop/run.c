@@ -4,7 +4,8 @@
  * what is ready already; a snapshot of that queue is run. Here the three parts are
  * kept apart and run one after the other: the snapshot of the ready ring, the
  * events of the poll, the due timers. What is left over when an exception leaves
- * the turn stays where it is and runs first the next time. */
+ * the turn is put where the standard's queue has it: before what was scheduled
+ * meanwhile and what the next turn finds. */
 #include "core/python.h"
 
 #include "loop/handle.h"
@@ -15,6 +16,7 @@
 #include "loop/timer.h"
 
 #include <math.h>
+#include <string.h>
 
 #define SECONDS_WITHOUT_POLL (AC_NS_WITHOUT_POLL / 1e9)
 #define DUE_KEPT 1024 /* entries of loop->due that survive an idle moment */
@@ -47,16 +49,26 @@ run_and_drop(LoopObject *loop, PyObject *handle)
     return rc;
 }
 
-/* Runs what the turn has collected, or the last one left. */
+/* Runs handles of the snapshot, `count` of them. */
 static int
-run_collected(LoopObject *loop)
+run_ready(LoopObject *loop, size_t count)
 {
     int rc = 0;
-    while (rc == 0 && loop->snapshot > 0) {
+    // user code may have run a turn by hand and left less
+    while (rc == 0 && count > 0 && loop->snapshot > 0) {
+        count--;
         loop->snapshot--;
         rc = run_and_drop(loop, ac_ring_pop(&loop->ready));
     }
-    while (rc == 0 && loop->events_pos < loop->events_len) {
+    return rc;
+}
+
+/* Runs events up to the index `end`. */
+static int
+run_events(LoopObject *loop, size_t end)
+{
+    int rc = 0;
+    while (rc == 0 && loop->events_pos < end && loop->events_pos < loop->events_len) {
         ac_watcher *watcher = loop->events[loop->events_pos++];
         if (watcher == NULL) {  // closed meanwhile
             continue;
@@ -70,14 +82,74 @@ run_collected(LoopObject *loop)
             }
         }
     }
+    return rc;
+}
+
+/* An exception leaves the turn: the rest of the due timers goes between the rest of
+ * the snapshot and what was scheduled meanwhile; the rest of the events, to run
+ * before the latter too, stays in its array. */
+static void
+keep_rest(LoopObject *loop)
+{
+    ac_ring *ready = &loop->ready;
+    size_t rest = loop->snapshot;
+    size_t scheduled = ready->len - rest;
+    loop->snapshot = 0;
+    loop->events_len -= loop->events_pos;
+    if (loop->events_len > 0) {
+        memmove(loop->events, loop->events + loop->events_pos,
+                loop->events_len * sizeof(*loop->events));
+    }
+    loop->events_pos = 0;
+    loop->events_before = rest;
+    loop->events_kept = loop->events_len;
+    if (loop->due_pos == loop->due_len) {
+        loop->due_len = loop->due_pos = 0;
+        return;
+    }
+    for (size_t i = 0; i < rest; i++) {
+        ac_ring_push_reserved(ready, ac_ring_pop(ready));
+    }
+    while (loop->due_pos < loop->due_len && ac_ring_reserve(ready) == 0) {
+        ac_ring_push_reserved(ready, loop->due[loop->due_pos++]);
+    }
+    if (loop->due_pos == loop->due_len) {  // else, without memory, they run as the
+        loop->due_len = loop->due_pos = 0; // first due timers of the next turn
+    }
+    for (size_t i = 0; i < scheduled; i++) {
+        ac_ring_push_reserved(ready, ac_ring_pop(ready));
+    }
+}
+
+/* Runs what the turn has collected, behind what the last one left. */
+static int
+run_collected(LoopObject *loop)
+{
+    int rc = 0;
+    if (loop->events_kept > 0) {
+        size_t before = loop->events_before, kept = loop->events_kept;
+        loop->events_before = loop->events_kept = 0;
+        rc = run_ready(loop, before);
+        if (rc == 0) {
+            rc = run_events(loop, kept);
+        }
+    }
+    if (rc == 0) {
+        rc = run_ready(loop, SIZE_MAX);
+    }
+    if (rc == 0) {
+        rc = run_events(loop, SIZE_MAX);
+    }
     while (rc == 0 && loop->due_pos < loop->due_len) {
         rc = run_and_drop(loop, loop->due[loop->due_pos++]);
     }
-    if (rc == 0) {
-        loop->events_len = loop->events_pos = 0;
-        loop->due_len = loop->due_pos = 0;
+    if (rc < 0) {
+        keep_rest(loop);
+        return -1;
     }
-    return rc;
+    loop->events_len = loop->events_pos = 0;
+    loop->due_len = loop->due_pos = 0;
+    return 0;
 }
 
 /* Gives the memory of past bursts back, before a wait. */
@@ -99,7 +171,9 @@ turn_poll(LoopObject *loop, double *now)
 {
     double timeout = 0.0;
     bool timed = false; // *now was read in this call
-    if (loop->ready.len == 0 && !loop->stopping) {
+    if (loop->ready.len == 0 && loop->events_pos == loop->events_len
+        && loop->due_pos == loop->due_len && !loop->stopping)
+    {
         double first = ac_timer_first(loop);
         timeout = -1.0;
         if (first < INFINITY) {
@@ -150,12 +224,6 @@ loop_turn(LoopObject *loop)
     if (ac_ready_check_patches(loop) < 0 || ac_loop_refresh_overrides(loop) < 0) {
         return -1;
     }
-    loop->in_callback = true;
-    int rc = run_collected(loop);
-    loop->in_callback = false;
-    if (rc < 0) {
-        return -1;
-    }
     double now;
     if (turn_poll(loop, &now) < 0) {
         return -1;
@@ -167,7 +235,7 @@ loop_turn(LoopObject *loop)
     }
     loop->snapshot = loop->ready.len;
     loop->in_callback = true;
-    rc = run_collected(loop);
+    int rc = run_collected(loop);
     loop->in_callback = false;
     return rc;
 }
@@ -196,7 +264,7 @@ ac_run_clear(LoopObject *loop)
         Py_DECREF(loop->due[loop->due_pos++]);
     }
     loop->due_len = loop->due_pos = 0;
-    loop->events_len = loop->events_pos = 0;
+    loop->events_len = loop->events_pos = loop->events_kept = 0;
 }
 
 /* ------------------------------------------------------------ run_forever -- */
