@@ -16,6 +16,7 @@ import sys
 import warnings
 
 import pytest
+
 from support import only_asynccore
 
 WRONG = {
@@ -283,7 +284,8 @@ def test_keywords_are_the_standard_loops(both_factories, faults, name):
     names = [
         parameter.name
         for parameter in parameters.values()
-        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.name != "self"
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        and parameter.name != "self"
     ]
 
     def change(args):
@@ -344,7 +346,7 @@ def test_method_of_another_type(loop_factory, name):
     ["call_soon", "call_soon_threadsafe", "call_later", "call_at", "time", "stop"],
 )
 def test_c_method_refuses_another_type(loop, name):
-    with pytest.raises(TypeError, match="requires|doesn't apply"):
+    with pytest.raises(TypeError, match=r"requires|doesn't apply"):
         getattr(type(loop), name)(object())
 
 

@@ -8,6 +8,7 @@ import socket
 import threading
 
 import pytest
+
 from support import has_ipv6, only_asynccore
 
 HOSTS = [
@@ -40,7 +41,22 @@ HOSTS = [
     "::1%no-such-scope",
     "\u0661.1.1.1",
 ]  # fmt: skip
-PORTS = [0, 80, 65535, 65536, -1, 10**30, "80", "http", "", None, b"80", b"http", 1.5, True]
+PORTS = [
+    0,
+    80,
+    65535,
+    65536,
+    -1,
+    10**30,
+    "80",
+    "http",
+    "",
+    None,
+    b"80",
+    b"http",
+    1.5,
+    True,
+]
 
 
 def outcome(call):
@@ -258,6 +274,6 @@ def test_after_close(loop_factory):
     loop.close()
     other = loop_factory()
     coro = loop.getaddrinfo("name.invalid", 80)
-    with pytest.raises(RuntimeError, match="^Event loop is closed$"):
+    with pytest.raises(RuntimeError, match=r"^Event loop is closed$"):
         other.run_until_complete(coro)
     other.close()

@@ -11,6 +11,7 @@ import time
 import warnings
 
 import pytest
+
 from support import only_asynccore
 from support.turns import Trace, turn
 

@@ -14,6 +14,7 @@ import weakref
 from asyncio import format_helpers
 
 import pytest
+
 from support.turns import Trace, on_shallow_stack, turn
 
 HANDLE_MAKERS = {
@@ -485,7 +486,9 @@ def test_debug_traceback_is_the_standard_loops(both_factories):
         found = []
         for make in HANDLE_MAKERS.values():
             handle = make(loop, callback)
-            found.append([(f.filename, f.name, f.line) for f in handle._source_traceback])
+            found.append(
+                [(f.filename, f.name, f.line) for f in handle._source_traceback]
+            )
         loop.close()
         return found
 

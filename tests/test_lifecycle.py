@@ -15,6 +15,7 @@ import warnings
 import weakref
 
 import pytest
+
 from support import only_asynccore
 from support.turns import Trace, turn
 
@@ -202,21 +203,23 @@ def test_default_executor_can_be_set(loop):
 
 @pytest.mark.parametrize("wrong", [None, 1, object()], ids=["None", "int", "object"])
 def test_default_executor_of_a_wrong_type(loop, wrong):
-    with pytest.raises(TypeError, match="^executor must be ThreadPoolExecutor instance$"):
+    with pytest.raises(
+        TypeError, match=r"^executor must be ThreadPoolExecutor instance$"
+    ):
         loop.set_default_executor(wrong)
 
 
 def test_executor_after_shutdown(loop):
     loop.run_until_complete(loop.run_in_executor(None, int))
     loop.run_until_complete(loop.shutdown_default_executor())
-    with pytest.raises(RuntimeError, match="^Executor shutdown has been called$"):
+    with pytest.raises(RuntimeError, match=r"^Executor shutdown has been called$"):
         loop.run_in_executor(None, int)
 
 
 def test_executor_after_close(loop_factory):
     loop = loop_factory()
     loop.close()
-    with pytest.raises(RuntimeError, match="^Event loop is closed$"):
+    with pytest.raises(RuntimeError, match=r"^Event loop is closed$"):
         loop.run_in_executor(None, int)
 
 
@@ -229,7 +232,7 @@ def test_executor_time_out(loop):
 
     async def main():
         future = loop.run_in_executor(None, release.wait, 30)
-        with pytest.warns(RuntimeWarning, match="did not finish.*within 0.01 seconds"):
+        with pytest.warns(RuntimeWarning, match=r"did not finish.*within 0.01 seconds"):
             await loop.shutdown_default_executor(0.01)
         release.set()
         await future
@@ -263,7 +266,7 @@ def test_result_of_an_executor_after_close(loop_factory):
 def test_unclosed_loop_warns(loop_factory):
     loop = loop_factory()
     shown = repr(loop)
-    with pytest.warns(ResourceWarning) as caught:  # noqa: PT031
+    with pytest.warns(ResourceWarning) as caught:
         del loop
         gc.collect()
     assert [str(warning.message) for warning in caught] == [
@@ -360,15 +363,16 @@ def test_abandoned_loop_with_a_task(loop_factory, faults):
 
 
 def test_abandoned_loop_with_a_transport(loop_factory):
-    a, b = socket.socketpair()
+    *box, b = socket.socketpair()
 
     def fill(loop):
-        loop.run_until_complete(loop.create_connection(asyncio.Protocol, sock=a))
+        loop.run_until_complete(
+            loop.create_connection(asyncio.Protocol, sock=box.pop())
+        )
 
     with b, warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         ref, _ = abandon(loop_factory, fill)
-        del a
         gc.collect()
         assert ref() is None
 
@@ -491,7 +495,7 @@ def test_loop_without_init_is_closed(kind):
         lambda: loop.call_soon_threadsafe(print),
         loop.run_forever,
     ):
-        with pytest.raises(RuntimeError, match="^Event loop is closed$"):
+        with pytest.raises(RuntimeError, match=r"^Event loop is closed$"):
             call()
     loop.stop()
 
@@ -560,12 +564,22 @@ def test_close_twice_and_state(loop_factory):
         lambda loop: loop.add_writer(0, print),
         lambda loop: loop.add_signal_handler(10, print),
     ],
-    ids="soon later at threadsafe executor run reader writer signal".split(),
+    ids=[
+        "soon",
+        "later",
+        "at",
+        "threadsafe",
+        "executor",
+        "run",
+        "reader",
+        "writer",
+        "signal",
+    ],
 )
 def test_after_close_raises(loop_factory, call):
     loop = loop_factory()
     loop.close()
-    with pytest.raises(RuntimeError, match="^Event loop is closed$"):
+    with pytest.raises(RuntimeError, match=r"^Event loop is closed$"):
         call(loop)
 
 

@@ -9,6 +9,7 @@ import socket
 import weakref
 
 import pytest
+
 from support.turns import Trace, turn
 
 var = contextvars.ContextVar("var", default="outside")

@@ -10,6 +10,7 @@ import sys
 import weakref
 
 import pytest
+
 from support.turns import Trace, on_shallow_stack, turn
 
 

@@ -12,6 +12,7 @@ import time
 import weakref
 
 import pytest
+
 from support.turns import Trace, turn
 
 
@@ -473,7 +474,9 @@ def test_run_forever_returns_none(loop):
 
 def test_run_in_a_thread_after_a_run_in_this_one(loop, trace):
     turn(loop)
-    thread = threading.Thread(target=lambda: trace.append(loop.run_until_complete(value(1))))
+    thread = threading.Thread(
+        target=lambda: trace.append(loop.run_until_complete(value(1)))
+    )
     thread.start()
     thread.join()
     assert trace == [1]

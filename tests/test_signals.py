@@ -12,6 +12,7 @@ import warnings
 import weakref
 
 import pytest
+
 from support.turns import Trace, turn
 
 SIGNAL = signal.SIGUSR1
@@ -48,7 +49,9 @@ def test_handler_runs(loop, trace):
 
 
 def test_arguments(loop, trace):
-    loop.add_signal_handler(SIGNAL, lambda *args: (trace.append(args), loop.stop()), 1, 2)
+    loop.add_signal_handler(
+        SIGNAL, lambda *args: (trace.append(args), loop.stop()), 1, 2
+    )
     loop.call_soon(signal.raise_signal, SIGNAL)
     loop.run_forever()
     assert trace == [(1, 2)]
@@ -446,7 +449,9 @@ def test_system_calls_are_restarted(loop):
     # SA_RESTART: a handler of the loop does not interrupt blocking calls elsewhere
     loop.add_signal_handler(SIGNAL, int)
     r, w = os.pipe()
-    timer = threading.Timer(0.05, lambda: (os.kill(os.getpid(), SIGNAL), os.write(w, b"x")))
+    timer = threading.Timer(
+        0.05, lambda: (os.kill(os.getpid(), SIGNAL), os.write(w, b"x"))
+    )
     timer.start()
     assert os.read(r, 1) == b"x"
     timer.join()

@@ -626,7 +626,10 @@ def test_replaces_no_reader_of_the_user(loop, run, pair):
 @pytest.mark.skipif(sys.platform != "linux", reason="abstract names are Linux's")
 def test_abstract_name(loop, run):
     name = f"\0asynccore-test-{os.getpid()}"
-    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+    with (
+        socket.socket(socket.AF_UNIX) as server,
+        socket.socket(socket.AF_UNIX) as client,
+    ):
         server.bind(name)
         server.listen()
         server.setblocking(False)

@@ -12,6 +12,7 @@ import warnings
 import weakref
 
 import pytest
+
 from support.turns import Trace, turn
 
 var = contextvars.ContextVar("var", default="outside")
@@ -91,10 +92,18 @@ def test_name_and_context(loop):
 
 @pytest.mark.parametrize(
     "kwargs",
-    [{}, {"name": "n"}, {"context": None}, {"eager_start": True}, {"eager_start": False},
-     {"eager_start": None}, {"unknown": 1}, {"name": "n", "context": None}],
+    [
+        {},
+        {"name": "n"},
+        {"context": None},
+        {"eager_start": True},
+        {"eager_start": False},
+        {"eager_start": None},
+        {"unknown": 1},
+        {"name": "n", "context": None},
+    ],
     ids=str,
-)  # fmt: skip
+)
 @pytest.mark.parametrize("running", [False, True])
 def test_keywords_are_the_standard_loops(both_factories, kwargs, running):
     def found(factory):
@@ -363,8 +372,9 @@ def test_eager_start_by_keyword(loop, trace):
         trace.append("body")
 
     async def main():
-        asyncio.create_task(body(), eager_start=True)
+        task = asyncio.create_task(body(), eager_start=True)
         trace.append("created")
+        await task
 
     loop.run_until_complete(main())
     assert trace == ["body", "created"]

@@ -11,6 +11,7 @@ import time
 import weakref
 
 import pytest
+
 from support import only_asynccore
 from support.turns import Trace, turn
 
@@ -206,7 +207,9 @@ def test_cancel_in_another_thread(loop, trace):
 
 def test_cancel_inside_the_callback(loop, trace):
     handles = []
-    handles.append(loop.call_soon_threadsafe(trace.note(1, lambda: handles[0].cancel())))
+    handles.append(
+        loop.call_soon_threadsafe(trace.note(1, lambda: handles[0].cancel()))
+    )
     turn(loop)
     assert trace == [1]
     assert handles[0].cancelled()

@@ -14,6 +14,7 @@ import tracemalloc
 import weakref
 
 import pytest
+
 from support import only_asynccore
 from support.turns import Trace, turn
 

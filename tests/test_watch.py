@@ -19,6 +19,7 @@ import threading
 import weakref
 
 import pytest
+
 from support import only_asynccore
 from support.turns import Trace, turn
 
