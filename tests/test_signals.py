@@ -7,6 +7,8 @@ import gc
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import warnings
 import weakref
@@ -79,24 +81,14 @@ def test_handler_is_not_run_inside_the_signal(loop, trace):
 
 def test_signal_of_another_process_wakes_an_idle_loop(loop, trace):
     loop.add_signal_handler(SIGNAL, trace.note("signal", loop.stop))
-    parent = os.getpid()
-    idle, told = os.pipe()
-
-    def fork():
-        child = os.fork()
-        if child == 0:
-            os.read(idle, 1)
-            os.kill(parent, SIGNAL)
-            os._exit(0)
-        trace.append(child)
-
-    loop.call_soon(fork)
-    loop.call_soon(lambda: os.write(told, b"x"))
+    code = "import os, sys; sys.stdin.read(1); os.kill(os.getppid(), int(sys.argv[1]))"
+    child = subprocess.Popen(
+        [sys.executable, "-S", "-c", code, str(int(SIGNAL))], stdin=subprocess.PIPE
+    )
+    loop.call_soon(child.stdin.close)  # the loop waits when the signal comes
     loop.run_forever()
-    os.waitpid(trace[0], 0)
-    os.close(idle)
-    os.close(told)
-    assert trace[1:] == ["signal"]
+    assert child.wait() == 0
+    assert trace == ["signal"]
     loop.remove_signal_handler(SIGNAL)
 
 

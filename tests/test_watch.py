@@ -14,6 +14,7 @@ import resource
 import select
 import socket
 import stat
+import subprocess
 import sys
 import threading
 import weakref
@@ -435,17 +436,13 @@ def test_epoll_inside_the_loop(loop, pair, trace):
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="no pidfd here")
 def test_pidfd(loop, trace):
-    child = os.fork()
-    if child == 0:
-        os._exit(3)
-    try:
-        fd = os.pidfd_open(child)
-        loop.add_reader(fd, trace.note("ended", loop.stop))
-        loop.run_forever()
-        loop.remove_reader(fd)
-        os.close(fd)
-    finally:
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+    child = subprocess.Popen([sys.executable, "-S", "-c", "raise SystemExit(3)"])
+    fd = os.pidfd_open(child.pid)
+    loop.add_reader(fd, trace.note("ended", loop.stop))
+    loop.run_forever()
+    loop.remove_reader(fd)
+    os.close(fd)
+    assert child.wait() == 3
     assert trace == ["ended"]
 
 
