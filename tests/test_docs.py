@@ -183,6 +183,16 @@ def test_every_loop_method_is_listed() -> None:
             assert is_c == (row.split("|")[2].strip() == "C"), row
 
 
+def test_limits_of_the_turn_are_those_of_the_source() -> None:
+    header = (TOP / "csrc" / "loop" / "loop.h").read_text()
+    turns = re.search(r"AC_TURNS_WITHOUT_POLL (\d+)", header)
+    nanoseconds = re.search(r"AC_NS_WITHOUT_POLL ([\d.]+)", header)
+    assert turns is not None and nanoseconds is not None
+    microseconds = float(nanoseconds[1]) / 1000
+    text = (DOCS / "compatibility.md").read_text()
+    assert f"at most {turns[1]} turns and {microseconds:.0f} microseconds" in text
+
+
 def test_every_seam_is_listed() -> None:
     text = (DOCS / "internals" / "architecture.md").read_text()
     part = text[text.index("## The seams") : text.index("## Layers")]
