@@ -68,6 +68,31 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
     may be subclassed.
     """
 
+    # What the standard constructors set. With these in slots a loop has no dict until
+    # somebody sets another attribute, and only then does the interpreter specialize
+    # `loop.call_soon(...)`: 290 of 2,670 instructions a turn (3.13, benchmarks/count).
+    # A name that is missing here costs that, nothing else.
+    __slots__ = (
+        "_asyncgens",
+        "_asyncgens_shutdown_called",
+        "_coroutine_origin_tracking_enabled",
+        "_coroutine_origin_tracking_saved_depth",
+        "_current_handle",
+        "_default_executor",
+        "_exception_handler",
+        "_executor_shutdown_called",
+        "_internal_fds",
+        "_old_agen_hooks",
+        "_own_sockets",
+        "_selector",
+        "_signal_handlers",
+        "_ssock",
+        "_task_factory",
+        "_timer_cancelled_count",
+        "_transports",
+        "_unix_server_sockets",
+    )
+
     def __init__(self) -> None:
         _core.Loop.__init__(self)
         try:

@@ -12,6 +12,19 @@ typedef struct {
     PyObject *context; /* borrowed, NULL if not given */
 } ac_args;
 
+/* Whether a keyword is `expected`, an interned ASCII string of ours. The keywords of
+ * _asyncio's own calls are not interned, so that the pointers may differ. */
+static inline bool
+ac_args_is(PyObject *keyword, PyObject *expected)
+{
+    return keyword == expected
+           || (PyUnicode_IS_ASCII(keyword)
+               && PyUnicode_GET_LENGTH(keyword) == PyUnicode_GET_LENGTH(expected)
+               && memcmp(PyUnicode_1BYTE_DATA(keyword), PyUnicode_1BYTE_DATA(expected),
+                         (size_t)PyUnicode_GET_LENGTH(expected))
+                      == 0);
+}
+
 /* Splits the arguments of a METH_FASTCALL | METH_KEYWORDS method with `nleading`
  * (1 or 2) required parameters called `names`; `context_name` NULL: no context=. Returns 0, or -1 with the
  * TypeError that the interpreter raises for a function `function`. */
@@ -33,18 +46,13 @@ ac_args_parse(ac_args *out, const char *function, PyObject *const *names,
         PyObject *name = PyTuple_GET_ITEM(kwnames, i);
         PyObject *value = args[nargs + i];
         PyObject **target = NULL;
-        if (context_name != NULL
-            && (name == context_name || PyUnicode_Compare(name, context_name) == 0))
-        {
+        if (context_name != NULL && ac_args_is(name, context_name)) {
             target = &out->context;
         }
         for (Py_ssize_t k = 0; target == NULL && k < nleading; k++) {
-            if (PyUnicode_Compare(name, names[k]) == 0) {
+            if (ac_args_is(name, names[k])) {
                 target = &out->leading[k];
             }
-        }
-        if (PyErr_Occurred()) {
-            return -1;
         }
         if (target == NULL) {
             PyErr_Format(PyExc_TypeError,

@@ -202,11 +202,8 @@ run_debug(LoopObject *loop, PyObject *handle)
     if (ac_loop_time(loop, &started) < 0) {
         return -1;
     }
-    PyObject *current = PyObject_GetAttrString((PyObject *)loop, "__dict__");
-    if (current == NULL) {
-        return -1;
-    }
-    int rc = PyDict_SetItemString(current, "_current_handle", handle);
+    PyObject *self = (PyObject *)loop;
+    int rc = PyObject_SetAttrString(self, "_current_handle", handle);
     if (rc == 0) {
         rc = run_method(loop, handle);
     }
@@ -214,10 +211,9 @@ run_debug(LoopObject *loop, PyObject *handle)
         rc = warn_if_slow(loop, handle, started);
     }
     PyObject *exc = ac_err_take();
-    if (PyDict_SetItemString(current, "_current_handle", Py_None) < 0) {
-        PyErr_WriteUnraisable((PyObject *)loop);
+    if (PyObject_SetAttrString(self, "_current_handle", Py_None) < 0) {
+        PyErr_WriteUnraisable(self);
     }
-    Py_DECREF(current);
     if (exc != NULL) {
         ac_err_restore_steal(exc);
     }
