@@ -142,6 +142,7 @@ def sweep(make, work):
 
 def make():
     loop = new_event_loop()
+    loop.set_debug(False)
     loop.stop()
     loop.run_forever()
     return loop
@@ -182,6 +183,7 @@ WORKS = {
     "run": """
         def make():
             loop = new_event_loop()
+            loop.set_debug(False)
             loop.call_soon(int, 1)
             loop.call_later(-1, int, 2)
             loop.call_soon_threadsafe(int, 3)
@@ -475,6 +477,7 @@ def test_growth_is_given_back(script):
             with open("/proc/self/statm") as file:
                 return int(file.read().split()[1]) * 4096
         loop = new_event_loop()
+        loop.set_debug(False)
         def burst(count):
             for n in range(count):
                 loop.call_soon(int)

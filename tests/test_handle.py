@@ -113,6 +113,7 @@ def test_repr_of_a_failing_argument(loop):
         def __repr__(self):
             raise LookupError("expected")
 
+    loop.set_debug(False)
     handle = loop.call_soon(Bad())
     with pytest.raises(LookupError):
         repr(handle)

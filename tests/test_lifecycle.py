@@ -744,6 +744,7 @@ def test_override_of_run_in_executor(loop, trace):
         future.set_result("name")
         return future
 
+    loop.set_debug(False)
     loop.run_in_executor = run_in_executor
     found = loop.run_until_complete(loop.getaddrinfo("no-such-host.invalid", 1))
     assert found == "name"

@@ -28,6 +28,7 @@ def fail(exc=None):
 
 
 def test_default_handler_logs(loop, faults):
+    loop.set_debug(False)
     loop.call_soon(fail)
     turn(loop)
     (text,) = faults.take_log()
