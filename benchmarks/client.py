@@ -29,7 +29,7 @@ def build() -> Path:
     program.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=program.parent) as scratch:
         output = Path(scratch) / "client"
-        command = [*compiler.split(), "-O2", "-std=c11", "-o", output, SOURCE]
+        command = [*compiler.split(), "-O2", "-std=c11", "-o", str(output), str(SOURCE)]
         tls = [*command, "-DAC_CLIENT_TLS", "-lssl", "-lcrypto"]
         if subprocess.run(tls, capture_output=True).returncode:
             subprocess.run(command, check=True)

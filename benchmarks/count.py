@@ -34,12 +34,13 @@ MAIN = [
 ]
 
 
-def callgrind(output: Path) -> tuple[str, ...]:
-    """The wrapper that counts instructions by function."""
+def callgrind(output: Path, callers: int) -> tuple[str, ...]:
+    """The wrapper that counts instructions by function, or by chain of callers."""
     return (
         "valgrind",
         "--tool=callgrind",
         "-q",
+        f"--separate-callers={callers}",
         f"--callgrind-out-file={output}",
     )
 
@@ -96,7 +97,7 @@ def instructions(output: Path, inclusive: bool) -> Counter[str]:
             continue
         # FILE:FUNCTION'RECURSION [OBJECT], of several files where code was inlined.
         name = re.sub(r" \[.*\]$", "", where).rpartition(":")[2]
-        name = re.sub(r"'\d+$", "", name)
+        name = re.sub(r"'\d+(?='|$)", "", name).replace("'", " < ")
         found[name] += int(count.replace(",", ""))
     return found
 
@@ -116,14 +117,14 @@ def calls(output: Path) -> Counter[str]:
 
 
 def count_instructions(
-    loop: str, workload: Workload, functions: int, inclusive: bool
+    loop: str, workload: Workload, functions: int, inclusive: bool, callers: int
 ) -> tuple[float, list[tuple[str, float]]]:
     """Per operation: the total, and the functions that take most of it."""
     short, long = lengths(workload)
     with tempfile.TemporaryDirectory() as directory:
         outputs = [Path(directory, "short"), Path(directory, "long")]
         for number, output in zip((short, long), outputs, strict=True):
-            run(loop, workload, number, callgrind(output))
+            run(loop, workload, number, callgrind(output, callers))
         more = total(outputs[1]) - total(outputs[0])
         most: list[tuple[str, float]] = []
         if functions:
@@ -161,6 +162,13 @@ def main() -> int:
         "--inclusive", action="store_true", help="with what these functions call"
     )
     parser.add_argument(
+        "--callers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="with --functions: tell a function's counts apart by N callers",
+    )
+    parser.add_argument(
         "--calls", action="store_true", help="system calls instead (strace)"
     )
     args = parser.parse_args()
@@ -180,7 +188,7 @@ def main() -> int:
                 print(f"{workload.name} on {loop}: {text or 'none'}", flush=True)
                 continue
             count, most = count_instructions(
-                loop, workload, args.functions, args.inclusive
+                loop, workload, args.functions, args.inclusive, args.callers
             )
             cells.append(f"{count:,.0f}")
             print(f"{workload.name} on {loop}: {count:,.0f} instructions", flush=True)

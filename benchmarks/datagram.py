@@ -11,8 +11,8 @@ from benchmarks.harness import Load, Serve, keep
 class Echo(asyncio.DatagramProtocol):
     """Sends each datagram back."""
 
-    def connection_made(self, transport: asyncio.DatagramTransport) -> None:
-        self.transport = transport
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: asyncio.DatagramTransport = transport  # type: ignore[assignment]
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
         self.transport.sendto(data, addr)

@@ -141,7 +141,8 @@ async def eager(n: int) -> int:
     uvloop 0.23 fails with that of CPython before 3.13.4; there its tasks start late.
     """
     loop = asyncio.get_running_loop()
-    loop.set_task_factory(asyncio.eager_task_factory)
+    if sys.version_info >= (3, 12):
+        loop.set_task_factory(asyncio.eager_task_factory)
     first = answer()
     try:
         await loop.create_task(first)
