@@ -10,8 +10,12 @@ are the seams between the two.
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 from asyncio import constants, sslproto
+from asyncio.trsock import TransportSocket
+from functools import lru_cache
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from weakref import WeakSet, ref
 
@@ -157,10 +161,14 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
             not self._debug
             and not self.is_closed()
             and socket.getaddrinfo is _getaddrinfo
-            and _is_numeric(host)
+            and isinstance(host, str)
             and (port is None or isinstance(port, int))
+            and isinstance(flags, int)
+            and not flags & ~_FLAGS_WITHOUT_NETWORK
         ):
-            return _getaddrinfo(host, port, family, type, proto, flags)
+            found = _numeric_addresses(host, port, family, type, proto, flags)
+            if found is not None:
+                return list(found)
         return await super().getaddrinfo(
             host, port, family=family, type=type, proto=proto, flags=flags
         )
@@ -240,26 +248,55 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
         ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
         context: Context | None = None,
     ) -> None:
-        if (
-            sslcontext is None
-            and not self._debug
-            and _core.accept_ready(
+        rest: tuple[Any, ...] = () if context is None else (context,)
+        error: int | None = None
+        if sslcontext is None and not self._debug:
+            error = _core.accept_ready(
                 self, protocol_factory, sock, server, backlog, context
             )
-        ):
-            return
-        # TLS, debug mode, or an error, which the standard's code meets again
-        rest: tuple[Any, ...] = () if context is None else (context,)
-        super()._accept_connection(  # type: ignore[misc]
-            protocol_factory,
-            sock,
-            sslcontext,
-            server,
-            backlog,
-            ssl_handshake_timeout,
-            ssl_shutdown_timeout,
-            *rest,
-        )
+        if error in _OUT_OF_RESOURCES:
+            # once, where the standard's loop asks again for each place of the backlog
+            self.call_exception_handler(
+                {
+                    "message": "socket.accept() out of system resource",
+                    "exception": OSError(error, os.strerror(error)),
+                    "socket": TransportSocket(sock),
+                }
+            )
+            self._remove_reader(sock.fileno())
+            self.call_later(
+                constants.ACCEPT_RETRY_DELAY,
+                self._start_serving_again,
+                protocol_factory,
+                sock,
+                sslcontext,
+                server,
+                backlog,
+                ssl_handshake_timeout,
+                ssl_shutdown_timeout,
+                *rest,
+            )
+        elif error != 0:
+            # TLS, debug mode, or an error, which the standard's code meets again
+            super()._accept_connection(  # type: ignore[misc]
+                protocol_factory,
+                sock,
+                sslcontext,
+                server,
+                backlog,
+                ssl_handshake_timeout,
+                ssl_shutdown_timeout,
+                *rest,
+            )
+
+    def _start_serving_again(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        *args: Any,
+    ) -> None:
+        if sock.fileno() >= 0:  # the server was not closed meanwhile
+            self._start_serving(protocol_factory, sock, *args)  # type: ignore[attr-defined]
 
     async def _sendfile_native(
         self, transp: asyncio.Transport, file: Any, offset: int, count: int | None
@@ -288,7 +325,8 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
             )
 
 
-_getaddrinfo = socket.getaddrinfo
+_OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
 _socket = socket.socket
 
 
@@ -300,15 +338,32 @@ def _is_plain(sock: object) -> bool:
     )
 
 
-def _is_numeric(host: bytes | str | None) -> bool:
-    if not isinstance(host, str):
-        return False
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+_getaddrinfo = socket.getaddrinfo
+
+# With others, the answer for a number depends on the interfaces that are up.
+_FLAGS_WITHOUT_NETWORK = (
+    socket.AI_PASSIVE
+    | socket.AI_CANONNAME
+    | socket.AI_NUMERICHOST
+    | socket.AI_NUMERICSERV
+)
+
+
+def _resolve_number(
+    host: str, port: int | None, family: int, type: int, proto: int, flags: int
+) -> tuple[tuple[Any, ...], ...] | None:
+    """What getaddrinfo says of a numeric host, None for another one.
+
+    It needs no network and is always the same, but for scopes, which are interfaces.
+    """
     try:
-        socket.inet_pton(family, host.partition("%")[0])
+        socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
     except (OSError, ValueError):
-        return False
-    return True
+        return None
+    return tuple(_getaddrinfo(host, port, family, type, proto, flags))
+
+
+_numeric_addresses = lru_cache(maxsize=512)(_resolve_number)
 
 
 __all__ = ["Loop"]

@@ -250,8 +250,8 @@ schedule_steal(const listener *common, int fd, const struct sockaddr_storage *pe
     return rc;
 }
 
-/* Returns 1 when the queue is empty or `limit` connections came, 0 when accept()
- * failed, or -1 with an exception. */
+/* Returns 0 when the queue is empty or `limit` connections came, the errno with which
+ * accept() failed, or -1 with an exception. */
 static int
 accept_all(const listener *common, int fd, long limit)
 {
@@ -264,16 +264,16 @@ accept_all(const listener *common, int fd, long limit)
             continue;
         }
         if (accepted == -EAGAIN || accepted == -EWOULDBLOCK || accepted == -EINTR) {
-            return 1;
+            return 0;
         }
         if (accepted < 0) {
-            return 0;
+            return -accepted;
         }
         if (schedule_steal(common, accepted, &peer, peer_len) < 0) {
             return -1;
         }
     }
-    return 1;
+    return 0;
 }
 
 PyDoc_STRVAR(
@@ -281,8 +281,8 @@ PyDoc_STRVAR(
     "accept_ready(loop, protocol_factory, sock, server, backlog, context=None, /)"
     "\n--\n\n"
     "Accept what waits at a listening socket; each connection is set up in the\n"
-    "next turn. False if accept() fails, for the caller to meet the same error, and\n"
-    "for what is no plain socket.");
+    "next turn. Returns 0, or the errno with which accept() failed; None, with nothing\n"
+    "done, for what is no plain socket.");
 
 static PyObject *
 core_accept_ready(PyObject *module, PyObject *args)
@@ -302,7 +302,7 @@ core_accept_ready(PyObject *module, PyObject *args)
         return NULL;
     }
     if (!Py_IS_TYPE(sock, (PyTypeObject *)state->socket_type)) {
-        Py_RETURN_FALSE;  // a subclass may have its own accept()
+        Py_RETURN_NONE;  // a subclass may have its own accept()
     }
     PyObject *number = PyObject_CallMethodNoArgs(sock, state->str_fileno);
     long fd = number == NULL ? -1 : PyLong_AsLong(number);
@@ -318,8 +318,8 @@ core_accept_ready(PyObject *module, PyObject *args)
     common.server = common.server == Py_None ? NULL : common.server;
     common.context = context == Py_None ? NULL : context;
     common.proto = (uint8_t)protocol_number;
-    int done = accept_all(&common, (int)fd, backlog);
-    return done < 0 ? NULL : PyBool_FromLong(done);
+    int err = accept_all(&common, (int)fd, backlog);
+    return err < 0 ? NULL : PyLong_FromLong(err);
 }
 
 static PyMethodDef accept_functions[] = {
