@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 #ifdef __linux__
+#include <sys/epoll.h>
 #include <sys/timerfd.h>
 #endif
 
@@ -372,6 +373,23 @@ foreign_start(ac_poller *poller)
 
 /* --------------------------------------------------------- own watchers -- */
 
+/* Whether the kernel still watches a number that the user may have closed: libuv
+ * aborts the process if it does not. What is registered here already, libuv takes
+ * over. */
+static bool
+number_is_pollable(ac_poller *poller, int fd, int events)
+{
+#ifdef __linux__
+    struct epoll_event event = {.events = (uint32_t)events, .data.fd = fd};
+    return epoll_ctl(uv_backend_fd(&poller->uv), EPOLL_CTL_ADD, fd, &event) == 0
+           || errno == EEXIST;
+#else
+    (void)poller;
+    (void)events;
+    return fcntl(fd, F_GETFD) >= 0;
+#endif
+}
+
 /* Starts or stops one own watcher, or ends it. Only the thread that polls. */
 static void
 own_apply(ac_poller *poller, own_watcher *own)
@@ -403,8 +421,16 @@ own_apply(ac_poller *poller, own_watcher *own)
     }
     int events = (watcher->wanted & AC_READ ? UV_READABLE : 0)
                  | (watcher->wanted & AC_WRITE ? UV_WRITABLE : 0);
-    if (uv_poll_start(&own->poll, events, on_own_ready) == 0) {
-        watcher->armed = watcher->wanted;
+    if (uv_poll_start(&own->poll, events, on_own_ready) != 0) {
+        return;
+    }
+    watcher->armed = watcher->wanted;
+    if (watcher->exposed && events != 0
+        && !number_is_pollable(poller, watcher->fd, events))
+    {
+        uv_poll_stop(&own->poll);
+        watcher->armed = 0;
+        event_record(watcher->loop, watcher, AC_READ | AC_WRITE);
     }
 }
 

@@ -5,7 +5,8 @@
  * stays the owner of its number: its close() is what closes, and as the user may
  * close or detach it at any moment, each use asks it first whether it still has the
  * number. When get_extra_info() makes a socket object for a number of ours, the
- * object becomes its owner. So a number is closed once, by its owner. */
+ * object becomes its owner, and is asked as well. So a number is closed once, by its
+ * owner. */
 #include "core/python.h"
 
 #include "core/errors.h"
@@ -334,6 +335,11 @@ ac_sock_object(StreamObject *self)
     }
     Py_DECREF(done);
     self->sock = sock;
+    // it may be closed or detached by whoever gets hold of it
+    self->ops = &shared_ops;
+    if (self->watcher != NULL) {
+        self->watcher->exposed = true;
+    }
     return Py_NewRef(sock);
 }
 
