@@ -578,3 +578,18 @@ def test_current_handle_is_none_between_runs(loop):
     loop.set_debug(True)
     turn(loop)
     assert loop._current_handle is None
+
+
+def test_turn_by_hand_inside_the_last_of_many_timers(loop, trace):
+    def last():
+        loop.call_later(0.001, trace.append, "inner")
+        loop._run_once()
+        trace.append("last")
+        loop.stop()
+
+    now = loop.time()
+    for _ in range(2000):
+        loop.call_at(now, int)
+    loop.call_at(now + 1e-6, last)
+    loop.run_forever()
+    assert trace == ["inner", "last"]

@@ -113,8 +113,8 @@ keep_rest(LoopObject *loop)
     while (loop->due_pos < loop->due_len && ac_ring_reserve(ready) == 0) {
         ac_ring_push_reserved(ready, loop->due[loop->due_pos++]);
     }
-    if (loop->due_pos == loop->due_len) {  // else, without memory, they run as the
-        loop->due_len = loop->due_pos = 0; // first due timers of the next turn
+    if (loop->due_pos == loop->due_len) {   // else, without memory, they run as the
+        loop->due_len = loop->due_pos = 0;  // first due timers of the next turn
     }
     for (size_t i = 0; i < scheduled; i++) {
         ac_ring_push_reserved(ready, ac_ring_pop(ready));
@@ -158,6 +158,7 @@ trim(LoopObject *loop)
 {
     ac_ring_trim(&loop->ready);
     ac_handle_trim_freelists(loop, AC_FREELIST_KEPT);
+    loop->due_len = loop->due_pos = 0;  // all run; this turn may be inside of another
     if (loop->due_cap > DUE_KEPT) {
         PyMem_Free(loop->due);
         loop->due = NULL;
@@ -170,7 +171,7 @@ static int
 turn_poll(LoopObject *loop, double *now)
 {
     double timeout = 0.0;
-    bool timed = false; // *now was read in this call
+    bool timed = false;  // *now was read in this call
     if (loop->ready.len == 0 && loop->events_pos == loop->events_len
         && loop->due_pos == loop->due_len && !loop->stopping)
     {
@@ -193,8 +194,8 @@ turn_poll(LoopObject *loop, double *now)
             loop->signals_begun = true;
         }
     }
-    if (timeout == 0.0 && loop->turns_without_poll < AC_TURNS_WITHOUT_POLL && !loop->stopping
-             && !(loop->overridden & AC_OVERRIDE_TIME))
+    if (timeout == 0.0 && loop->turns_without_poll < AC_TURNS_WITHOUT_POLL
+        && !loop->stopping && !(loop->overridden & AC_OVERRIDE_TIME))
     {
         if (!timed && ac_loop_time(loop, now) < 0) {
             return -1;
@@ -204,8 +205,8 @@ turn_poll(LoopObject *loop, double *now)
             return 0;
         }
     }
-    // Python may have run since the look at the queue (an overridden time(), and on 3.11
-    // and 3.12 set_wakeup_fd), and with it another thread or a signal handler
+    // Python may have run since the look at the queue (an overridden time(), and
+    // on 3.11 and 3.12 set_wakeup_fd), and with it another thread or a signal handler
     if (loop->ready.len > 0 || loop->stopping) {
         timeout = 0.0;
     }
