@@ -26,8 +26,9 @@ ac_args_is(PyObject *keyword, PyObject *expected)
 }
 
 /* Splits the arguments of a METH_FASTCALL | METH_KEYWORDS method with `nleading`
- * (1 or 2) required parameters called `names`; `context_name` NULL: no context=. Returns 0, or -1 with the
- * TypeError that the interpreter raises for a function `function`. */
+ * (1 or 2) required parameters called `names`; `context_name` NULL: no context=.
+ * Returns 0, or -1 with the TypeError that the interpreter raises for a function
+ * `function`. */
 static inline int
 ac_args_parse(ac_args *out, const char *function, PyObject *const *names,
               Py_ssize_t nleading, PyObject *context_name, PyObject *const *args,

@@ -31,8 +31,8 @@
     X(events)                   \
     X(format_helpers)           \
     X(futures)                  \
-    X(socket_module) \
-    X(time_dict) \
+    X(socket_module)            \
+    X(time_dict)                \
     X(time_monotonic)
 
 PyObject *

@@ -184,8 +184,7 @@ static FdHandlesObject *
 registered_as(LoopObject *loop, PyObject *fileobj)
 {
     for (ac_open *node = loop->open_head.next; node != &loop->open_head;
-         node = node->next)
-    {
+         node = node->next) {
         if (node->on_loop_close == fd_handles_on_loop_close
             && ((FdHandlesObject *)node->object)->fileobj == fileobj)
         {
@@ -249,7 +248,8 @@ add_handle(LoopObject *loop, int which, PyObject *const *args, Py_ssize_t nargs,
     if (ac_loop_check_closed(loop) < 0) {
         return NULL;
     }
-    PyObject *handle = ac_handle_new(loop, parsed.leading[1], parsed.rest, parsed.nrest, parsed.context, 0);
+    PyObject *handle = ac_handle_new(loop, parsed.leading[1], parsed.rest, parsed.nrest,
+                                     parsed.context, 0);
     if (handle == NULL) {
         return NULL;
     }
@@ -463,11 +463,12 @@ remove_checked(LoopObject *loop, int which, PyObject *const *args, Py_ssize_t na
     return remove_handle(loop, which, parsed.leading[0]);
 }
 
-PyDoc_STRVAR(loop_add_reader_doc,
-             "add_reader($self, /, fd, callback, *args)\n--\n\n"
-             "Call callback(*args) whenever fd is readable.\n\n"
-             "Counterpart of asyncio's. RuntimeError if a transport uses fd, OSError if\n"
-             "it cannot be watched (PermissionError for a regular file).");
+PyDoc_STRVAR(
+    loop_add_reader_doc,
+    "add_reader($self, /, fd, callback, *args)\n--\n\n"
+    "Call callback(*args) whenever fd is readable.\n\n"
+    "Counterpart of asyncio's. RuntimeError if a transport uses fd, OSError if\n"
+    "it cannot be watched (PermissionError for a regular file).");
 
 static PyObject *
 loop_add_reader(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
@@ -507,10 +508,11 @@ loop_remove_writer(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     return remove_checked((LoopObject *)self, WRITER, args, nargs, kwnames);
 }
 
-PyDoc_STRVAR(loop__watched_doc,
-             "_watched($self, fd, /)\n--\n\n"
-             "The (reader, writer) handles of fd, None for each that is not there; None\n"
-             "if fd is not watched.");
+PyDoc_STRVAR(
+    loop__watched_doc,
+    "_watched($self, fd, /)\n--\n\n"
+    "The (reader, writer) handles of fd, None for each that is not there; None\n"
+    "if fd is not watched.");
 
 static PyObject *
 loop__watched(PyObject *self, PyObject *fileobj)

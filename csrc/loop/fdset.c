@@ -30,11 +30,13 @@ ac_fdset_open(ac_fdset *set)
 }
 
 int
-ac_fdset_set(ac_fdset *set, int fd, uint32_t generation, bool known, unsigned int events)
+ac_fdset_set(ac_fdset *set, int fd, uint32_t generation, bool known,
+             unsigned int events)
 {
     struct epoll_event event = {0};
     event.data.u64 = (uint64_t)generation << 32 | (uint32_t)fd;
-    event.events = (events & AC_READ ? EPOLLIN : 0u) | (events & AC_WRITE ? EPOLLOUT : 0u);
+    event.events =
+        (events & AC_READ ? EPOLLIN : 0u) | (events & AC_WRITE ? EPOLLOUT : 0u);
     int first = known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
     if (epoll_ctl(set->fd, first, fd, &event) == 0) {
         return 0;
@@ -52,7 +54,7 @@ ac_fdset_set(ac_fdset *set, int fd, uint32_t generation, bool known, unsigned in
 int
 ac_fdset_remove(ac_fdset *set, int fd)
 {
-    struct epoll_event event = {0}; // kernels before 2.6.9 want one
+    struct epoll_event event = {0};  // kernels before 2.6.9 want one
     return epoll_ctl(set->fd, EPOLL_CTL_DEL, fd, &event) < 0 ? -errno : 0;
 }
 
@@ -100,7 +102,8 @@ filter_set(ac_fdset *set, int fd, uint32_t generation, int16_t filter, bool on)
 }
 
 int
-ac_fdset_set(ac_fdset *set, int fd, uint32_t generation, bool known, unsigned int events)
+ac_fdset_set(ac_fdset *set, int fd, uint32_t generation, bool known,
+             unsigned int events)
 {
     int err = filter_set(set, fd, generation, EVFILT_READ, events & AC_READ);
     if (err == 0 && (known || events & AC_WRITE)) {

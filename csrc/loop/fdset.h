@@ -24,12 +24,14 @@ ac_fdset_close(ac_fdset *set);
 
 /* Says which events are wanted of `fd` (not none). `known`: the kernel has it, as far
  * as we know; a number that was closed and reused meanwhile is added anew. */
-int ac_fdset_set(ac_fdset *set, int fd, uint32_t generation, bool known,
-                 unsigned int events);
+int
+ac_fdset_set(ac_fdset *set, int fd, uint32_t generation, bool known,
+             unsigned int events);
 
 /* Takes a number out of the set. Unlike ac_fdset_set, fails when the kernel does not
  * know it (any more): what it reports under that number is another file's. */
-int ac_fdset_remove(ac_fdset *set, int fd);
+int
+ac_fdset_remove(ac_fdset *set, int fd);
 
 /* What is ready now, without waiting. */
 int

@@ -16,7 +16,7 @@
 static int
 handle_trace(LoopObject *loop, HandleObject *handle, int own_frames)
 {
-    PyObject *frame = (PyObject *)PyEval_GetFrame(); // borrowed, kept by the caller
+    PyObject *frame = (PyObject *)PyEval_GetFrame();  // borrowed, kept by the caller
     PyObject *limit = PyLong_FromLong(AC_DEBUG_STACK_DEPTH - own_frames);
     if (limit == NULL) {
         return -1;
@@ -89,9 +89,12 @@ PyObject *
 ac_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
               Py_ssize_t nargs, PyObject *context, int own_frames)
 {
-    PyObject *self = handle_alloc(loop->state->Handle, &loop->handles, sizeof(HandleObject));
+    PyObject *self =
+        handle_alloc(loop->state->Handle, &loop->handles, sizeof(HandleObject));
     if (self != NULL
-        && handle_fill(loop, (HandleObject *)self, callback, args, nargs, context, own_frames) < 0)
+        && handle_fill(loop, (HandleObject *)self, callback, args, nargs, context,
+                       own_frames)
+               < 0)
     {
         Py_CLEAR(self);
     }
@@ -103,7 +106,8 @@ ac_handle_new_timer(LoopObject *loop, PyObject *when, double deadline,
                     PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
                     PyObject *context, int own_frames)
 {
-    PyObject *self = handle_alloc(loop->state->TimerHandle, &loop->timer_handles, sizeof(TimerHandleObject));
+    PyObject *self = handle_alloc(loop->state->TimerHandle, &loop->timer_handles,
+                                  sizeof(TimerHandleObject));
     if (self == NULL) {
         return NULL;
     }
@@ -113,7 +117,10 @@ ac_handle_new_timer(LoopObject *loop, PyObject *when, double deadline,
     timer->deadline = deadline;
     timer->when = Py_XNewRef(when);
     timer->scheduled = Py_NewRef(Py_False);
-    if (handle_fill(loop, (HandleObject *)self, callback, args, nargs, context, own_frames) < 0) {
+    if (handle_fill(loop, (HandleObject *)self, callback, args, nargs, context,
+                    own_frames)
+        < 0)
+    {
         Py_CLEAR(self);
     }
     return self;
@@ -289,7 +296,7 @@ timer_handle_cancel(PyObject *self, PyObject *ignored)
         return handle_cancel(self, ignored);
     }
     PyObject *loop = Py_NewRef(timer->loop);
-    PyObject *held = Py_NewRef(self); // the heap may own the last other reference
+    PyObject *held = Py_NewRef(self);  // the heap may own the last other reference
     ac_timer_cancelling((LoopObject *)loop, timer);
     PyObject *result = handle_cancel(self, ignored);
     ac_timer_compact((LoopObject *)loop);

@@ -57,7 +57,8 @@ ac_loop_time(LoopObject *loop, double *now)
             PyObject_CallMethodNoArgs((PyObject *)loop, state->str_time), now);
     }
     // the standard loop looks it up at each call: freezegun and its like replace it
-    PyObject *monotonic = PyDict_GetItemWithError(state->time_dict, state->str_monotonic);
+    PyObject *monotonic =
+        PyDict_GetItemWithError(state->time_dict, state->str_monotonic);
     if (monotonic != state->time_monotonic && monotonic != NULL) {
         return time_from_result_steal(PyObject_CallNoArgs(monotonic), now);
     }
@@ -76,7 +77,8 @@ static PyObject *
 loop_time(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     ac_state *state = ((LoopObject *)self)->state;
-    PyObject *monotonic = PyDict_GetItemWithError(state->time_dict, state->str_monotonic);
+    PyObject *monotonic =
+        PyDict_GetItemWithError(state->time_dict, state->str_monotonic);
     if (monotonic != state->time_monotonic && monotonic != NULL) {
         return PyObject_CallNoArgs(monotonic);
     }
@@ -395,8 +397,7 @@ loop_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     LoopObject *loop = (LoopObject *)self;
     if (!PyArg_ParseTuple(args, ":Loop")
-        || (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0))
-    {
+        || (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0)) {
         if (!PyErr_Occurred()) {
             PyErr_SetString(PyExc_TypeError, "Loop() takes no keyword arguments");
         }

@@ -77,11 +77,11 @@ struct LoopObject {
     bool debug;
     bool cork;               /* writes of one callback leave together */
     bool handle_run_patched; /* asyncio.Handle._run is not what it was at import */
-    bool instrumented; /* debug mode, or Handle._run is patched: each callback goes
-                          through a real Handle */
+    bool instrumented;  /* debug mode, or Handle._run is patched: each callback goes
+                           through a real Handle */
     bool signals_begun; /* ac_signals_begin was called in this run */
-    bool polling;      /* the loop's thread is in a poll without the GIL */
-    bool in_callback;  /* a turn runs callbacks: writes may wait for its end */
+    bool polling;       /* the loop's thread is in a poll without the GIL */
+    bool in_callback;   /* a turn runs callbacks: writes may wait for its end */
     unsigned long thread_id; /* of the running thread; valid while `running` */
     unsigned int forks;      /* state->forks when the kernel's sets were made */
     unsigned int overridden; /* AC_OVERRIDE_* */
@@ -98,7 +98,7 @@ struct LoopObject {
     size_t events_len, events_pos, events_cap;
     size_t events_kept;   /* of a turn that an exception left: the first so many, */
     size_t events_before; /* which run after this many handles of the next snapshot */
-    PyObject **due; /* owned timer handles, popped before the snapshot ran */
+    PyObject **due;       /* owned timer handles, popped before the snapshot ran */
     size_t due_len, due_pos, due_cap;
     unsigned int turns_without_poll;
     double last_poll; /* loop time */
@@ -107,7 +107,7 @@ struct LoopObject {
     ac_poller *poller;          /* NULL while closed */
     struct ac_signals *signals; /* NULL until first needed */
     ac_flush *flush_head, *flush_tail;
-    ac_open open_head; /* list head of the open objects */
+    ac_open open_head;                  /* list head of the open objects */
     ac_freelist handles, timer_handles; /* see handle.c */
     ac_buf *spare_buf; /* small and empty, for the next stream that queues; or NULL */
     char *read_buffer; /* AC_READ_BUFFER bytes, made at the first read */

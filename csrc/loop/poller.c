@@ -45,7 +45,7 @@ struct ac_poller {
     bool *lingering; /* by number, as many as `foreign`: nobody watches it any more, yet
                         it was left in the set until it reports something */
     bool foreign_started; /* libuv watches the set */
-    ac_watcher **own; /* by number */
+    ac_watcher **own;     /* by number */
     size_t own_cap;
     size_t own_count; /* those that are not closing: each can have one event */
     uint32_t generation;
@@ -121,7 +121,7 @@ foreign_reserve(ac_poller *poller, int fd)
     if (poller->foreign_cap > before) {
         bool *lingering = PyMem_Realloc(poller->lingering, poller->foreign_cap);
         if (lingering == NULL) {
-            poller->foreign_cap = before; // the larger table is used the next time
+            poller->foreign_cap = before;  // the larger table is used the next time
             PyErr_NoMemory();
             return -1;
         }
@@ -426,8 +426,7 @@ own_apply(ac_poller *poller, own_watcher *own)
     }
     watcher->armed = watcher->wanted;
     if (watcher->exposed && events != 0
-        && !number_is_pollable(poller, watcher->fd, events))
-    {
+        && !number_is_pollable(poller, watcher->fd, events)) {
         uv_poll_stop(&own->poll);
         watcher->armed = 0;
         event_record(watcher->loop, watcher, AC_READ | AC_WRITE);
@@ -716,7 +715,6 @@ foreign_collect(LoopObject *loop)
             else if (watcher != NULL || !foreign_forget(poller, ready[i].fd)) {
                 stale = true;
             }
-
         }
         seen += (size_t)n;
     } while (n == FOREIGN_BATCH && seen < poller->foreign_cap);
@@ -802,9 +800,8 @@ ac_watcher_new(LoopObject *loop, ac_watcher_kind kind, int fd, ac_watcher_fn *on
         (void)ac_loop_check_closed(loop);
         return NULL;
     }
-    int rc = kind == AC_WATCHER_OWN
-                 ? table_reserve(&poller->own, &poller->own_cap, fd)
-                 : foreign_reserve(poller, fd);
+    int rc = kind == AC_WATCHER_OWN ? table_reserve(&poller->own, &poller->own_cap, fd)
+                                    : foreign_reserve(poller, fd);
     if (rc < 0) {
         return NULL;
     }
@@ -841,7 +838,7 @@ foreign_set(LoopObject *loop, ac_watcher *watcher, unsigned int events)
     int fd = watcher->fd;
     if (poller->foreign[fd] != watcher) {
         if (events == 0) {
-            return 0; // another has taken its place
+            return 0;  // another has taken its place
         }
         poller->foreign[fd] = watcher;
     }
@@ -862,8 +859,7 @@ ac_watcher_set(ac_watcher *watcher, unsigned int events)
 {
     LoopObject *loop = watcher->loop;
     if (watcher->kind == AC_WATCHER_FOREIGN) {
-        int err =
-            ac_loop_is_forked(loop) ? 0 : foreign_set(loop, watcher, events);
+        int err = ac_loop_is_forked(loop) ? 0 : foreign_set(loop, watcher, events);
         if (err < 0) {
             ac_errors_uv(err);
             return -1;

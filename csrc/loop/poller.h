@@ -45,8 +45,8 @@ struct ac_watcher {
     uint8_t armed;   /* what libuv or the kernel was told */
     uint8_t revents; /* ready, not yet dispatched; 0 while not in loop->events */
     bool closing;
-    bool exposed;    /* own: the user has come to know the number after all */
-    uint32_t generation;                  /* foreign: tells a number's users apart */
+    bool exposed;        /* own: the user has come to know the number after all */
+    uint32_t generation; /* foreign: tells a number's users apart */
     ac_watcher *next_dirty, **prev_dirty; /* the poller's list of changes */
 };
 

@@ -87,7 +87,7 @@ ac_ready_check_patches(LoopObject *loop)
     loop->handle_run_patched = run != state->handle_run;
     loop->instrumented = loop->debug || loop->handle_run_patched;
     Py_DECREF(run);
-    loop->handle_version = ac_type_version(type); // given by the look-up
+    loop->handle_version = ac_type_version(type);  // given by the look-up
     return 0;
 }
 
@@ -395,8 +395,7 @@ loop__add_callback(PyObject *self, PyObject *handle)
     }
     int cancelled = handle_is_cancelled(handle);
     if (cancelled < 0
-        || (!cancelled && ac_ready_push_steal(loop, Py_NewRef(handle)) < 0))
-    {
+        || (!cancelled && ac_ready_push_steal(loop, Py_NewRef(handle)) < 0)) {
         return NULL;
     }
     Py_RETURN_NONE;

@@ -18,7 +18,8 @@ ac_ready_push_steal(LoopObject *loop, PyObject *handle);
 
 /* Notices that somebody has replaced asyncio.Handle._run since the last look, by the
  * version tag of the type. Returns 0, or -1 with an exception. */
-int ac_ready_check_patches(LoopObject *loop);
+int
+ac_ready_check_patches(LoopObject *loop);
 
 /* Runs one handle as Handle._run does, and flushes after it. A cancelled one is
  * passed over. Returns 0, or -1 with an exception that asyncio never catches. */

@@ -61,7 +61,7 @@ handle_signal(LoopObject *loop, unsigned char number)
     PyObject *result =
         signum == NULL ? NULL
                        : PyObject_CallMethodOneArg(
-                             (PyObject *)loop, loop->state->str__handle_signal, signum);
+                           (PyObject *)loop, loop->state->str__handle_signal, signum);
     Py_XDECREF(signum);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -133,8 +133,7 @@ signals_open(LoopObject *loop)
     signals->former = -1;
     for (int i = 0; i < 2; i++) {
         if (fcntl(fds[i], F_SETFL, O_NONBLOCK) < 0
-            || fcntl(fds[i], F_SETFD, FD_CLOEXEC) < 0)
-        {
+            || fcntl(fds[i], F_SETFD, FD_CLOEXEC) < 0) {
             ac_errors_errno(errno);
             signals_free(signals);
             return NULL;

@@ -24,8 +24,8 @@ typedef struct {
 struct ac_timers {
     heap_entry *entries;
     size_t len, cap;
-    size_t cancelled; /* of the entries */
-    uint64_t order;   /* of the next timer */
+    size_t cancelled;          /* of the entries */
+    uint64_t order;            /* of the next timer */
     TimerHandleObject **young; /* borrowed: not yet shown to the collector */
     size_t young_len, young_cap;
 };
@@ -136,7 +136,7 @@ heap_compact(ac_timers *heap)
 {
     heap_entry *dropped = PyMem_Malloc(heap->cancelled * sizeof(*dropped));
     if (dropped == NULL) {
-        return; // they leave when they come first
+        return;  // they leave when they come first
     }
     size_t ndropped = 0, kept = 0;
     for (size_t i = 0; i < heap->len; i++) {
@@ -218,7 +218,7 @@ young_add(LoopObject *loop, TimerHandleObject *timer)
     if (loop->running && timers->young_len == timers->young_cap) {
         size_t cap = timers->young_cap == 0 ? HEAP_MIN : timers->young_cap * 2;
         void *young = PyMem_Realloc(timers->young, cap * sizeof(*timers->young));
-        if (young != NULL) { // else it is shown to the collector at once
+        if (young != NULL) {  // else it is shown to the collector at once
             timers->young = young;
             timers->young_cap = cap;
         }
@@ -329,7 +329,7 @@ when_seconds(PyObject *when, double *deadline)
         if (!PyLong_Check(when) || !PyErr_ExceptionMatches(PyExc_OverflowError)) {
             return -1;
         }
-        PyErr_Clear(); // as ints and floats compare
+        PyErr_Clear();  // as ints and floats compare
         int overflow;
         (void)PyLong_AsLongLongAndOverflow(when, &overflow);
         seconds = overflow > 0 ? INFINITY : -INFINITY;
@@ -355,7 +355,7 @@ timer_schedule(LoopObject *loop, PyObject *when, double deadline, const ac_args 
         return NULL;
     }
     if (isnan(deadline)) {
-        deadline = -INFINITY; // compares false with everything: the standard calls it
+        deadline = -INFINITY;  // compares false with everything: the standard calls it
     }
     PyObject *timer = ac_handle_new_timer(loop, when, deadline, callback, parsed->rest,
                                           parsed->nrest, parsed->context, own_frames);
@@ -484,7 +484,7 @@ loop_call_later(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
         if (PyLong_CheckExact(delay)) {
             double seconds = PyLong_AsDouble(delay);
             if (seconds == -1.0 && PyErr_Occurred()) {
-                return NULL; // OverflowError: int too large to convert to float
+                return NULL;  // OverflowError: int too large to convert to float
             }
             return timer_schedule(loop, NULL, now + seconds, &parsed, 3);
         }

@@ -18,20 +18,25 @@ ac_timer_traverse(LoopObject *loop, visitproc visit, void *arg);
 
 /* The earliest deadline, INFINITY if there is none. Drops cancelled timers that
  * come first: may run Python. */
-double ac_timer_first(LoopObject *loop);
+double
+ac_timer_first(LoopObject *loop);
 
 /* A timer that leaves the list of those that the collector does not see: it dies or
  * is shown to it. */
-void ac_timer_grown(LoopObject *loop, TimerHandleObject *timer);
+void
+ac_timer_grown(LoopObject *loop, TimerHandleObject *timer);
 
 /* Shows all timers to the collector: the loop stops running and may be garbage. */
-void ac_timer_track(LoopObject *loop);
+void
+ac_timer_track(LoopObject *loop);
 
 /* Counts a timer that the caller marks as cancelled right after it. */
-void ac_timer_cancelling(LoopObject *loop, TimerHandleObject *timer);
+void
+ac_timer_cancelling(LoopObject *loop, TimerHandleObject *timer);
 
 /* Rebuilds the heap if more than half of it is cancelled. May run Python. */
-void ac_timer_compact(LoopObject *loop);
+void
+ac_timer_compact(LoopObject *loop);
 
 /* Moves what is due before `end` to loop->due, in order of the deadline, then of
  * creation. Returns 0, or -1 with MemoryError and nothing lost. */
