@@ -73,6 +73,52 @@ inspect_format_helper(ac_state *state)
     return 0;
 }
 
+/* How many parameters a Python function of a class has; -1 with an exception. */
+static long
+count_parameters(PyObject *type, const char *name)
+{
+    long count = -1;
+    PyObject *function = PyObject_GetAttrString(type, name);
+    PyObject *code =
+        function == NULL ? NULL : PyObject_GetAttrString(function, "__code__");
+    PyObject *number =
+        code == NULL ? NULL : PyObject_GetAttrString(code, "co_argcount");
+    if (number != NULL) {
+        count = PyLong_AsLong(number);
+    }
+    Py_XDECREF(function);
+    Py_XDECREF(code);
+    Py_XDECREF(number);
+    return count;
+}
+
+/* Sets what transports need to know of this interpreter's asyncio. */
+static int
+inspect_transports(ac_state *state)
+{
+    long parameters = -1;
+    PyObject *server = ac_state_import("asyncio.base_events", "Server");
+    if (server != NULL) {
+        parameters = count_parameters(server, "_attach");
+        Py_DECREF(server);
+    }
+    if (parameters < 0) {
+        return -1;
+    }
+    state->server_takes_transport = parameters == 2;
+    PyObject *socket_base = ac_state_import("_socket", "socket");
+    if (socket_base != NULL) {
+        state->socket_fileno = PyObject_GetAttr(socket_base, state->str_fileno);
+        Py_DECREF(socket_base);
+    }
+    state->high_water = PyLong_FromLong(64 * 1024);
+    state->low_water = PyLong_FromLong(16 * 1024);
+    return state->socket_fileno == NULL || state->high_water == NULL
+                   || state->low_water == NULL
+               ? -1
+               : 0;
+}
+
 int
 ac_state_init(ac_state *state)
 {
@@ -122,7 +168,7 @@ ac_state_init(ac_state *state)
     if (state->time_monotonic == NULL) {
         return -1;
     }
-    return inspect_format_helper(state);
+    return inspect_format_helper(state) < 0 ? -1 : inspect_transports(state);
 }
 
 int

@@ -8,7 +8,7 @@
 #include "loop/report.h"
 #include "stream/close.h"
 #include "stream/protocol.h"
-#include "stream/write.h"
+#include "stream/queue.h"
 
 /* protocol.<name>(argument), without argument if that is NULL. New reference. */
 static PyObject *
@@ -154,7 +154,7 @@ is_within(size_t size, PyObject *mark)
 int
 ac_call_pause_writing(StreamObject *self, PyObject *context)
 {
-    int within = is_within(ac_write_pending(self), self->high_water);
+    int within = is_within(ac_queue_pending(self), self->high_water);
     if (within != 0 || self->protocol_paused == Py_True) {
         return within < 0 ? -1 : 0;
     }
@@ -191,7 +191,7 @@ ac_call_resume_writing(StreamObject *self)
     if (self->protocol_paused != Py_True) {
         return 0;
     }
-    int within = is_within(ac_write_pending(self), self->low_water);
+    int within = is_within(ac_queue_pending(self), self->low_water);
     if (within <= 0) {
         return within;
     }

@@ -9,6 +9,7 @@
 #include "core/errors.h"
 #include "loop/ready.h"
 #include "stream/close.h"
+#include "stream/events.h"
 #include "stream/protocol.h"
 #include "stream/read.h"
 
@@ -30,7 +31,7 @@ ac_read_start(StreamObject *self)
         return -1;
     }
     Py_XSETREF(self->read_context, context);
-    return ac_stream_watch(self, AC_READ);
+    return ac_events_watch(self, AC_READ);
 }
 
 void
@@ -39,7 +40,7 @@ ac_read_stop(StreamObject *self)
     if (!(self->flags & AC_STREAM_OWN_CONTEXT)) {
         Py_CLEAR(self->read_context);
     }
-    ac_stream_unwatch(self, AC_READ);
+    ac_events_unwatch(self, AC_READ);
 }
 
 /* ---------------------------------------------------------------- receiving -- */

@@ -1,4 +1,4 @@
-/* The type StreamTransport: making one, its events, its attributes, its end.
+/* The type StreamTransport: making one, its attributes, its end.
  *
  * An instance that __init__ did not complete counts as CLOSED, so that no method
  * needs to know of it. */
@@ -6,9 +6,10 @@
 
 #include "core/args.h"
 #include "loop/ready.h"
-#include "loop/report.h"
 #include "stream/close.h"
+#include "stream/events.h"
 #include "stream/protocol.h"
+#include "stream/queue.h"
 #include "stream/read.h"
 #include "stream/sock.h"
 #include "stream/stream.h"
@@ -24,166 +25,6 @@ ac_stream_state_of_type(const StreamObject *self)
 {
     // cannot fail: the type and its subclasses have the module
     return ac_state_of(PyType_GetModuleByDef(Py_TYPE(self), &ac_module_def));
-}
-
-/* ------------------------------------------------------------------- events -- */
-
-/* Runs one of the two callbacks of a watcher as the standard's Handle would. */
-static int
-run_callback(StreamObject *self, LoopObject *loop, PyObject *context,
-             int (*callback)(StreamObject *), PyObject *name, const char *message)
-{
-    if (loop->instrumented) {
-        return ac_ready_run_instrumented(loop, (PyObject *)self, name, context);
-    }
-    if (PyContext_Enter(context) < 0) {
-        return ac_report_unraised(loop, message);
-    }
-    int rc = callback(self);
-    if (rc == 0) {
-        return PyContext_Exit(context);
-    }
-    PyObject *exc = ac_err_take();
-    (void)PyContext_Exit(context);  // cannot fail: we entered it
-    ac_err_restore_steal(exc);
-    return ac_report_unraised(loop, message);
-}
-
-static int
-stream_on_ready(ac_watcher *watcher, unsigned int events)
-{
-    StreamObject *self = watcher->owner;
-    LoopObject *loop = watcher->loop;  // borrowed, kept by whoever runs it
-    PyObject *context;
-    int rc = 0;
-    Py_INCREF(self);
-    if (events & AC_READ) {
-        context = Py_NewRef(self->read_context);
-        rc = run_callback(self, loop, context, ac_read_ready,
-                          loop->state->str__read_ready,
-                          "Exception in callback StreamTransport._read_ready()");
-        Py_DECREF(context);
-    }
-    // reading may have ended it all
-    if (rc == 0 && events & AC_WRITE && self->flags & AC_STREAM_REFUSED) {
-        context = Py_NewRef(self->write_context);
-        rc = run_callback(self, loop, context, ac_write_ready,
-                          loop->state->str__write_ready,
-                          "Exception in callback StreamTransport._write_ready()");
-        Py_DECREF(context);
-    }
-    if (rc < 0) {  // on the standard loop, what was written has left by now
-        PyObject *exc = ac_err_take();
-        if (ac_loop_flush(loop) < 0) {
-            PyErr_Clear();
-        }
-        ac_err_restore_steal(exc);
-    }
-    Py_DECREF(self);
-    return rc;
-}
-
-/* Gives up a number that the user has taken from under a stream and that now is
- * somebody else's. */
-static void
-watcher_yield(ac_watcher *watcher)
-{
-    StreamObject *old = watcher->owner;
-    Py_INCREF(old);
-    old->watcher = NULL;
-    ac_watcher_close(watcher, -1);
-    ac_loop_release(&old->open);
-    Py_DECREF(old);
-}
-
-/* A foreign number has one watcher: replaces the one there is, as the standard
- * loop's _add_reader replaces a callback. Returns 0, or -1 with an exception. */
-static int
-watcher_replace(LoopObject *loop, int fd)
-{
-    ac_watcher *watcher = ac_poller_foreign(loop, fd);
-    if (watcher != NULL && watcher->on_ready == stream_on_ready) {
-        watcher_yield(watcher);
-        watcher = ac_poller_foreign(loop, fd);
-    }
-    if (watcher == NULL) {
-        return 0;
-    }
-    PyObject *names[] = {loop->state->str__remove_reader,
-                         loop->state->str__remove_writer};
-    PyObject *number = PyLong_FromLong(fd);
-    for (int i = 0; number != NULL && i < 2; i++) {
-        PyObject *result =
-            PyObject_CallMethodOneArg((PyObject *)loop, names[i], number);
-        if (result == NULL) {
-            Py_CLEAR(number);
-        }
-        Py_XDECREF(result);
-    }
-    if (number == NULL) {
-        return -1;
-    }
-    Py_DECREF(number);
-    if (ac_poller_foreign(loop, fd) != NULL) {
-        PyErr_Format(PyExc_RuntimeError, "File descriptor %d is watched already", fd);
-        return -1;
-    }
-    return 0;
-}
-
-static int
-watcher_make(StreamObject *self)
-{
-    LoopObject *loop = self->loop;
-    if (ac_loop_check_closed(loop) < 0) {
-        return -1;
-    }
-    bool shared = self->flags & AC_STREAM_SHARED;
-    if (shared && watcher_replace(loop, self->fd) < 0) {
-        return -1;
-    }
-    self->watcher = ac_watcher_new(loop, shared ? AC_WATCHER_FOREIGN : AC_WATCHER_OWN,
-                                   self->fd, stream_on_ready, self);
-    return self->watcher == NULL ? -1 : 0;
-}
-
-int
-ac_stream_watch(StreamObject *self, unsigned int events)
-{
-    if (self->flags & AC_STREAM_CLOSED) {
-        return 0;
-    }
-    if (self->watcher == NULL && watcher_make(self) < 0) {
-        return -1;
-    }
-    if (ac_watcher_set(self->watcher, self->watcher->wanted | events) < 0) {
-        return -1;
-    }
-    ac_loop_hold(&self->open);
-    return 0;
-}
-
-void
-ac_stream_unwatch(StreamObject *self, unsigned int events)
-{
-    ac_watcher *watcher = self->watcher;
-    if (watcher == NULL) {
-        return;
-    }
-    unsigned int left = watcher->wanted & ~events;
-    if (ac_watcher_set(watcher, left) < 0) {
-        PyErr_Clear();  // the user closed the number: nothing is watched any more
-    }
-    if (left != 0) {
-        return;
-    }
-    if (self->flags & AC_STREAM_SHARED
-        && self->flags & (AC_STREAM_CLOSING | AC_STREAM_WAITER))
-    {
-        self->watcher = NULL;
-        ac_watcher_close(watcher, -1);
-    }
-    ac_loop_release(&self->open);
 }
 
 /* --------------------------------------------------------- calls by the loop -- */
@@ -336,7 +177,7 @@ ac_stream_open(StreamObject *self, LoopObject *loop, PyObject *protocol,
     }
     if (ac_protocol_set(self, protocol) < 0
         || (server != NULL && server_attach(self, state, server) < 0)
-        || watcher_make(self) < 0)
+        || ac_events_open(self) < 0)
     {
         return -1;
     }
@@ -556,7 +397,7 @@ stream_repr(PyObject *op)
         text = PyUnicode_FromFormat(
             "<%U%s fd=%d read=%s write=<%s, bufsize=%zu>>", name, life, self->fd,
             wanted & AC_READ ? "polling" : "idle",
-            wanted & AC_WRITE ? "polling" : "idle", ac_write_pending(self));
+            wanted & AC_WRITE ? "polling" : "idle", ac_queue_pending(self));
     }
     Py_DECREF(name);
     return text;
@@ -723,95 +564,7 @@ static const ac_slot_offset stream_layout[] = {
     {NULL, 0},
 };
 
-/* ------------------------------------------------------ transport of a number -- */
-
-PyDoc_STRVAR(
-    core_transport_of_doc,
-    "transport_of(loop, fd, /)\n--\n\n"
-    "The stream transport that uses this descriptor, or None; the counterpart of\n"
-    "the standard loop's table of transports.");
-
-static PyObject *
-core_transport_of(PyObject *module, PyObject *args)
-{
-    PyObject *loop, *fd;
-    if (!PyArg_ParseTuple(args, "O!O!:transport_of", ac_state_of(module)->Loop, &loop,
-                          &PyLong_Type, &fd))
-    {
-        return NULL;
-    }
-    int overflow;
-    long number = PyLong_AsLongAndOverflow(fd, &overflow);
-    if (overflow != 0 || number < 0 || number > INT_MAX) {
-        Py_RETURN_NONE;
-    }
-    ac_watcher *watcher = ac_poller_own((LoopObject *)loop, (int)number);
-    if (watcher == NULL) {
-        watcher = ac_poller_foreign((LoopObject *)loop, (int)number);
-    }
-    if (watcher == NULL || watcher->on_ready != stream_on_ready) {
-        Py_RETURN_NONE;
-    }
-    StreamObject *stream = watcher->owner;
-    // sendfile has the descriptor, or the user has taken it out of the socket object
-    if (stream->flags & AC_STREAM_WAITER || !ac_sock_is_valid(stream)) {
-        Py_RETURN_NONE;
-    }
-    return Py_NewRef((PyObject *)stream);
-}
-
-static PyMethodDef stream_functions[] = {
-    {"transport_of", core_transport_of, METH_VARARGS, core_transport_of_doc},
-    {NULL, NULL, 0, NULL},
-};
-
 /* ----------------------------------------------------------------- register -- */
-
-/* How many parameters a Python function of a class has; -1 with an exception. */
-static long
-count_parameters(PyObject *type, const char *name)
-{
-    long count = -1;
-    PyObject *function = PyObject_GetAttrString(type, name);
-    PyObject *code =
-        function == NULL ? NULL : PyObject_GetAttrString(function, "__code__");
-    PyObject *number =
-        code == NULL ? NULL : PyObject_GetAttrString(code, "co_argcount");
-    if (number != NULL) {
-        count = PyLong_AsLong(number);
-    }
-    Py_XDECREF(function);
-    Py_XDECREF(code);
-    Py_XDECREF(number);
-    return count;
-}
-
-/* What depends on the asyncio of this interpreter. */
-static int
-inspect_asyncio(ac_state *state)
-{
-    long parameters = -1;
-    PyObject *server = ac_state_import("asyncio.base_events", "Server");
-    if (server != NULL) {
-        parameters = count_parameters(server, "_attach");
-        Py_DECREF(server);
-    }
-    if (parameters < 0) {
-        return -1;
-    }
-    state->server_takes_transport = parameters == 2;
-    PyObject *socket_base = ac_state_import("_socket", "socket");
-    if (socket_base != NULL) {
-        state->socket_fileno = PyObject_GetAttr(socket_base, state->str_fileno);
-        Py_DECREF(socket_base);
-    }
-    state->high_water = PyLong_FromLong(64 * 1024);
-    state->low_water = PyLong_FromLong(16 * 1024);
-    return state->socket_fileno == NULL || state->high_water == NULL
-                   || state->low_water == NULL
-               ? -1
-               : 0;
-}
 
 static int
 add_methods(PyTypeObject *type, PyMethodDef *methods)
@@ -876,10 +629,9 @@ add_attributes(PyObject *type, ac_state *state)
 int
 ac_stream_register(PyObject *module, ac_state *state)
 {
-    if (inspect_asyncio(state) < 0
-        || ac_state_check_layout(state->asyncio_FlowControlMixin, stream_layout,
-                                 offsetof(StreamObject, dict))
-               < 0)
+    if (ac_state_check_layout(state->asyncio_FlowControlMixin, stream_layout,
+                              offsetof(StreamObject, dict))
+        < 0)
     {
         return -1;
     }
@@ -898,5 +650,5 @@ ac_stream_register(PyObject *module, ac_state *state)
     PyObject *type = (PyObject *)state->Stream;
     return add_attributes(type, state) < 0 || adapt_methods(type, state) < 0
                ? -1
-               : PyModule_AddFunctions(module, stream_functions);
+               : PyModule_AddFunctions(module, ac_events_functions);
 }

@@ -5,8 +5,10 @@
  *   stream.c    the type: making one, its attributes, its end
  *   sock.c      the descriptor, the socket object, addresses
  *   protocol.c  every call into the user's protocol
+ *   events.c    its watcher and the callbacks of it
  *   read.c      reading, pause and resume
- *   write.c     writing: cork, queue, flow control
+ *   write.c     writing: cork, flow control
+ *   queue.c     what is still to be sent
  *   close.c     half close, close, abort, errors; connection_lost once
  *   accept.c    connections of a listening socket
  *
@@ -125,16 +127,6 @@ ac_stream_release(StreamObject *self);
 /* The module state by way of the type, for a stream without a loop. */
 ac_state *
 ac_stream_state_of_type(const StreamObject *self);
-
-/* Adds to or takes away from the events that are wanted; the loop owns the stream
- * while there are any. Watching returns 0, or -1 with an exception; unwatching may
- * run Python (it drops the loop's reference: the caller holds one). A number that
- * others know gets free for add_reader() and sock_*() when nothing is wanted and
- * the stream is closing or sendfile() has it. */
-int
-ac_stream_watch(StreamObject *self, unsigned int events);
-void
-ac_stream_unwatch(StreamObject *self, unsigned int events);
 
 /* loop.call_soon(callback, *args) in the stream's context, or in a copy of the
  * current one. Returns 0, or -1 with an exception. */

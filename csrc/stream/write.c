@@ -19,118 +19,15 @@
 #include "core/errors.h"
 #include "loop/report.h"
 #include "stream/close.h"
+#include "stream/events.h"
 #include "stream/protocol.h"
+#include "stream/queue.h"
 #include "stream/write.h"
 
 #include <errno.h>
 
 /* More than this is never held back, nor more than the high-water mark. */
 #define CORK_MAX (64 * 1024)
-
-/* Pieces in one system call. Beyond, another call is cheaper than a larger array on
- * the stack; IOV_MAX is at least as large everywhere (1,024 on Linux and macOS). */
-#define WINDOW 256
-
-/* ---------------------------------------------------------------- pending -- */
-
-/* The queue goes; the loop keeps a small empty one for the next stream. */
-static void
-queue_drop(StreamObject *self)
-{
-    ac_buf *queue = self->queue;
-    LoopObject *loop = self->loop;
-    self->queue = NULL;
-    if (queue != NULL && queue->size == 0 && loop != NULL && loop->spare_buf == NULL
-        && !loop->closed && ac_buf_is_small(queue))
-    {
-        loop->spare_buf = queue;
-        return;
-    }
-    ac_buf_free(queue);
-}
-
-/* Forgets what is pending. Runs no Python. */
-static void
-pending_clear(StreamObject *self)
-{
-    Py_CLEAR(self->first);  // exact bytes
-    queue_drop(self);
-}
-
-/* Makes sure of a queue, with what `first` holds from `offset` on in front. Returns
- * 0, or -1 with MemoryError and nothing changed. */
-static int
-queue_make(StreamObject *self, size_t offset)
-{
-    if (self->queue != NULL) {
-        return 0;
-    }
-    ac_buf *queue = self->loop->spare_buf;
-    self->loop->spare_buf = NULL;
-    if (queue == NULL && (queue = ac_buf_new()) == NULL) {
-        return -1;
-    }
-    if (self->first != NULL) {
-        if (ac_buf_append_bytes(queue, self->first, offset) < 0) {
-            ac_buf_free(queue);
-            return -1;
-        }
-        Py_CLEAR(self->first);
-    }
-    self->queue = queue;
-    return 0;
-}
-
-static ssize_t
-send_first(StreamObject *self)
-{
-    size_t len = (size_t)PyBytes_GET_SIZE(self->first);
-    struct iovec piece = {PyBytes_AS_STRING(self->first), len};
-    ssize_t n = self->ops->send(self, &piece, 1);
-    if (n == (ssize_t)len) {
-        Py_CLEAR(self->first);
-    }
-    else if (n >= 0 || ac_errors_is_transient(n)) {
-        if (queue_make(self, n < 0 ? 0 : (size_t)n) < 0) {
-            PyErr_Clear();
-            return -ENOMEM;
-        }
-    }
-    return n;
-}
-
-static ssize_t
-send_queue(StreamObject *self)
-{
-    struct iovec window[WINDOW];
-    ssize_t n;
-    size_t offered;
-    do {
-        int count = ac_buf_window(self->queue, window, WINDOW);
-        offered = 0;
-        for (int i = 0; i < count; i++) {
-            offered += window[i].iov_len;
-        }
-        n = self->ops->send(self, window, count);
-        if (n < 0) {
-            return n;
-        }
-        ac_buf_consume(self->queue, (size_t)n);
-    } while ((size_t)n == offered && self->queue->size > 0);
-    if (self->queue->size == 0) {
-        queue_drop(self);
-    }
-    return n;
-}
-
-/* Sends until the kernel takes no more. Returns 0, or a negative errno that means
- * more than "not now". Runs no Python. */
-static int
-pending_send(StreamObject *self)
-{
-    ssize_t n = self->first != NULL ? send_first(self) : send_queue(self);
-    return n < 0 && !ac_errors_is_transient(n) ? (int)n : 0;
-}
 
 /* ------------------------------------------------------- refused and failed -- */
 
@@ -148,7 +45,7 @@ write_refused(StreamObject *self)
         self->write_context = PyContext_Copy(writer);
     }
     int rc = -1;
-    if (self->write_context == NULL || ac_stream_watch(self, AC_WRITE) < 0) {
+    if (self->write_context == NULL || ac_events_watch(self, AC_WRITE) < 0) {
         PyObject *exc = ac_err_take();
         ac_write_drop(self);
         ac_err_restore_steal(exc);
@@ -195,26 +92,26 @@ write_failed(StreamObject *self, int err)
 void
 ac_write_drop(StreamObject *self)
 {
-    pending_clear(self);
+    ac_queue_clear(self);
     bool refused = self->flags & AC_STREAM_REFUSED;
     self->flags &= ~(uint32_t)AC_STREAM_REFUSED;
     Py_CLEAR(self->write_context);
     if (refused) {
-        ac_stream_unwatch(self, AC_WRITE);
+        ac_events_unwatch(self, AC_WRITE);
     }
 }
 
 int
 ac_write_flush(StreamObject *self)
 {
-    if (self->flags & AC_STREAM_REFUSED || ac_write_pending(self) == 0) {
+    if (self->flags & AC_STREAM_REFUSED || ac_queue_pending(self) == 0) {
         return 0;
     }
-    int err = pending_send(self);
+    int err = ac_queue_send(self);
     if (err < 0) {
         return write_failed(self, err);
     }
-    if (ac_write_pending(self) > 0) {
+    if (ac_queue_pending(self) > 0) {
         return write_refused(self);
     }
     Py_CLEAR(self->write_context);
@@ -239,12 +136,12 @@ ac_write_ready(StreamObject *self)
     if (self->flags & AC_STREAM_LOST || !(self->flags & AC_STREAM_REFUSED)) {
         return 0;
     }
-    size_t before = ac_write_pending(self);
-    int err = pending_send(self);
+    size_t before = ac_queue_pending(self);
+    int err = ac_queue_send(self);
     if (err < 0) {
         return write_failed(self, err);
     }
-    size_t after = ac_write_pending(self);
+    size_t after = ac_queue_pending(self);
     if (after == before) {  // "not now" after all
         return 0;
     }
@@ -258,7 +155,7 @@ ac_write_ready(StreamObject *self)
     if (self->flags & AC_STREAM_REFUSED) {
         return 0;
     }
-    ac_stream_unwatch(self, AC_WRITE);
+    ac_events_unwatch(self, AC_WRITE);
     if (self->flags & AC_STREAM_LOST) {  // resume_writing() closed, or the flush failed
         return 0;
     }
@@ -281,10 +178,15 @@ cork_limit(const StreamObject *self)
     if (high == self->loop->state->high_water) {  // the default
         return CORK_MAX;
     }
-    double value = high == NULL ? 0.0 : PyFloat_AsDouble(high);
-    if (value == -1.0 && PyErr_Occurred()) {
-        PyErr_Clear();  // too large for a float, or no number: see is_within()
-        return CORK_MAX;
+    // other numbers than these could run Python in a comparison: nothing is held back
+    double value = 0.0;
+    if (high != NULL && PyFloat_CheckExact(high)) {
+        value = PyFloat_AS_DOUBLE(high);
+    }
+    else if (high != NULL && PyLong_CheckExact(high)) {
+        int overflow;
+        value = (double)PyLong_AsLongLongAndOverflow(high, &overflow);
+        value = overflow > 0 ? CORK_MAX : value;
     }
     return value >= CORK_MAX ? CORK_MAX : value > 0.0 ? (size_t)value : 0;
 }
@@ -304,7 +206,7 @@ write_settle(StreamObject *self)
     if (self->flags & AC_STREAM_REFUSED) {
         return ac_call_pause_writing(self, NULL);
     }
-    if (!may_cork(self) || ac_write_pending(self) > cork_limit(self)) {
+    if (!may_cork(self) || ac_queue_pending(self) > cork_limit(self)) {
         return ac_write_flush(self);
     }
     if (self->write_context == NULL) {
@@ -329,8 +231,8 @@ write_bytes(StreamObject *self, PyObject *bytes)
     else if (self->first == NULL) {
         self->first = Py_NewRef(bytes);
     }
-    else if (queue_make(self, 0) < 0 || ac_buf_append_bytes(self->queue, bytes, 0) < 0)
-    {
+    else if (ac_queue_make(self, 0) < 0
+             || ac_buf_append_bytes(self->queue, bytes, 0) < 0) {
         return -1;
     }
     return write_settle(self);
@@ -338,9 +240,9 @@ write_bytes(StreamObject *self, PyObject *bytes)
 
 /* Appends a copy. Returns 0, or -1 with MemoryError. */
 static int
-pending_copy(StreamObject *self, const char *data, size_t len)
+queue_copy(StreamObject *self, const char *data, size_t len)
 {
-    return queue_make(self, 0) < 0 ? -1 : ac_buf_append_copy(self->queue, data, len);
+    return ac_queue_make(self, 0) < 0 ? -1 : ac_buf_append_copy(self->queue, data, len);
 }
 
 /* One write of bytes that the caller may change afterwards. */
@@ -348,7 +250,7 @@ static int
 write_copy(StreamObject *self, const char *data, size_t len)
 {
     bool wait = self->flags & AC_STREAM_REFUSED
-                || (may_cork(self) && ac_write_pending(self) + len <= cork_limit(self));
+                || (may_cork(self) && ac_queue_pending(self) + len <= cork_limit(self));
     if (!wait) {
         // sent from where it is; what came before goes first
         if (ac_write_flush(self) < 0) {
@@ -368,12 +270,11 @@ write_copy(StreamObject *self, const char *data, size_t len)
             if (sent == len) {
                 return 0;
             }
-            return pending_copy(self, data + sent, len - sent) < 0
-                       ? -1
-                       : write_refused(self);
+            return queue_copy(self, data + sent, len - sent) < 0 ? -1
+                                                                 : write_refused(self);
         }
     }
-    return pending_copy(self, data, len) < 0 ? -1 : write_settle(self);
+    return queue_copy(self, data, len) < 0 ? -1 : write_settle(self);
 }
 
 /* One write of a bytearray, a memoryview or a subclass of bytes. */
@@ -385,14 +286,21 @@ write_view(StreamObject *self, PyObject *object)
         return -1;
     }
     int rc = 0;
-    if (!PyBuffer_IsContiguous(&view, 'C')) {
-        PyObject *bytes = PyBytes_FromObject(object);
-        rc = bytes == NULL ? -1 : write_bytes(self, bytes);
-        Py_XDECREF(bytes);
+    PyObject *bytes = NULL;
+    bool contiguous = PyBuffer_IsContiguous(&view, 'C');
+    if (!contiguous && (bytes = PyBytes_FromObject(object)) == NULL) {
+        rc = -1;
+    }
+    else if (self->flags & AC_STREAM_WRITE_STOPS) {
+        // the object's own code has closed the stream: the bytes are lost with it
+    }
+    else if (!contiguous) {
+        rc = write_bytes(self, bytes);
     }
     else if (view.len > 0) {
         rc = write_copy(self, view.buf, (size_t)view.len);
     }
+    Py_XDECREF(bytes);
     PyBuffer_Release(&view);
     return rc;
 }
@@ -527,8 +435,9 @@ lines_write(StreamObject *self, PyObject *list)
         PyObject *bytes = PyList_GET_ITEM(list, i);  // borrowed, kept by the list
         if (PyBytes_GET_SIZE(bytes) > 0) {
             any = true;
-            rc = queue_make(self, 0) < 0 ? -1
-                                         : ac_buf_append_bytes(self->queue, bytes, 0);
+            rc = ac_queue_make(self, 0) < 0
+                     ? -1
+                     : ac_buf_append_bytes(self->queue, bytes, 0);
         }
     }
     if (rc < 0) {  // out of memory: what was added before goes its way
@@ -583,7 +492,7 @@ stream_get_write_buffer_size(PyObject *op, PyObject *Py_UNUSED(ignored))
     if (ac_write_flush(self) < 0) {
         return NULL;
     }
-    return PyLong_FromSize_t(ac_write_pending(self));
+    return PyLong_FromSize_t(ac_queue_pending(self));
 }
 
 PyDoc_STRVAR(stream_set_write_buffer_limits_doc,
@@ -656,7 +565,7 @@ stream__make_empty_waiter(PyObject *op, PyObject *Py_UNUSED(ignored))
             Py_CLEAR(waiter);
         }
         Py_XDECREF(result);
-        ac_stream_unwatch(self, 0);  // gives a shared number free for sock_sendfile
+        ac_events_unwatch(self, 0);  // gives a shared number free for sock_sendfile
     }
     return waiter;
 }

@@ -4,16 +4,6 @@
 
 #include "stream/stream.h"
 
-/* Bytes that were written and that the kernel has not taken yet. */
-static inline size_t
-ac_write_pending(const StreamObject *self)
-{
-    if (self->first != NULL) {
-        return (size_t)PyBytes_GET_SIZE(self->first);
-    }
-    return self->queue == NULL ? 0 : self->queue->size;
-}
-
 /* Sends what is corked, as if write() had done so. May run Python: a failure ends
  * the connection, a refusal may call pause_writing(). Returns 0 (also after such a
  * failure), or -1 with an exception. */

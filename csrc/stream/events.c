@@ -1,0 +1,214 @@
+/* The events of a stream: its watcher, and the two callbacks of it.
+ *
+ * The loop holds the stream while its watcher wants events, as the standard selector
+ * holds a transport through the handles of its callbacks. A number that nobody else
+ * knows has its watcher from the start to the end; a number that the user knows gives
+ * it back early, for add_reader() and sock_*(). */
+#include "core/python.h"
+
+#include "loop/ready.h"
+#include "loop/report.h"
+#include "stream/events.h"
+#include "stream/read.h"
+#include "stream/sock.h"
+#include "stream/write.h"
+
+/* Runs one of the two callbacks of a watcher as the standard's Handle would. */
+static int
+run_callback(StreamObject *self, LoopObject *loop, PyObject *context,
+             int (*callback)(StreamObject *), PyObject *name, const char *message)
+{
+    if (loop->instrumented) {
+        return ac_ready_run_instrumented(loop, (PyObject *)self, name, context);
+    }
+    if (PyContext_Enter(context) < 0) {
+        return ac_report_unraised(loop, message);
+    }
+    int rc = callback(self);
+    if (rc == 0) {
+        return PyContext_Exit(context);
+    }
+    PyObject *exc = ac_err_take();
+    (void)PyContext_Exit(context);  // cannot fail: we entered it
+    ac_err_restore_steal(exc);
+    return ac_report_unraised(loop, message);
+}
+
+static int
+on_ready(ac_watcher *watcher, unsigned int events)
+{
+    StreamObject *self = watcher->owner;
+    LoopObject *loop = watcher->loop;  // borrowed, kept by whoever runs it
+    PyObject *context;
+    int rc = 0;
+    Py_INCREF(self);
+    if (events & AC_READ) {
+        context = Py_NewRef(self->read_context);
+        rc = run_callback(self, loop, context, ac_read_ready,
+                          loop->state->str__read_ready,
+                          "Exception in callback StreamTransport._read_ready()");
+        Py_DECREF(context);
+    }
+    // reading may have ended it all
+    if (rc == 0 && events & AC_WRITE && self->flags & AC_STREAM_REFUSED) {
+        context = Py_NewRef(self->write_context);
+        rc = run_callback(self, loop, context, ac_write_ready,
+                          loop->state->str__write_ready,
+                          "Exception in callback StreamTransport._write_ready()");
+        Py_DECREF(context);
+    }
+    if (rc < 0) {  // on the standard loop, what was written has left by now
+        PyObject *exc = ac_err_take();
+        if (ac_loop_flush(loop) < 0) {
+            PyErr_Clear();
+        }
+        ac_err_restore_steal(exc);
+    }
+    Py_DECREF(self);
+    return rc;
+}
+
+/* Gives up a number that the user has taken from under a stream and that now is
+ * somebody else's. */
+static void
+watcher_yield(ac_watcher *watcher)
+{
+    StreamObject *old = watcher->owner;
+    Py_INCREF(old);
+    old->watcher = NULL;
+    ac_watcher_close(watcher, -1);
+    ac_loop_release(&old->open);
+    Py_DECREF(old);
+}
+
+/* A foreign number has one watcher: replaces the one there is, as the standard
+ * loop's _add_reader replaces a callback. Returns 0, or -1 with an exception. */
+static int
+watcher_replace(LoopObject *loop, int fd)
+{
+    ac_watcher *watcher = ac_poller_foreign(loop, fd);
+    if (watcher != NULL && watcher->on_ready == on_ready) {
+        watcher_yield(watcher);
+        watcher = ac_poller_foreign(loop, fd);
+    }
+    if (watcher == NULL) {
+        return 0;
+    }
+    PyObject *names[] = {loop->state->str__remove_reader,
+                         loop->state->str__remove_writer};
+    PyObject *number = PyLong_FromLong(fd);
+    for (int i = 0; number != NULL && i < 2; i++) {
+        PyObject *result =
+            PyObject_CallMethodOneArg((PyObject *)loop, names[i], number);
+        if (result == NULL) {
+            Py_CLEAR(number);
+        }
+        Py_XDECREF(result);
+    }
+    if (number == NULL) {
+        return -1;
+    }
+    Py_DECREF(number);
+    if (ac_poller_foreign(loop, fd) != NULL) {
+        PyErr_Format(PyExc_RuntimeError, "File descriptor %d is watched already", fd);
+        return -1;
+    }
+    return 0;
+}
+
+int
+ac_events_open(StreamObject *self)
+{
+    LoopObject *loop = self->loop;
+    if (ac_loop_check_closed(loop) < 0) {
+        return -1;
+    }
+    bool shared = self->flags & AC_STREAM_SHARED;
+    if (shared && watcher_replace(loop, self->fd) < 0) {
+        return -1;
+    }
+    self->watcher = ac_watcher_new(loop, shared ? AC_WATCHER_FOREIGN : AC_WATCHER_OWN,
+                                   self->fd, on_ready, self);
+    return self->watcher == NULL ? -1 : 0;
+}
+
+int
+ac_events_watch(StreamObject *self, unsigned int events)
+{
+    if (self->flags & AC_STREAM_CLOSED) {
+        return 0;
+    }
+    if (self->watcher == NULL && ac_events_open(self) < 0) {
+        return -1;
+    }
+    if (ac_watcher_set(self->watcher, self->watcher->wanted | events) < 0) {
+        return -1;
+    }
+    ac_loop_hold(&self->open);
+    return 0;
+}
+
+void
+ac_events_unwatch(StreamObject *self, unsigned int events)
+{
+    ac_watcher *watcher = self->watcher;
+    if (watcher == NULL) {
+        return;
+    }
+    unsigned int left = watcher->wanted & ~events;
+    if (ac_watcher_set(watcher, left) < 0) {
+        PyErr_Clear();  // the user closed the number: nothing is watched any more
+    }
+    if (left != 0) {
+        return;
+    }
+    if (self->flags & AC_STREAM_SHARED
+        && self->flags & (AC_STREAM_CLOSING | AC_STREAM_WAITER))
+    {
+        self->watcher = NULL;
+        ac_watcher_close(watcher, -1);
+    }
+    ac_loop_release(&self->open);
+}
+
+/* ------------------------------------------------------ transport of a number -- */
+
+PyDoc_STRVAR(
+    core_transport_of_doc,
+    "transport_of(loop, fd, /)\n--\n\n"
+    "The stream transport that uses this descriptor, or None; the counterpart of\n"
+    "the standard loop's table of transports.");
+
+static PyObject *
+core_transport_of(PyObject *module, PyObject *args)
+{
+    PyObject *loop, *fd;
+    if (!PyArg_ParseTuple(args, "O!O!:transport_of", ac_state_of(module)->Loop, &loop,
+                          &PyLong_Type, &fd))
+    {
+        return NULL;
+    }
+    int overflow;
+    long number = PyLong_AsLongAndOverflow(fd, &overflow);
+    if (overflow != 0 || number < 0 || number > INT_MAX) {
+        Py_RETURN_NONE;
+    }
+    ac_watcher *watcher = ac_poller_own((LoopObject *)loop, (int)number);
+    if (watcher == NULL) {
+        watcher = ac_poller_foreign((LoopObject *)loop, (int)number);
+    }
+    if (watcher == NULL || watcher->on_ready != on_ready) {
+        Py_RETURN_NONE;
+    }
+    StreamObject *stream = watcher->owner;
+    // sendfile has the descriptor, or the user has taken it out of the socket object
+    if (stream->flags & AC_STREAM_WAITER || !ac_sock_is_valid(stream)) {
+        Py_RETURN_NONE;
+    }
+    return Py_NewRef((PyObject *)stream);
+}
+
+PyMethodDef ac_events_functions[] = {
+    {"transport_of", core_transport_of, METH_VARARGS, core_transport_of_doc},
+    {NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,26 @@
+/* The events of a stream. */
+#ifndef AC_EVENTS_H
+#define AC_EVENTS_H
+
+#include "stream/stream.h"
+
+/* Makes the watcher, which wants nothing yet, so that the number counts as used by the
+ * stream. May run Python (another watcher of a shared number is replaced). Returns 0,
+ * or -1 with an exception. */
+int
+ac_events_open(StreamObject *self);
+
+/* Adds to or takes away from the events that are wanted; the loop owns the stream
+ * while there are any. Watching returns 0, or -1 with an exception; unwatching may
+ * run Python (it drops the loop's reference: the caller holds one). A number that
+ * others know gets free for add_reader() and sock_*() when nothing is wanted and
+ * the stream is closing or sendfile() has it. */
+int
+ac_events_watch(StreamObject *self, unsigned int events);
+void
+ac_events_unwatch(StreamObject *self, unsigned int events);
+
+/* transport_of(), a function of the module. */
+extern PyMethodDef ac_events_functions[];
+
+#endif
