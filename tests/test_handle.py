@@ -15,6 +15,7 @@ from asyncio import format_helpers
 
 import pytest
 
+from support import only_asynccore
 from support.turns import Trace, on_shallow_stack, turn
 
 HANDLE_MAKERS = {
@@ -606,3 +607,17 @@ def test_cycle_collected_while_the_loop_still_runs(loop):
         return [ref() for ref in gone]
 
     assert loop.run_until_complete(main()) == [None] * 10
+
+
+@only_asynccore  # C code would read what is assigned
+@pytest.mark.parametrize("name", ["_loop", "_context", "_cancelled"])
+def test_what_runs_a_handle_cannot_be_taken_from_it(loop, name):
+    for handle in (loop.call_soon(callback), loop.call_later(0, callback)):
+        value = getattr(handle, name)
+        with pytest.raises(AttributeError):
+            setattr(handle, name, 5)
+        with pytest.raises(AttributeError):
+            delattr(handle, name)
+        assert getattr(handle, name) is value
+    turn(loop)
+    handle.cancel()

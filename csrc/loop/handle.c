@@ -353,7 +353,8 @@ handle_set_args(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
     return 0;
 }
 
-/* The other slots read as None while they are NULL; `closure` is the offset. */
+/* The other slots read as None while they are NULL; `closure` is the offset. What C
+ * code relies on (_cancelled, _context, _loop) cannot be assigned. */
 static PyObject *
 handle_get_slot(PyObject *self, void *closure)
 {
@@ -390,6 +391,8 @@ static PyGetSetDef handle_getset[] = {
     {"_cancelled", handle_get_slot, NULL, NULL,
      (void *)offsetof(HandleObject, cancelled)},
     SLOT("_callback", HandleObject, callback),
+    {"_context", handle_get_slot, NULL, NULL, (void *)offsetof(HandleObject, context)},
+    {"_loop", handle_get_slot, NULL, NULL, (void *)offsetof(HandleObject, loop)},
     SLOT("_repr", HandleObject, repr),
     SLOT("_source_traceback", HandleObject, source_traceback),
     {NULL, NULL, NULL, NULL, NULL},
@@ -400,6 +403,8 @@ static PyGetSetDef timer_handle_getset[] = {
     {"_cancelled", handle_get_slot, NULL, NULL,
      (void *)offsetof(HandleObject, cancelled)},
     SLOT("_callback", HandleObject, callback),
+    {"_context", handle_get_slot, NULL, NULL, (void *)offsetof(HandleObject, context)},
+    {"_loop", handle_get_slot, NULL, NULL, (void *)offsetof(HandleObject, loop)},
     SLOT("_repr", HandleObject, repr),
     SLOT("_source_traceback", HandleObject, source_traceback),
     {"_when", timer_handle_get_when, NULL, NULL, NULL},
