@@ -13,6 +13,7 @@ import weakref
 
 import pytest
 
+from support import only_asynccore
 from support.turns import Trace, turn
 
 
@@ -593,3 +594,55 @@ def test_turn_by_hand_inside_the_last_of_many_timers(loop, trace):
     loop.call_at(now + 1e-6, last)
     loop.run_forever()
     assert trace == ["inner", "last"]
+
+
+def test_closed_in_a_turn_by_hand(loop_factory, trace):
+    loop = loop_factory()
+    loop.call_soon(loop.close)
+    with contextlib.suppress(AttributeError, IndexError):  # the standard loop
+        loop._run_once()
+    assert loop.is_closed()
+
+
+@only_asynccore  # the standard loop has lost its selector: AttributeError
+def test_run_that_goes_on_after_close_ends(loop_factory, trace):
+    loop = loop_factory()
+
+    def close_by_force():
+        loop._thread_id = None
+        loop.close()
+        for _ in range(1000):
+            loop._add_callback(handle)
+
+    handle = loop.call_soon(trace.append, 1)
+    loop.call_soon(close_by_force)
+    with pytest.raises(RuntimeError, match="closed"):
+        loop.run_forever()
+    assert loop.is_closed()
+
+
+@only_asynccore  # two threads in one selector see each other's events
+def test_two_threads_make_turns_of_one_loop(loop, trace):
+    reached = threading.Event()
+
+    def other():
+        reached.wait()  # goes on when the first thread waits: there is no other switch
+        for method in (loop._run_once, loop._shut):
+            try:
+                method()
+            except RuntimeError as exc:
+                trace.append("running" in str(exc))
+        loop.call_soon_threadsafe(trace.append, "end")
+
+    thread = threading.Thread(target=other)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(100)
+    try:
+        thread.start()
+        loop.call_soon(reached.set)
+        while "end" not in trace:
+            loop._run_once()
+    finally:
+        sys.setswitchinterval(interval)
+    thread.join()
+    assert trace == [True, True, "end"]

@@ -361,7 +361,7 @@ static PyObject *
 loop__shut(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     LoopObject *loop = (LoopObject *)self;
-    if (loop->running) {
+    if (loop->running || loop->polling) {
         PyErr_SetString(PyExc_RuntimeError, "Cannot close a running event loop");
         return NULL;
     }

@@ -73,7 +73,7 @@ struct LoopObject {
     /* life */
     bool closed;   /* also true before __init__ */
     bool stopping; /* stop() was called */
-    bool running;  /* a thread is inside run_forever or _run_once */
+    bool running;  /* a thread is inside run_forever */
     bool debug;
     bool cork;               /* writes of one callback leave together */
     bool handle_run_patched; /* asyncio.Handle._run is not what it was at import */

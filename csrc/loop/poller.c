@@ -57,8 +57,7 @@ struct ac_poller {
     uv_timer_t timer;
 #endif
     bool timer_opened;
-    double armed;              /* the time the wake-up is set for; INFINITY: not set */
-    unsigned long poll_thread; /* while loop->polling */
+    double armed; /* the time the wake-up is set for; INFINITY: not set */
 };
 
 static void
@@ -725,6 +724,14 @@ int
 ac_poller_poll(LoopObject *loop, double timeout)
 {
     ac_poller *poller = loop->poller;
+    if (poller == NULL) {  // closed by a callback of a turn made by hand
+        (void)ac_loop_check_closed(loop);
+        return -1;
+    }
+    if (loop->polling) {  // a turn made by hand in another thread
+        PyErr_SetString(PyExc_RuntimeError, "This event loop is already running");
+        return -1;
+    }
     events_reserve(loop, poller->own_count);
     changes_apply(poller);
     bool blocks = timeout != 0.0;
@@ -753,7 +760,6 @@ ac_poller_poll(LoopObject *loop, double timeout)
         return -1;
     }
     if (blocks) {
-        poller->poll_thread = ac_thread_id();
         loop->polling = true;
         Py_BEGIN_ALLOW_THREADS
         uv_run(&poller->uv, UV_RUN_ONCE);
