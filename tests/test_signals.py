@@ -470,3 +470,47 @@ def test_second_loop_takes_over(loop_factory, trace):
     second.close()
     first.close()
     signal.set_wakeup_fd(-1)
+
+
+def test_turn_by_hand_leaves_the_wake_up_fd_alone(loop):
+    loop.call_later(0.001, int)
+    loop._run_once()
+    assert wakeup_fd() == -1
+
+
+def test_loop_closed_in_the_run_of_another(loop, loop_factory):
+    # the wake-up fd of the closed one is not put back at the end
+    other = loop_factory()
+    other.call_later(0.001, int)
+    other._run_once()
+    loop.call_later(0.001, other.close)
+    loop.call_later(0.002, loop.stop)
+    loop.run_forever()
+    assert wakeup_fd() == -1
+
+
+def test_wake_up_fd_taken_away_during_a_run(loop, loop_factory, trace):
+    # removing the last handler of any loop sets -1
+    if loop_factory is not asyncio.SelectorEventLoop and sys.version_info < (3, 13):
+        pytest.skip("too slow to be looked at before each wait")
+
+    def on_signal(signum, frame):
+        trace.append("handler")
+        loop.call_soon_threadsafe(loop.stop)
+
+    old = signal.signal(SIGNAL, on_signal)
+    timer = threading.Timer(0.05, os.kill, (os.getpid(), SIGNAL))
+    other = loop_factory()
+    other.add_signal_handler(signal.SIGUSR2, int)
+    try:
+        loop.call_later(0.001, other.close)
+        loop.call_later(0.002, timer.start)
+        guard = loop.call_later(30, loop.stop)
+        start = loop.time()
+        loop.run_forever()
+        assert loop.time() - start < 20
+        guard.cancel()
+        timer.join()
+    finally:
+        signal.signal(SIGNAL, old)
+    assert trace == ["handler"]

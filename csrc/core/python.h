@@ -31,6 +31,12 @@
 #define AC_HANDLE_WEAKREFS
 #endif
 
+#if PY_VERSION_HEX >= 0x030D0000
+#define AC_HAVE_SET_WAKEUP_FD 1 /* PySignal_SetWakeupFd: a few instructions */
+#else
+#define AC_HAVE_SET_WAKEUP_FD 0
+#endif
+
 #if PY_VERSION_HEX >= 0x030E0000
 #define AC_HAVE_THREADSAFE_HANDLE 1 /* asyncio.events._ThreadSafeHandle */
 #else
@@ -84,7 +90,7 @@ ac_err_is_exit(void)
 static inline int
 ac_set_wakeup_fd(int fd)
 {
-#if PY_VERSION_HEX >= 0x030D0000
+#if AC_HAVE_SET_WAKEUP_FD
     return PySignal_SetWakeupFd(fd);
 #else
     // declared by the older headers too, but not exported

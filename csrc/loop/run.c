@@ -188,7 +188,10 @@ turn_poll(LoopObject *loop, double *now)
         if (timeout != 0.0) {
             trim(loop);
             // while nothing blocks, the interpreter itself sees to signals
-            if (!loop->signals_begun && ac_signals_begin(loop) < 0) {
+            if (loop->signals_begun) {
+                ac_signals_keep(loop);
+            }
+            else if (ac_signals_begin(loop) < 0) {
                 return -1;
             }
             loop->signals_begun = true;
@@ -358,7 +361,6 @@ run_begin(LoopObject *loop, PyObject **old_hooks)
     loop->thread_id = ac_thread_id();
     loop->running = true;
     loop->turns_without_poll = AC_TURNS_WITHOUT_POLL;  // the first turn polls
-    loop->signals_begun = false;
     if (set_asyncgen_hooks(loop) < 0 || set_running_loop(loop, (PyObject *)loop) < 0) {
         return -1;
     }
@@ -445,7 +447,11 @@ loop__run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     loop->turns_without_poll = AC_TURNS_WITHOUT_POLL;
-    if (loop_turn(loop) < 0) {
+    int rc = loop_turn(loop);
+    if (!loop->running) {
+        ac_signals_end(loop);
+    }
+    if (rc < 0) {
         return NULL;
     }
     Py_RETURN_NONE;

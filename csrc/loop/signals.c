@@ -207,10 +207,38 @@ ac_signals_begin(LoopObject *loop)
 }
 
 void
+ac_signals_keep(LoopObject *loop)
+{
+#if AC_HAVE_SET_WAKEUP_FD
+    struct ac_signals *signals = loop->signals;
+    if (signals == NULL || !signals->set) {
+        return;
+    }
+    int current = ac_set_wakeup_fd(signals->write_fd);
+    if (current == -1) {
+        signals->former = -1;  // may be closed by now
+    }
+    else if (current != signals->write_fd) {
+        (void)ac_set_wakeup_fd(current);
+    }
+#else
+    (void)loop;
+#endif
+}
+
+void
 ac_signals_end(LoopObject *loop)
 {
-    if (loop->signals != NULL && loop->signals->set && !has_handlers(loop)) {
+    loop->signals_begun = false;
+    if (loop->signals == NULL || !loop->signals->set) {
+        return;
+    }
+    PyObject *exc = ac_err_take();
+    if (!has_handlers(loop)) {
         signals_unset(loop->signals);
+    }
+    if (exc != NULL) {
+        ac_err_restore_steal(exc);
     }
 }
 

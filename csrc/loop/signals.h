@@ -11,6 +11,12 @@
 int
 ac_signals_begin(LoopObject *loop);
 
+/* Makes sure before a wait that nobody has taken the descriptor away since: code that
+ * knows nothing of the loop sets -1 when it has finished (another loop's last
+ * add_signal_handler is removed). Somebody else's descriptor stays. */
+void
+ac_signals_keep(LoopObject *loop);
+
 /* Puts back what was set before, unless somebody else has changed it meanwhile or
  * add_signal_handler callbacks are registered. Keeps a raised exception. */
 void
