@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import re
-import statistics
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -64,30 +60,3 @@ print(*sorted(set(sys.modules) - before))
     loaded = python(code).split()
     ours = {"asynccore", "asynccore._core", "asynccore._loop", "asynccore._version"}
     assert set(loaded) <= {*ours, "__future__"}
-
-
-def test_not_slower_than_uvloop(tmp_path: Path) -> None:
-    """The CPU time that each adds to asyncio's own import, in turn; medians."""
-    if importlib.util.find_spec("uvloop") is None:
-        pytest.skip("uvloop is not installed")
-    code = """
-import asyncio, time, warnings
-start = time.process_time()
-import {}
-print(time.process_time() - start)
-"""
-    names = ("uvloop", "asynccore")
-    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path)}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(9):
-        for name in names:
-            command = [sys.executable, "-W", "ignore", "-c", code.format(name)]
-            done = subprocess.run(
-                command, capture_output=True, text=True, check=True, env=environment
-            )
-            times[name].append(float(done.stdout))
-    for found in times.values():
-        del found[0]  # it compiled
-    ours, theirs = (statistics.median(times[name]) for name in reversed(names))
-    assert ours <= theirs
