@@ -811,7 +811,9 @@ import asyncio, os
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         await receive()
-        print("started", os.getpid(), whose(asyncio.get_running_loop()), flush=True)
+        # in one piece: workers share the pipe, and may write unbuffered
+        line = f"started {{os.getpid()}} {{whose(asyncio.get_running_loop())}}\\n"
+        print(line, end="", flush=True)
         await send({{"type": "lifespan.startup.complete"}})
         await receive()
         await send({{"type": "lifespan.shutdown.complete"}})
