@@ -15,6 +15,8 @@
 
 /* ---------------------------------------------------------- scheduling the end -- */
 
+/* Without memory nothing has changed, so that the next close, abort or event of the
+ * kernel tries again: connection_lost() must not get lost. */
 static int
 schedule_end(StreamObject *self, PyObject *exc)
 {
@@ -22,11 +24,12 @@ schedule_end(StreamObject *self, PyObject *exc)
     self->conn_lost++;
     PyObject *method = PyObject_GetAttr(
         (PyObject *)self, ac_stream_state(self)->str__call_connection_lost);
-    if (method == NULL) {
-        return -1;
+    int rc = method == NULL ? -1 : ac_stream_call_soon(self, method, &exc, 1);
+    Py_XDECREF(method);
+    if (rc < 0 && !(self->flags & AC_STREAM_CLOSED)) {
+        self->flags &= ~AC_STREAM_LOST;
+        self->conn_lost--;
     }
-    int rc = ac_stream_call_soon(self, method, &exc, 1);
-    Py_DECREF(method);
     return rc;
 }
 
@@ -43,11 +46,15 @@ ac_close_begin(StreamObject *self)
         return 0;
     }
     self->flags |= AC_STREAM_CLOSING;
-    ac_read_stop(self);
-    if (self->flags & (AC_STREAM_REFUSED | AC_STREAM_LOST)) {
-        return 0;  // the queue drains first
+    // a queue drains first
+    if (!(self->flags & (AC_STREAM_REFUSED | AC_STREAM_LOST))
+        && schedule_end(self, Py_None) < 0)
+    {
+        self->flags &= ~AC_STREAM_CLOSING;
+        return -1;
     }
-    return schedule_end(self, Py_None);
+    ac_read_stop(self);
+    return 0;
 }
 
 int
@@ -56,15 +63,15 @@ ac_close_force(StreamObject *self, PyObject *exc)
     if (self->flags & AC_STREAM_LOST) {
         return 0;
     }
+    unsigned int closing = self->flags & AC_STREAM_CLOSING;
+    self->flags |= AC_STREAM_CLOSING;
+    if (schedule_end(self, exc) < 0) {
+        self->flags &= ~AC_STREAM_CLOSING | closing;
+        return -1;
+    }
+    ac_read_stop(self);
     ac_write_drop(self);
-    if (!(self->flags & AC_STREAM_CLOSING)) {
-        self->flags |= AC_STREAM_CLOSING;
-        ac_read_stop(self);
-    }
-    if (self->flags & AC_STREAM_LOST) {  // code that ran meanwhile was faster
-        return 0;
-    }
-    return schedule_end(self, exc);
+    return 0;
 }
 
 /* -------------------------------------------------------------------- errors -- */

@@ -1,0 +1,404 @@
+"""Lets one allocation after the other fail in one call: `memory.py STEP LOOP`.
+
+In each round a step is set up, its n-th allocation fails, and then, whatever came of
+it, the loop must go on: what was opened is closed, connection_lost comes at most once,
+an echo works, and no descriptor stays. Only the call itself runs without memory, and
+the callbacks in it are builtins: the interpreter's own code does not always survive it.
+"""
+
+from __future__ import annotations
+
+import _testcapi  # the interpreter's own tests need it too
+import asyncio
+import contextlib
+import functools
+import gc
+import importlib
+import logging
+import os
+import socket
+import sys
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+FD_DIR = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
+DATA = bytes(range(256)) * 40
+LARGE = bytes(1 << 20)
+HELD = 300  # more handles than a loop keeps for reuse
+ENOUGH = 15  # rounds in a row without an exception: all allocations are through
+FACTORIES = {
+    "asyncio": "asyncio:SelectorEventLoop",
+    "asynccore": "asynccore:new_event_loop",
+}
+
+Call = Callable[[], Any]
+STEPS: dict[str, Callable[[Any], Any]] = {}
+
+
+def step(function: Callable[[Any], Iterator[Call]]) -> None:
+    """A generator that yields the call to make without memory, and cleans up after."""
+    STEPS[function.__name__] = contextlib.contextmanager(function)
+
+
+class Receiver(asyncio.Protocol):
+    """Its callbacks are builtins that allocate nothing: a deque has room at first."""
+
+    def __init__(self) -> None:
+        self.made: deque[Any] = deque()
+        self.data: deque[bytes] = deque()
+        self.lost: deque[Any] = deque()
+        self.connection_made = self.made.append  # type: ignore[method-assign]
+        self.data_received = self.data.append  # type: ignore[method-assign]
+        self.connection_lost = self.lost.append  # type: ignore[method-assign]
+
+
+class BufferedReceiver(asyncio.BufferedProtocol):
+    def __init__(self) -> None:
+        self.made: deque[Any] = deque()
+        self.sizes: deque[int] = deque()
+        self.lost: deque[Any] = deque()
+        self.buffer = bytearray(1 << 16)
+        self.connection_made = self.made.append  # type: ignore[method-assign]
+        self.get_buffer = lambda hint: self.buffer  # type: ignore[method-assign]
+        self.buffer_updated = self.sizes.append  # type: ignore[method-assign]
+        self.connection_lost = self.lost.append  # type: ignore[method-assign]
+
+
+def turns(loop: Any, count: int = 6) -> None:
+    for _ in range(count):
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+
+
+def one_turn(loop: Any) -> Call:
+    """The call that is one turn of the loop, with little else in it."""
+    loop.call_soon(loop.stop)
+    return loop.run_forever
+
+
+@contextlib.contextmanager
+def connected(loop: Any, kind: type = Receiver) -> Iterator[tuple[Any, Any, Any]]:
+    """A transport, its protocol and the plain socket at the other end."""
+    here, there = socket.socketpair()
+    here.setblocking(False)
+    there.setblocking(False)
+    protocol = kind()
+    with there:
+        transport = loop._make_socket_transport(here, protocol)
+        turns(loop)
+        try:
+            yield transport, protocol, there
+        finally:
+            transport.abort()
+            turns(loop)
+            assert len(protocol.lost) == 1, protocol.lost
+
+
+# ------------------------------------------------------------------- steps --
+
+
+@step
+def call_soon(loop: Any) -> Iterator[Call]:
+    ran: list[int] = []
+    yield functools.partial(loop.call_soon, ran.append, 1)
+    turns(loop, 2)
+
+
+@step
+def call_soon_with_arguments(loop: Any) -> Iterator[Call]:
+    yield functools.partial(loop.call_soon, max, 1, 2, 3, 4)
+    turns(loop, 2)
+
+
+@step
+def call_soon_threadsafe(loop: Any) -> Iterator[Call]:
+    yield functools.partial(loop.call_soon_threadsafe, max, 1, 2)
+    turns(loop, 2)
+
+
+@step
+def call_later(loop: Any) -> Iterator[Call]:
+    yield functools.partial(loop.call_later, 0, max, 1, 2)
+    turns(loop, 2)
+
+
+@step
+def timer_cancel(loop: Any) -> Iterator[Call]:
+    yield loop.call_later(5, max, 1, 2).cancel
+    turns(loop, 2)
+
+
+@step
+def ready_turn(loop: Any) -> Iterator[Call]:
+    ran = bytearray(100)
+    for i in range(50):
+        loop.call_soon(ran.__setitem__, i, 1)
+        loop.call_later(0, ran.__setitem__, 50 + i, 1)
+    yield one_turn(loop)
+    turns(loop, 4)
+    assert ran.count(1) == 100, ran
+
+
+@step
+def new_loop(loop: Any) -> Iterator[Call]:
+    """The part of it that is ours: the standard's constructor crashes 3.13.0."""
+    made: list[Any] = [None]
+    kind = next(
+        c for c in type(loop).__mro__ if c.__module__.startswith("asynccore._c")
+    )
+
+    def make() -> None:
+        made[0] = kind()
+
+    yield make
+    if made[0] is not None:
+        made[0]._shut()
+
+
+@step
+def close_loop(loop: Any) -> Iterator[Call]:
+    new = type(loop)()
+    new.call_later(5, print)
+    turns(new, 1)
+    yield new.close
+    new.close()
+
+
+@step
+def add_reader(loop: Any) -> Iterator[Call]:
+    here, there = socket.socketpair()
+    with here, there:
+        seen: list[int] = []
+        yield functools.partial(loop._add_reader, here.fileno(), seen.append, 1)
+        there.send(b"x")
+        turns(loop, 2)
+        loop.remove_reader(here)
+
+
+@step
+def add_writer(loop: Any) -> Iterator[Call]:
+    here, there = socket.socketpair()
+    with here, there:
+        seen: list[int] = []
+        loop.add_reader(here, seen.append, 1)
+        yield functools.partial(loop._add_writer, here.fileno(), seen.append, 2)
+        turns(loop, 2)
+        loop.remove_reader(here)
+        loop.remove_writer(here)
+
+
+@step
+def reader_turn(loop: Any) -> Iterator[Call]:
+    here, there = socket.socketpair()
+    with here, there:
+        seen: list[int] = []
+        loop.add_reader(here, seen.append, 1)
+        there.send(b"x")
+        yield one_turn(loop)
+        turns(loop, 2)
+        assert seen
+        loop.remove_reader(here)
+
+
+@step
+def make_transport(loop: Any) -> Iterator[Call]:
+    here, there = socket.socketpair()
+    here.setblocking(False)
+    protocol = Receiver()
+    made: list[Any] = [None]
+
+    def make() -> None:
+        made[0] = loop._make_socket_transport(here, protocol)
+
+    with there:
+        yield make
+        turns(loop)
+        if made[0] is not None:
+            made[0].abort()
+        turns(loop)
+        here.close()
+        # as on the standard loop, one that failed half-way may have been announced
+        assert len(protocol.lost) == (made[0] is not None)
+
+
+@step
+def first_turn(loop: Any) -> Iterator[Call]:
+    here, there = socket.socketpair()
+    here.setblocking(False)
+    protocol = Receiver()
+    with there:
+        transport = loop._make_socket_transport(here, protocol)
+        yield one_turn(loop)
+        turns(loop)
+        transport.abort()
+        turns(loop)
+        assert len(protocol.lost) <= 1
+
+
+@step
+def read_turn(loop: Any) -> Iterator[Call]:
+    with connected(loop) as (_, protocol, there):
+        there.send(DATA)
+        yield one_turn(loop)
+        turns(loop, 3)
+        received = b"".join(protocol.data)
+        assert DATA.startswith(received)
+        assert received == DATA or protocol.lost or not protocol.data
+        assert protocol.lost or received, "neither data nor the end"
+
+
+@step
+def buffered_read_turn(loop: Any) -> Iterator[Call]:
+    with connected(loop, BufferedReceiver) as (_, protocol, there):
+        there.send(DATA)
+        yield one_turn(loop)
+        turns(loop, 3)
+        assert protocol.lost or protocol.sizes
+
+
+@step
+def eof_turn(loop: Any) -> Iterator[Call]:
+    with connected(loop) as (_, _, there):
+        there.shutdown(socket.SHUT_WR)
+        yield one_turn(loop)
+        turns(loop, 3)
+
+
+@step
+def lost_turn(loop: Any) -> Iterator[Call]:
+    with connected(loop) as (transport, _, _):
+        transport.abort()
+        yield one_turn(loop)
+
+
+@step
+def accept_turn(loop: Any) -> Iterator[Call]:
+    protocols: list[Receiver] = []
+
+    def factory() -> Receiver:
+        protocols.append(Receiver())
+        return protocols[-1]
+
+    server = loop.run_until_complete(loop.create_server(factory, "127.0.0.1", 0))
+    with socket.create_connection(server.sockets[0].getsockname()) as client:
+        yield one_turn(loop)
+        turns(loop, 5)
+        client.close()
+        turns(loop, 5)
+    server.close()
+    turns(loop)
+    assert all(len(p.lost) == len(p.made) for p in protocols)
+
+
+def _writing(name: str, call: Callable[[Any], Call]) -> None:
+    def writing(loop: Any) -> Iterator[Call]:
+        with connected(loop) as (transport, _, _):
+            yield call(transport)
+            turns(loop, 2)
+
+    writing.__name__ = name
+    step(writing)
+
+
+def _bound(name: str, *args: Any) -> Callable[[Any], Call]:
+    return lambda transport: functools.partial(getattr(transport, name), *args)
+
+
+_writing("write", _bound("write", DATA))
+_writing("write_large", _bound("write", LARGE))
+_writing("write_copied", _bound("write", bytearray(LARGE)))
+_writing("write_lines", _bound("writelines", [DATA, bytearray(DATA), LARGE]))
+_writing("write_end", _bound("write_eof"))
+_writing("close", _bound("close"))
+_writing("abort", _bound("abort"))
+_writing("pause", _bound("pause_reading"))
+_writing("limits", _bound("set_write_buffer_limits", 10))
+_writing("limits_of", _bound("get_write_buffer_limits"))
+_writing("extra_info", _bound("get_extra_info", "socket"))
+_writing("set_protocol", lambda t: functools.partial(t.set_protocol, t.get_protocol()))
+
+
+@step
+def flush_turn(loop: Any) -> Iterator[Call]:
+    with connected(loop) as (transport, protocol, there):
+        transport.write(LARGE)
+        transport.writelines([DATA, bytearray(DATA)])
+        there.recv(1 << 20)
+        yield one_turn(loop)
+        turns(loop, 2)
+        assert not transport.is_closing() or protocol.lost
+
+
+@step
+def drain_turn(loop: Any) -> Iterator[Call]:
+    """The queue leaves in several turns, then the transport closes."""
+    with connected(loop) as (transport, _, there):
+        transport.write(LARGE)
+        transport.close()
+        turns(loop, 1)
+        there.recv(1 << 20)
+        yield one_turn(loop)
+        for _ in range(20):
+            with contextlib.suppress(BlockingIOError):
+                there.recv(1 << 20)
+            turns(loop, 1)
+
+
+# ------------------------------------------------------------------- sweep --
+
+
+def attempt(loop: Any, name: str, n: int) -> bool:
+    """One round. Returns whether the call raised nothing."""
+    went_well = True
+    with STEPS[name](loop) as call:
+        # more of them in each round: the freelists are empty
+        held = [loop.call_later(60, max, i) for i in range(HELD + 10 * n)]
+        held += [loop.call_soon(max, 1, i) for i in range(HELD + 10 * n)]
+        _testcapi.set_nomemory(n, n + 1)
+        try:
+            call()
+        except MemoryError:
+            went_well = False
+        finally:
+            _testcapi.remove_mem_hooks()
+        for handle in held:
+            handle.cancel()
+        del held
+    with connected(loop) as (transport, protocol, there):
+        transport.write(DATA)
+        there.send(DATA)
+        turns(loop, 3)
+        assert there.recv(1 << 16) == b"".join(protocol.data) == DATA
+    return went_well
+
+
+def main(name: str, loop_name: str) -> None:
+    warnings.simplefilter("ignore")
+    logging.disable()
+    sys.unraisablehook = lambda args: None
+    module, _, attribute = FACTORIES[loop_name].partition(":")
+    loop = getattr(importlib.import_module(module), attribute)()
+    trouble: list[Any] = []
+    loop.set_exception_handler(lambda loop, context: trouble.append(1))
+    for _ in range(3):
+        attempt(loop, name, 1_000)  # fills the caches
+    gc.collect()
+    before = set(os.listdir(FD_DIR))
+    n = clean = 0
+    while clean < ENOUGH:
+        n += 1
+        trouble.clear()
+        os.write(2, b"\r%d " % n)  # where it was, when it crashes
+        went_well = attempt(loop, name, n)
+        clean = clean + 1 if went_well and not trouble else 0
+    gc.collect()
+    after = set(os.listdir(FD_DIR))
+    assert len(after) == len(before), f"open: {after - before}"
+    loop.close()
+    print(n - ENOUGH)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
