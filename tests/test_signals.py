@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -514,3 +515,20 @@ def test_wake_up_fd_taken_away_during_a_run(loop, loop_factory, trace):
     finally:
         signal.signal(SIGNAL, old)
     assert trace == ["handler"]
+
+
+def test_keyboard_interrupt_without_a_free_descriptor(loop):
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+    guard = loop.call_later(30, loop.stop)
+    start = loop.time()
+    timer.start()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_forever()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert loop.time() - start < 20
+    guard.cancel()
+    timer.join()

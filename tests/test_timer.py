@@ -8,6 +8,7 @@ import fractions
 import gc
 import math
 import random
+import resource
 import threading
 import time
 import tracemalloc
@@ -595,3 +596,38 @@ def test_timers_left_by_an_exception_run_next_time(loop, trace):
     assert trace == [1, "interrupt"]
     turn(loop)
     assert trace == [1, "interrupt", 2]
+
+
+@contextlib.contextmanager
+def no_descriptors():
+    """No further descriptor can be had inside; gives what ends that early."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        yield lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("waited", ["never", "before"])
+def test_timer_without_a_free_descriptor(loop, trace, waited):
+    # a server whose clients took the last one waits a second for the next
+    if waited == "before":
+        loop.call_later(0.001, loop.stop)
+        loop.run_forever()
+    start = loop.time()
+    loop.call_later(0.02, trace.note("late", loop.stop))
+    loop.call_later(0.01, trace.append, "early")
+    with no_descriptors():
+        loop.run_forever()
+    assert loop.time() - start >= 0.02 - loop._clock_resolution
+    assert trace == ["early", "late"]
+
+
+def test_timer_when_descriptors_are_free_again(loop, trace):
+    with no_descriptors() as end:
+        loop.call_later(0.01, end)
+        loop.call_later(0.02, trace.append, 1)
+        loop.call_later(0.03, trace.note(2, loop.stop))
+        loop.run_forever()
+    assert trace == [1, 2]

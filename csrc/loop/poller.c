@@ -1,6 +1,6 @@
 /* The poller on libuv: one uv_loop_t, one uv_poll_t for each own watcher, one for
- * the set of foreign descriptors, a uv_async_t to interrupt a poll, and a wake-up
- * for the next timer.
+ * the set of foreign descriptors, a uv_async_t to interrupt a poll, and a timerfd (or
+ * uv_timer_t) for the next timer.
  *
  * The block lives from ac_poller_open to ac_poller_close; a closed watcher's
  * block until libuv's close callback. */
@@ -50,13 +50,11 @@ struct ac_poller {
     size_t own_count; /* those that are not closing: each can have one event */
     uint32_t generation;
     ac_watcher *dirty; /* own watchers whose wishes libuv does not know yet */
+    uv_timer_t timer;
 #ifdef __linux__
     uv_poll_t timer_poll;
-    int timer_fd;
-#else
-    uv_timer_t timer;
+    int timer_fd; /* -1 until first needed, or without a free descriptor */
 #endif
-    bool timer_opened;
     double armed; /* the time the wake-up is set for; INFINITY: not set */
 };
 
@@ -253,17 +251,17 @@ on_wake(uv_async_t *Py_UNUSED(handle))
 
 #ifdef __linux__
 static void
-on_timer(uv_poll_t *handle, int Py_UNUSED(status), int Py_UNUSED(events))
+on_timer_fd(uv_poll_t *handle, int Py_UNUSED(status), int Py_UNUSED(events))
 {
     ((ac_poller *)handle->data)->armed = -INFINITY;  // stays readable until set anew
 }
-#else
+#endif
+
 static void
 on_timer(uv_timer_t *handle)
 {
     ((ac_poller *)handle->data)->armed = INFINITY;
 }
-#endif
 
 static void
 on_own_closed(uv_handle_t *handle)
@@ -279,62 +277,57 @@ monotonic_now(void)
     return (double)uv_hrtime() / 1e9;
 }
 
-static int
-timer_open(ac_poller *poller)
-{
 #ifdef __linux__
-    poller->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-    if (poller->timer_fd < 0) {
+/* Opens the timerfd. Returns 0, or a libuv status: there is no descriptor left. */
+static int
+timer_fd_open(ac_poller *poller)
+{
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (fd < 0) {
         return -errno;
     }
-    int err = uv_poll_init(&poller->uv, &poller->timer_poll, poller->timer_fd);
+    int err = uv_poll_init(&poller->uv, &poller->timer_poll, fd);
     if (err < 0) {
-        close(poller->timer_fd);
-        poller->timer_fd = -1;
+        close(fd);
         return err;
     }
+    poller->timer_fd = fd;
     poller->timer_poll.data = poller;
-    return uv_poll_start(&poller->timer_poll, UV_READABLE, on_timer);
-#else
-    poller->timer.data = poller;
-    return uv_timer_init(&poller->uv, &poller->timer);
-#endif
+    return uv_poll_start(&poller->timer_poll, UV_READABLE, on_timer_fd);
 }
+#endif
 
 /* Sets the wake-up for `timeout` seconds from now. An earlier one that is still to
- * come stays: it costs one empty turn, and a system call less. */
+ * come stays: it costs one empty turn, and a system call less. Without a timerfd
+ * libuv's timer does it, in milliseconds. Returns a libuv status. */
 static int
 timer_arm(ac_poller *poller, double timeout)
 {
-    if (!poller->timer_opened) {
-        int err = timer_open(poller);
-        if (err < 0) {
-            return err;
-        }
-        poller->timer_opened = true;
-    }
     double now = monotonic_now();
     double when = now + timeout;
     if (poller->armed > now && poller->armed <= when) {
         return 0;
     }
 #ifdef __linux__
-    uint64_t ns = (uint64_t)(timeout * 1e9) + 1;  // 0 would disarm it
-    struct itimerspec spec = {0};
-    spec.it_value.tv_sec = (time_t)(ns / 1000000000u);
-    spec.it_value.tv_nsec = (long)(ns % 1000000000u);
-    if (timerfd_settime(poller->timer_fd, 0, &spec, NULL) < 0) {
-        return -errno;
-    }
-#else
-    int err =
-        uv_timer_start(&poller->timer, on_timer, (uint64_t)ceil(timeout * 1e3), 0);
-    if (err < 0) {
-        return err;
+    if (poller->timer_fd >= 0 || timer_fd_open(poller) == 0) {
+        uint64_t ns = (uint64_t)(timeout * 1e9) + 1;  // 0 would disarm it
+        struct itimerspec spec = {0};
+        spec.it_value.tv_sec = (time_t)(ns / 1000000000u);
+        spec.it_value.tv_nsec = (long)(ns % 1000000000u);
+        if (timerfd_settime(poller->timer_fd, 0, &spec, NULL) < 0) {
+            return -errno;
+        }
+        poller->armed = when;
+        return 0;
     }
 #endif
-    poller->armed = when;
-    return 0;
+    uv_update_time(&poller->uv);
+    int err =
+        uv_timer_start(&poller->timer, on_timer, (uint64_t)ceil(timeout * 1e3), 0);
+    if (err == 0) {
+        poller->armed = when;
+    }
+    return err;
 }
 
 /* Takes back a wake-up that has fired, so that it does not end the next wait. */
@@ -463,17 +456,14 @@ uv_side_close(ac_poller *poller)
     }
 }
 
-/* What each loop needs at once; the wake-up for timers and the set of foreign
- * descriptors are made when first needed. Returns a libuv status. */
+/* What each loop needs at once; the timerfd and the set of foreign descriptors are
+ * made when first needed. Returns a libuv status. */
 static int
 poller_setup(ac_poller *poller)
 {
-    int err = uv_async_init(&poller->uv, &poller->wake, on_wake);
-    if (err < 0) {
-        return err;
-    }
-    poller->wake.data = poller;
-    return 0;
+    poller->wake.data = poller->timer.data = poller;
+    int err = uv_timer_init(&poller->uv, &poller->timer);
+    return err < 0 ? err : uv_async_init(&poller->uv, &poller->wake, on_wake);
 }
 
 /* libuv aborts when its first loop of a process gets no descriptors, so we see
@@ -657,10 +647,10 @@ ac_poller_after_fork(LoopObject *loop)
     int err = uv_loop_fork(&poller->uv);
     low_numbers_give_back(held, low);
 #ifdef __linux__
-    if (err == 0 && poller->timer_opened) {
+    if (err == 0 && poller->timer_fd >= 0) {
         int fresh = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-        err =
-            descriptor_replace(&poller->timer_poll, on_timer, poller->timer_fd, fresh);
+        err = descriptor_replace(&poller->timer_poll, on_timer_fd, poller->timer_fd,
+                                 fresh);
         poller->armed = INFINITY;
     }
 #endif

@@ -19,7 +19,8 @@
 #include <string.h>
 
 #define SECONDS_WITHOUT_POLL (AC_NS_WITHOUT_POLL / 1e9)
-#define DUE_KEPT 1024 /* entries of loop->due that survive an idle moment */
+#define SECONDS_DEAF 0.5 /* the longest wait that no signal interrupts */
+#define DUE_KEPT 1024    /* entries of loop->due that survive an idle moment */
 
 /* ------------------------------------------------------------------- turn -- */
 
@@ -172,6 +173,7 @@ turn_poll(LoopObject *loop, double *now)
 {
     double timeout = 0.0;
     bool timed = false;  // *now was read in this call
+    bool deaf = false;   // no signal interrupts the wait
     if (loop->ready.len == 0 && loop->events_pos == loop->events_len
         && loop->due_pos == loop->due_len && !loop->stopping)
     {
@@ -191,10 +193,14 @@ turn_poll(LoopObject *loop, double *now)
             if (loop->signals_begun) {
                 ac_signals_keep(loop);
             }
-            else if (ac_signals_begin(loop) < 0) {
-                return -1;
+            else {
+                int begun = ac_signals_begin(loop);
+                if (begun < 0) {
+                    return -1;
+                }
+                loop->signals_begun = begun;
+                deaf = !begun;
             }
-            loop->signals_begun = true;
         }
     }
     if (timeout == 0.0 && loop->turns_without_poll < AC_TURNS_WITHOUT_POLL
@@ -213,7 +219,12 @@ turn_poll(LoopObject *loop, double *now)
     if (loop->ready.len > 0 || loop->stopping) {
         timeout = 0.0;
     }
-    if (ac_poller_poll(loop, timeout) < 0 || ac_loop_time(loop, now) < 0) {
+    if (deaf && (timeout < 0.0 || timeout > SECONDS_DEAF)) {
+        timeout = SECONDS_DEAF;
+    }
+    if (ac_poller_poll(loop, timeout) < 0 || (deaf && PyErr_CheckSignals() < 0)
+        || ac_loop_time(loop, now) < 0)
+    {
         return -1;
     }
     loop->last_poll = *now;

@@ -203,7 +203,17 @@ int
 ac_signals_begin(LoopObject *loop)
 {
     int is_main = is_main_thread(loop);
-    return is_main <= 0 ? is_main : signals_set(loop);
+    if (is_main <= 0) {
+        return is_main < 0 ? -1 : 1;
+    }
+    if (signals_set(loop) == 0) {
+        return 1;
+    }
+    if (!PyErr_ExceptionMatches(PyExc_OSError)) {
+        return -1;
+    }
+    PyErr_Clear();  // no descriptor is free: not now
+    return 0;
 }
 
 void

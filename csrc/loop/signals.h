@@ -7,7 +7,7 @@
 #include "loop/loop.h"
 
 /* Sets the wake-up descriptor for a run in the main thread (elsewhere: nothing).
- * Returns 0, or -1 with an exception. */
+ * Returns 1 if done, 0 if there is no descriptor left, or -1 with an exception. */
 int
 ac_signals_begin(LoopObject *loop);
 
