@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import socket
 import sys
 import time
@@ -304,3 +305,61 @@ def test_preloaded_loop_is_replaced_after_the_fork(script):
         print(codes)
     """)
     assert done.stdout == "[0, 1, 2]\n"
+
+
+@only_asynccore  # the standard loop's selector takes the parent's sockets out
+@pytest.mark.parametrize("what", ["close", "run", "turn by hand"])
+def test_pausing_a_transport_in_the_child(loop, what):
+    received = []
+    accepted = []
+
+    class Protocol(asyncio.Protocol):
+        def connection_made(self, transport):
+            accepted.append(transport)
+
+        def data_received(self, data):
+            received.append(data)
+
+    server = loop.run_until_complete(loop.create_server(Protocol, "127.0.0.1", 0))
+    with socket.create_connection(server.sockets[0].getsockname()) as client:
+        while not accepted or not accepted[0].is_reading():
+            turn(loop)
+
+        def child():
+            accepted[0].pause_reading()
+            if what == "close":
+                loop.close()
+            elif what == "run":
+                loop.run_until_complete(asyncio.sleep(0.001))
+            else:
+                loop.call_later(0.001, int)
+                loop._run_once()
+
+        assert in_child(child) == "None"
+        client.send(b"to the parent")
+        guard = loop.call_later(30, loop.stop)
+        while not received and loop.time() < guard.when():
+            loop._run_once()
+        assert received == [b"to the parent"]
+        guard.cancel()
+        accepted[0].abort()
+        server.close()
+        loop.run_until_complete(server.wait_closed())
+
+
+@only_asynccore  # the standard loop's self-pipe is shared: either process may read it
+def test_signal_of_the_child_is_no_signal_of_the_parent(loop):
+    trace = Trace()
+    loop.add_signal_handler(signal.SIGUSR1, trace.append, "signal")
+    turn(loop)
+
+    def child():
+        loop.call_soon(signal.raise_signal, signal.SIGUSR1)
+        loop.call_later(0.001, loop.stop)
+        loop.run_forever()
+        return trace
+
+    assert in_child(child) == "['signal']"
+    turn(loop, 3)
+    assert trace == []
+    loop.remove_signal_handler(signal.SIGUSR1)

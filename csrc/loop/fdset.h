@@ -6,6 +6,12 @@
 
 #include "core/python.h"
 
+#ifdef __linux__
+#define AC_FDSET_INHERITED true
+#else
+#define AC_FDSET_INHERITED false /* a forked child has no kqueue of its parent */
+#endif
+
 typedef struct {
     int fd; /* of the set itself; -1: closed */
 } ac_fdset;

@@ -435,6 +435,21 @@ changes_apply(ac_poller *poller)
     }
 }
 
+/* Ends the watchers that were closed before a forked child had a kernel set of its
+ * own; their numbers may be in use again. */
+static void
+closed_apply(ac_poller *poller)
+{
+    ac_watcher *next;
+    for (ac_watcher *watcher = poller->dirty; watcher != NULL; watcher = next) {
+        next = watcher->next_dirty;
+        if (watcher->closing) {
+            change_remove(watcher);
+            own_apply(poller, (own_watcher *)watcher);
+        }
+    }
+}
+
 /* ----------------------------------------------------------- open, close -- */
 
 static void
@@ -568,13 +583,23 @@ ac_poller_close(LoopObject *loop)
     }
     loop->poller = NULL;
     loop->events_len = loop->events_pos = loop->events_kept = 0;
-    changes_apply(poller);
     if (ac_loop_is_forked(loop)) {
         // the kernel's set is shared with the parent: nothing is taken out of it, the
         // child's copies of the descriptors go
-        close(uv_backend_fd(&poller->uv));
+        while (poller->dirty != NULL) {
+            ac_watcher *watcher = poller->dirty;
+            change_remove(watcher);
+            PyMem_RawFree(watcher);
+        }
+        if (AC_FDSET_INHERITED) {
+            close(uv_backend_fd(&poller->uv));
+        }
+        else {
+            poller->set.fd = -1;
+        }
     }
     else {
+        changes_apply(poller);
         uv_side_close(poller);
     }
     ac_fdset_close(&poller->set);
@@ -593,10 +618,14 @@ static int
 descriptor_replace(uv_poll_t *handle, uv_poll_cb on_ready, int fd, int fresh)
 {
     int err = 0;
-    if (fresh < 0 || dup2(fresh, fd) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) {
+    if (fresh < 0 || (fresh != fd && dup2(fresh, fd) < 0)
+        || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+    {
         err = -errno;
     }
-    close_fd(&fresh);
+    if (fresh != fd) {  // the number of a kqueue is free again in a forked child
+        close_fd(&fresh);
+    }
     if (err == 0) {
         uv_poll_stop(handle);
         err = uv_poll_start(handle, UV_READABLE, on_ready);
@@ -619,7 +648,9 @@ foreign_renew(ac_poller *poller)
                                  poller->set.fd, fresh.fd);
     }
     else if (err == 0) {
-        ac_fdset_close(&poller->set);
+        if (fresh.fd != poller->set.fd) {
+            ac_fdset_close(&poller->set);
+        }
         poller->set = fresh;
     }
     if (err < 0) {
@@ -641,7 +672,6 @@ int
 ac_poller_after_fork(LoopObject *loop)
 {
     ac_poller *poller = loop->poller;
-    loop->forks = loop->state->forks;
     int held[3];
     int low = low_numbers_take(held);
     int err = uv_loop_fork(&poller->uv);
@@ -658,7 +688,12 @@ ac_poller_after_fork(LoopObject *loop)
         ac_errors_uv(err);
         return -1;
     }
-    return foreign_renew(poller);
+    closed_apply(poller);
+    if (foreign_renew(poller) < 0) {
+        return -1;
+    }
+    loop->forks = loop->state->forks;
+    return 0;
 }
 
 /* --------------------------------------------------------------- polling -- */
@@ -765,7 +800,7 @@ ac_poller_poll(LoopObject *loop, double timeout)
 void
 ac_poller_wake(LoopObject *loop)
 {
-    if (loop->polling) {
+    if (loop->polling && !ac_loop_is_forked(loop)) {
         uv_async_send(&loop->poller->wake);
     }
 }
@@ -911,8 +946,9 @@ ac_watcher_close(ac_watcher *watcher, int fd_to_close)
     watcher->closing = true;
     watcher->wanted = 0;
     if (ac_loop_is_forked(loop)) {
-        // the handle stays linked in a uv_loop_t that no one runs any more
+        // libuv would take the number out of the set that the parent uses
         close_fd(&own->fd_to_close);
+        change_add(poller, watcher);
         return;
     }
     if (loop->polling) {

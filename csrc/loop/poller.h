@@ -60,7 +60,7 @@ ac_poller_open(LoopObject *loop);
 void
 ac_poller_close(LoopObject *loop);
 
-/* The first run in a forked child: takes a kernel set of its own, and watches the
+/* The first turn in a forked child: takes a kernel set of its own, and watches the
  * same descriptors in it. Returns 0, or -1 with an exception. */
 int
 ac_poller_after_fork(LoopObject *loop);

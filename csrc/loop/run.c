@@ -232,10 +232,21 @@ turn_poll(LoopObject *loop, double *now)
     return 0;
 }
 
+/* The first turn in a forked child: nothing is shared with the parent any more. */
+static int
+after_fork(LoopObject *loop)
+{
+    loop->signals_begun = false;
+    return ac_poller_after_fork(loop) < 0 ? -1 : ac_signals_after_fork(loop);
+}
+
 /* One turn. Returns 0, or -1 with an exception that leaves run_forever. */
 static int
 loop_turn(LoopObject *loop)
 {
+    if (ac_loop_is_forked(loop) && !loop->polling && after_fork(loop) < 0) {
+        return -1;
+    }
     if (ac_ready_check_patches(loop) < 0 || ac_loop_refresh_overrides(loop) < 0) {
         return -1;
     }
@@ -357,9 +368,6 @@ static int
 run_begin(LoopObject *loop, PyObject **old_hooks)
 {
     if (ac_loop_check_closed(loop) < 0 || check_running(loop) < 0) {
-        return -1;
-    }
-    if (ac_loop_is_forked(loop) && ac_poller_after_fork(loop) < 0) {
         return -1;
     }
     if (set_origin_tracking(loop, loop->debug) < 0) {

@@ -266,6 +266,18 @@ ac_signals_close(LoopObject *loop)
     signals_free(signals);
 }
 
+int
+ac_signals_after_fork(LoopObject *loop)
+{
+    bool was_set = loop->signals != NULL && loop->signals->set;
+    ac_signals_close(loop);
+    if (!was_set || !has_handlers(loop)) {
+        return 0;
+    }
+    int is_main = is_main_thread(loop);
+    return is_main <= 0 ? is_main : signals_set(loop);
+}
+
 /* ---------------------------------------------------------------- methods -- */
 
 PyDoc_STRVAR(loop__signal_fd_doc,

@@ -22,6 +22,11 @@ ac_signals_keep(LoopObject *loop);
 void
 ac_signals_end(LoopObject *loop);
 
+/* In a forked child: a pipe of its own in the place of the parent's. Returns 0, or -1
+ * with an exception. */
+int
+ac_signals_after_fork(LoopObject *loop);
+
 /* Closes the descriptors; calls no user code. */
 void
 ac_signals_close(LoopObject *loop);
