@@ -27,11 +27,12 @@
 #define MAX_WAIT_SECONDS (24.0 * 3600.0)
 #define FOREIGN_BATCH 256
 
-typedef struct {
+typedef struct own_watcher {
     ac_watcher base;
     uv_poll_t poll;
-    bool initialised; /* libuv knows the handle */
-    int fd_to_close;  /* when the watcher is closing: -1 or the number */
+    struct own_watcher *next_stopped; /* on the poller's list */
+    bool initialised;                 /* libuv knows the handle */
+    int fd_to_close; /* when the watcher is closing: -1 or the number */
 } own_watcher;
 
 struct ac_poller {
@@ -49,7 +50,8 @@ struct ac_poller {
     size_t own_cap;
     size_t own_count; /* those that are not closing: each can have one event */
     uint32_t generation;
-    ac_watcher *dirty; /* own watchers whose wishes libuv does not know yet */
+    ac_watcher *dirty;           /* own watchers whose wishes libuv does not know yet */
+    struct own_watcher *stopped; /* by an error, in the poll that is under way */
     uv_timer_t timer;
 #ifdef __linux__
     uv_poll_t timer_poll;
@@ -214,8 +216,9 @@ change_remove(ac_watcher *watcher)
 
 /* ----------------------------------------------------- libuv's callbacks -- */
 
-/* An own watcher is ready. An error stops the uv_poll_t, which the next turn's
- * changes start again if the watcher still wants events. */
+/* An own watcher is ready. An error stops the uv_poll_t, which the next poll's
+ * changes start again if the watcher still wants events. Those are not for here:
+ * another thread may add to them while this one polls. */
 static void
 on_own_ready(uv_poll_t *handle, int status, int events)
 {
@@ -223,9 +226,11 @@ on_own_ready(uv_poll_t *handle, int status, int events)
     ac_watcher *watcher = &own->base;
     unsigned int ready = 0;
     if (status < 0) {
+        ac_poller *poller = watcher->loop->poller;
         ready = AC_READ | AC_WRITE;
         watcher->armed = 0;
-        change_add(watcher->loop->poller, watcher);
+        own->next_stopped = poller->stopped;
+        poller->stopped = own;
     }
     if (events & (UV_READABLE | UV_DISCONNECT)) {
         ready |= AC_READ;
@@ -393,6 +398,7 @@ own_apply(ac_poller *poller, own_watcher *own)
             PyMem_RawFree(own);
             return;
         }
+        event_forget(watcher->loop, watcher);  // of a poll that another thread saw
         // uv_close takes the number out of the kernel's set before it is closed
         uv_close((uv_handle_t *)&own->poll, on_own_closed);
         close_fd(&own->fd_to_close);
@@ -793,6 +799,11 @@ ac_poller_poll(LoopObject *loop, double timeout)
     }
     else {
         uv_run(&poller->uv, UV_RUN_NOWAIT);
+    }
+    while (poller->stopped != NULL) {
+        own_watcher *own = poller->stopped;
+        poller->stopped = own->next_stopped;
+        change_add(poller, &own->base);
     }
     return poller->foreign_ready ? foreign_collect(loop) : 0;
 }
