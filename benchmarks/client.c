@@ -42,9 +42,9 @@ enum {
 
 typedef struct {
     int fd;
-    bool waits_to_send;  /* EPOLLOUT is asked for */
-    size_t unsent;       /* bytes of this round still to be written */
-    size_t unread;       /* bytes of its replies still to come */
+    bool waits_to_send; /* EPOLLOUT is asked for */
+    size_t unsent;      /* bytes of this round still to be written */
+    size_t unread;      /* bytes of its replies still to come */
     uint64_t began;
 #ifdef AC_CLIENT_TLS
     SSL *ssl;
@@ -68,7 +68,7 @@ static struct {
 };
 
 static connection *connections;
-static char *payload;          /* one round: depth * size bytes */
+static char *payload; /* one round: depth * size bytes */
 static size_t payload_size, reply_size;
 static char read_buffer[AC_READ_SIZE];
 static int epoll_fd;
@@ -111,8 +111,8 @@ bucket_of(uint64_t ns)
         return (unsigned)ns;
     }
     const int exponent = 63 - __builtin_clzll(ns) - AC_BUCKET_BITS;
-    const unsigned bucket = ((unsigned)exponent << AC_BUCKET_BITS)
-                            + (unsigned)(ns >> exponent);
+    const unsigned bucket =
+        ((unsigned)exponent << AC_BUCKET_BITS) + (unsigned)(ns >> exponent);
     return bucket < AC_BUCKETS ? bucket : AC_BUCKETS - 1;
 }
 
@@ -154,7 +154,8 @@ open_socket(void)
         }
         strcpy(address.sun_path, opt.path);
         rc = connect(fd, (struct sockaddr *)&address, sizeof(address));
-    } else {
+    }
+    else {
         const int one = 1;
         if (opt.reconnect) {
             /* Closed connections linger in TIME_WAIT: 28,000 ports of one address
@@ -264,7 +265,8 @@ connection_read(connection *c)
     if (!opt.path && !opt.udp && c->unread > (1u << 20)) {
         /* A bulk transfer: the kernel drops the bytes, nothing is copied. */
         n = recv(c->fd, NULL, 1u << 20, MSG_TRUNC);
-    } else {
+    }
+    else {
         n = recv(c->fd, read_buffer, AC_READ_SIZE, 0);
     }
     if (n == 0 && !opt.udp) {
@@ -345,7 +347,8 @@ on_readable(connection *c)
             die("%zd bytes came where %zu were expected", n, c->unread);
         }
         if (opt.http && c->unread == reply_size * opt.depth
-            && (n < 12 || memcmp(read_buffer + 8, " 200", 4) != 0)) {
+            && (n < 12 || memcmp(read_buffer + 8, " 200", 4) != 0))
+        {
             die("not a 200 response: %.*s", (int)(n < 60 ? n : 60), read_buffer);
         }
         c->unread -= (size_t)n;
@@ -444,7 +447,8 @@ prepare(void)
         char *one = payload + i * opt.size;
         if (opt.http) {
             memcpy(one, request, opt.size);
-        } else {
+        }
+        else {
             memset(one, 'x', opt.size);
             one[opt.size - 1] = '\n';
         }
@@ -484,22 +488,53 @@ parse(int argc, char **argv)
     int option;
     while ((option = getopt_long(argc, argv, "", names, NULL)) != -1) {
         switch (option) {
-            case 'h': opt.host = optarg; break;
-            case 'p': opt.port = atoi(optarg); break;
-            case 'u': opt.path = optarg; break;
-            case 'c': opt.connections = strtoul(optarg, NULL, 10); break;
-            case 's': opt.size = strtoul(optarg, NULL, 10); break;
-            case 'r': opt.reply = strtoul(optarg, NULL, 10); break;
-            case 'd': opt.depth = strtoul(optarg, NULL, 10); break;
-            case 't': opt.seconds = atof(optarg); break;
-            case 'w': opt.warm_up = atof(optarg); break;
-            case 'n': opt.requests = strtoull(optarg, NULL, 10); break;
-            case 'R': opt.reconnect = true; break;
-            case 'H': opt.http = true; break;
-            case 'O': opt.hold = true; break;
-            case 'U': opt.udp = true; break;
-            case 'T': opt.tls = true; break;
-            default: exit(2);
+        case 'h':
+            opt.host = optarg;
+            break;
+        case 'p':
+            opt.port = atoi(optarg);
+            break;
+        case 'u':
+            opt.path = optarg;
+            break;
+        case 'c':
+            opt.connections = strtoul(optarg, NULL, 10);
+            break;
+        case 's':
+            opt.size = strtoul(optarg, NULL, 10);
+            break;
+        case 'r':
+            opt.reply = strtoul(optarg, NULL, 10);
+            break;
+        case 'd':
+            opt.depth = strtoul(optarg, NULL, 10);
+            break;
+        case 't':
+            opt.seconds = atof(optarg);
+            break;
+        case 'w':
+            opt.warm_up = atof(optarg);
+            break;
+        case 'n':
+            opt.requests = strtoull(optarg, NULL, 10);
+            break;
+        case 'R':
+            opt.reconnect = true;
+            break;
+        case 'H':
+            opt.http = true;
+            break;
+        case 'O':
+            opt.hold = true;
+            break;
+        case 'U':
+            opt.udp = true;
+            break;
+        case 'T':
+            opt.tls = true;
+            break;
+        default:
+            exit(2);
         }
     }
     if (!opt.connections || !opt.size || !opt.depth || (!opt.path && !opt.port)) {
@@ -522,8 +557,9 @@ main(int argc, char **argv)
         }
     }
     if (opt.hold) {
-        run_phase(0, opt.connections);  /* one request each: all are accepted */
-    } else if (opt.warm_up > 0) {
+        run_phase(0, opt.connections); /* one request each: all are accepted */
+    }
+    else if (opt.warm_up > 0) {
         run_phase(opt.warm_up, 0);
     }
     puts("ready");
@@ -532,7 +568,8 @@ main(int argc, char **argv)
     while ((byte = getchar()) != EOF && byte != '\n') {
     }
     if (byte != EOF && !opt.hold) {
-        const uint64_t elapsed = run_phase(opt.requests ? 0 : opt.seconds, opt.requests);
+        const uint64_t elapsed =
+            run_phase(opt.requests ? 0 : opt.seconds, opt.requests);
         printf("{\"requests\": %llu, \"elapsed_ns\": %llu, \"p50_ns\": %llu, "
                "\"p99_ns\": %llu}\n",
                (unsigned long long)(rounds_done * opt.depth),

@@ -12,6 +12,7 @@ import faulthandler
 import gc
 import logging
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -28,6 +29,11 @@ LOOPS = ("asyncio", "asynccore")
 RUN_LIMIT = 10.0  # seconds for one awaitable given to `run`
 TEST_LIMIT = 90.0  # seconds until a stuck test ends the process with a traceback
 FD_DIR = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
+
+# A shell starts background jobs with SIGINT ignored, and so would be all that the
+# tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _IMPORTS = {
     "asyncio": "from asyncio import SelectorEventLoop as new_event_loop",

@@ -223,6 +223,8 @@ async def test_file(tls: bool) -> None:
         client.get(f"{server.url}/files/{pathlib.Path(__file__).name}") as r,
     ):
         assert await r.read() == pathlib.Path(__file__).read_bytes()
+    # aiohttp closes the file in a thread that nobody waits for
+    await asyncio.get_running_loop().shutdown_default_executor()
 
 
 @looped
