@@ -406,3 +406,11 @@ def test_executor_call_in_debug_mode(loop):
     loop.set_debug(True)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         assert loop.run_until_complete(loop.run_in_executor(pool, int, "7")) == 7
+
+
+def test_cancelled_callback_is_not_slow(loop, caplog):
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0
+    loop.call_soon(int).cancel()
+    loop._run_once()
+    assert [text for text in caplog.messages if "took" in text] == []

@@ -154,10 +154,6 @@ handle_is_cancelled(PyObject *handle)
 static int
 run_method(LoopObject *loop, PyObject *handle)
 {
-    int cancelled = handle_is_cancelled(handle);
-    if (cancelled != 0) {
-        return cancelled < 0 ? -1 : 0;
-    }
     PyObject *result = PyObject_CallMethodNoArgs(handle, loop->state->str__run);
     if (result == NULL) {
         // _run reports what it catches; what comes out is an exit or a defect of
@@ -230,11 +226,14 @@ ac_ready_run(LoopObject *loop, PyObject *handle)
     if (!loop->instrumented && ac_handle_is_ours(loop->state, handle)) {
         rc = run_ours(loop, (HandleObject *)handle);
     }
-    else if (loop->debug) {
-        rc = run_debug(loop, handle);
-    }
     else {
-        rc = run_method(loop, handle);
+        int cancelled = handle_is_cancelled(handle);
+        if (cancelled != 0) {
+            rc = cancelled < 0 ? -1 : 0;
+        }
+        else {
+            rc = loop->debug ? run_debug(loop, handle) : run_method(loop, handle);
+        }
     }
     if (rc < 0) {
         PyObject *exc = ac_err_take();
