@@ -888,3 +888,18 @@ def test_sys_exit_in_a_callback_ends_the_process(script):
     )
     assert done.returncode == 7
     assert done.stderr == ""
+
+
+def test_loop_driven_by_hand_is_collected(loop_factory):
+    # as BaseEventLoop._run_forever_setup and _cleanup do for other drivers
+    loop = loop_factory()
+    loop._thread_id = threading.get_ident()
+    loop.call_soon(loop.stop)
+    loop.call_later(1000, loop.stop)
+    loop._thread_id = None
+    gone = weakref.ref(loop)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        del loop
+        gc.collect()
+    assert gone() is None

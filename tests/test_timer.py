@@ -631,3 +631,30 @@ def test_timer_when_descriptors_are_free_again(loop, trace):
         loop.call_later(0.03, trace.note(2, loop.stop))
         loop.run_forever()
     assert trace == [1, 2]
+
+
+def test_clock_that_takes_itself_away(loop, monkeypatch):
+    class Clock:
+        def __call__(self):
+            monkeypatch.undo()
+            return original() + 1.0
+
+    original = time.monotonic
+    monkeypatch.setattr(time, "monotonic", Clock())
+    assert loop.time() > original() + 0.5
+    assert loop.time() < original() + 0.5
+
+
+def test_timers_cancelled_while_the_loop_is_closed(loop_factory):
+    class Canceller:
+        def __del__(self):
+            for timer in timers:
+                timer.cancel()
+
+    loop = loop_factory()
+    timers = [loop.call_later(i, int) for i in range(1000, 1200)]
+    loop.call_later(2000, int, Canceller())  # the last of the heap: dropped first
+    timers += [loop.call_later(i, int) for i in range(1000, 1100)]
+    for timer in timers[::3]:
+        timer.cancel()
+    loop.close()

@@ -48,6 +48,18 @@ time_from_result_steal(PyObject *value, double *now)
     return 0;
 }
 
+/* Sets *found to what replaces time.monotonic, a new reference, or to NULL. The
+ * standard loop looks it up at each call: freezegun and its like replace it. Returns 0,
+ * or -1 with an exception. */
+static int
+find_replaced_clock(ac_state *state, PyObject **found)
+{
+    PyObject *monotonic =
+        PyDict_GetItemWithError(state->time_dict, state->str_monotonic);
+    *found = monotonic == state->time_monotonic ? NULL : Py_XNewRef(monotonic);
+    return monotonic == NULL && PyErr_Occurred() ? -1 : 0;
+}
+
 int
 ac_loop_time(LoopObject *loop, double *now)
 {
@@ -56,17 +68,17 @@ ac_loop_time(LoopObject *loop, double *now)
         return time_from_result_steal(
             PyObject_CallMethodNoArgs((PyObject *)loop, state->str_time), now);
     }
-    // the standard loop looks it up at each call: freezegun and its like replace it
-    PyObject *monotonic =
-        PyDict_GetItemWithError(state->time_dict, state->str_monotonic);
-    if (monotonic != state->time_monotonic && monotonic != NULL) {
-        return time_from_result_steal(PyObject_CallNoArgs(monotonic), now);
-    }
-    if (monotonic == NULL && PyErr_Occurred()) {
+    PyObject *replaced;
+    if (find_replaced_clock(state, &replaced) < 0) {
         return -1;
     }
-    *now = clock_monotonic();
-    return 0;
+    if (replaced == NULL) {
+        *now = clock_monotonic();
+        return 0;
+    }
+    int rc = time_from_result_steal(PyObject_CallNoArgs(replaced), now);
+    Py_DECREF(replaced);
+    return rc;
 }
 
 PyDoc_STRVAR(loop_time_doc, "time($self, /)\n--\n\n"
@@ -76,13 +88,16 @@ PyDoc_STRVAR(loop_time_doc, "time($self, /)\n--\n\n"
 static PyObject *
 loop_time(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    ac_state *state = ((LoopObject *)self)->state;
-    PyObject *monotonic =
-        PyDict_GetItemWithError(state->time_dict, state->str_monotonic);
-    if (monotonic != state->time_monotonic && monotonic != NULL) {
-        return PyObject_CallNoArgs(monotonic);
+    PyObject *replaced;
+    if (find_replaced_clock(((LoopObject *)self)->state, &replaced) < 0) {
+        return NULL;
     }
-    return PyErr_Occurred() ? NULL : PyFloat_FromDouble(clock_monotonic());
+    if (replaced == NULL) {
+        return PyFloat_FromDouble(clock_monotonic());
+    }
+    PyObject *now = PyObject_CallNoArgs(replaced);
+    Py_DECREF(replaced);
+    return now;
 }
 
 /* -------------------------------------------------------------- overrides -- */
@@ -555,6 +570,9 @@ loop_set_thread_id_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure
 {
     LoopObject *loop = (LoopObject *)self;
     if (value == NULL || value == Py_None) {
+        if (loop->running) {
+            ac_run_track(loop);
+        }
         loop->running = false;
         return 0;
     }

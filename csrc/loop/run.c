@@ -266,9 +266,8 @@ loop_turn(LoopObject *loop)
     return rc;
 }
 
-/* The loop stops running and may become garbage with all that waits in it. */
-static void
-track_all(LoopObject *loop)
+void
+ac_run_track(LoopObject *loop)
 {
     for (size_t i = 0; i < loop->ready.len; i++) {
         track(loop, ac_ring_at(&loop->ready, i));
@@ -393,7 +392,7 @@ run_end(LoopObject *loop, PyObject *old_hooks)
 {
     PyObject *exc = ac_err_take();
     ac_signals_end(loop);
-    track_all(loop);
+    ac_run_track(loop);
     loop->stopping = false;
     loop->running = false;
     int rc = set_running_loop(loop, Py_None);

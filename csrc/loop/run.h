@@ -11,4 +11,9 @@ extern PyMethodDef ac_run_methods[];
 void
 ac_run_clear(LoopObject *loop);
 
+/* Shows what waits to be run to the collector: the loop stops running and may become
+ * garbage with it. */
+void
+ac_run_track(LoopObject *loop);
+
 #endif

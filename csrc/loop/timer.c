@@ -184,6 +184,7 @@ ac_timer_clear(LoopObject *loop)
     while (heap != NULL && heap->len > 0) {
         TimerHandleObject *timer = heap->entries[--heap->len].timer;
         timer->in_heap = false;
+        heap->cancelled -= timer->cancelled == Py_True;
         Py_DECREF(timer);
     }
 }
@@ -245,6 +246,9 @@ void
 ac_timer_track(LoopObject *loop)
 {
     ac_timers *timers = loop->timers;
+    if (timers == NULL) {  // before __init__
+        return;
+    }
     for (size_t i = 0; i < timers->young_len; i++) {
         timers->young[i]->young = -1;
         PyObject_GC_Track(timers->young[i]);
