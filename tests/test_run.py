@@ -619,30 +619,3 @@ def test_run_that_goes_on_after_close_ends(loop_factory, trace):
     with pytest.raises(RuntimeError, match="closed"):
         loop.run_forever()
     assert loop.is_closed()
-
-
-@only_asynccore  # two threads in one selector see each other's events
-def test_two_threads_make_turns_of_one_loop(loop, trace):
-    reached = threading.Event()
-
-    def other():
-        reached.wait()  # goes on when the first thread waits: there is no other switch
-        for method in (loop._run_once, loop._shut):
-            try:
-                method()
-            except RuntimeError as exc:
-                trace.append("running" in str(exc))
-        loop.call_soon_threadsafe(trace.append, "end")
-
-    thread = threading.Thread(target=other)
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(100)
-    try:
-        thread.start()
-        loop.call_soon(reached.set)
-        while "end" not in trace:
-            loop._run_once()
-    finally:
-        sys.setswitchinterval(interval)
-    thread.join()
-    assert trace == [True, True, "end"]
