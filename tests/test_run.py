@@ -619,3 +619,27 @@ def test_run_that_goes_on_after_close_ends(loop_factory, trace):
     with pytest.raises(RuntimeError, match="closed"):
         loop.run_forever()
     assert loop.is_closed()
+
+
+@only_asynccore  # two threads in one selector see each other's events
+def test_two_threads_make_turns_of_one_loop(loop, trace):
+    reached = threading.Event()
+
+    def make_turns():  # not in the main thread, where a wait begins with set_wakeup_fd
+        loop.call_soon(reached.set)
+        while "end" not in trace:
+            loop._run_once()
+
+    thread = threading.Thread(target=make_turns)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(100)
+    try:
+        thread.start()
+        reached.wait()  # goes on when the other waits: there is no other switch
+        for method in (loop._run_once, loop._shut):
+            with pytest.raises(RuntimeError, match="running"):
+                method()
+        loop.call_soon_threadsafe(trace.append, "end")
+        thread.join()
+    finally:
+        sys.setswitchinterval(interval)
