@@ -363,7 +363,8 @@ def _resolve_number(
     return tuple(_getaddrinfo(host, port, family, type, proto, flags))
 
 
-_numeric_addresses = lru_cache(maxsize=512)(_resolve_number)
+# typed: the port True is refused, which equals the port 1
+_numeric_addresses = lru_cache(maxsize=512, typed=True)(_resolve_number)
 
 
 __all__ = ["Loop"]

@@ -277,3 +277,10 @@ def test_after_close(loop_factory):
     with pytest.raises(RuntimeError, match=r"^Event loop is closed$"):
         other.run_until_complete(coro)
     other.close()
+
+
+def test_port_that_equals_one_asked_for_before(run, loop):
+    compare(run, loop, "127.0.0.1", 1)
+    compare(run, loop, "127.0.0.1", True)
+    compare(run, loop, "127.0.0.1", 0, type=True)
+    compare(run, loop, "127.0.0.1", False)
