@@ -36,6 +36,9 @@ class Results:
     failed: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def add(self, workload: Workload, row: dict[str, dict[str, float]]) -> None:
+        """Keep a round, with five digits of each figure."""
+        for column, figures in row.items():
+            row[column] = {key: float(f"{n:.5g}") for key, n in figures.items()}
         self.rounds.setdefault(workload.name, []).append(row)
 
     def ratios(self, workload: str, column: str, base: str = "") -> list[float]:
@@ -276,10 +279,11 @@ def caption(results: Results) -> str:
     loops = ", ".join(
         f"{name} {version}".strip() for name, version in about["versions"].items()
     )
-    rounds = max((len(r) for r in results.rounds.values()), default=0)
+    rounds = sorted({len(r) for r in results.rounds.values()})
     return (
-        f"CPython {about['python']}, {about['system']}; {loops}; "
-        f"medians of {rounds} rounds."
+        f"CPython {about['python']}, {about['system']}; {loops}; medians of "
+        f"{' or '.join(map(str, rounds))} rounds"
+        f"{', some of them short (--quick)' if about['quick'] else ''}."
     )
 
 
@@ -294,6 +298,7 @@ def write_docs(results: Results, docs: Path, merge: bool = False) -> None:
         results.rounds = {**old.rounds, **results.rounds}
         results.failed = {**old.failed, **results.failed}
         results.columns = {**old.columns, **results.columns}
+        results.about["quick"] |= old.about["quick"]
     saved.write_text(json.dumps(results.as_dict(), indent=1) + "\n")
     svg = assets / f"performance-{version}.svg"
     svg.write_text(plot(results))

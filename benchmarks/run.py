@@ -130,12 +130,13 @@ def main(arguments: list[str] | None = None) -> int:
     if base not in loops:
         loops.insert(0, base)
     client.build()
+    release = ".".join(platform.release().split(".")[:2])
     results = Results(
         base=base,
         columns={**{name: name for name in loops}, report.CONTROL: base},
         about={
             "python": platform.python_version(),
-            "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+            "system": f"{platform.system()} {release} {platform.machine()}",
             "versions": {name: known[name] for name in loops},
             "quick": args.quick,
         },
