@@ -15,8 +15,9 @@
 
 /* ---------------------------------------------------------- scheduling the end -- */
 
-/* Without memory nothing has changed, so that the next close, abort or event of the
- * kernel tries again: connection_lost() must not get lost. */
+/* Schedules connection_lost(). Without memory the stream is not LOST afterwards, so
+ * that the next close, abort or event of the kernel tries again; any other failure (a
+ * closed loop) is final, as on the standard transport. */
 static int
 schedule_end(StreamObject *self, PyObject *exc)
 {
@@ -26,11 +27,24 @@ schedule_end(StreamObject *self, PyObject *exc)
         (PyObject *)self, ac_stream_state(self)->str__call_connection_lost);
     int rc = method == NULL ? -1 : ac_stream_call_soon(self, method, &exc, 1);
     Py_XDECREF(method);
-    if (rc < 0 && !(self->flags & AC_STREAM_CLOSED)) {
+    if (rc < 0 && PyErr_ExceptionMatches(PyExc_MemoryError)
+        && !(self->flags & AC_STREAM_CLOSED))
+    {
         self->flags &= ~AC_STREAM_LOST;
         self->conn_lost--;
     }
     return rc;
+}
+
+/* Raises `exc` (consumed; NULL: none) again. Returns 0 or -1. */
+static int
+finish_raising_steal(PyObject *exc)
+{
+    if (exc == NULL) {
+        return 0;
+    }
+    ac_err_restore_steal(exc);
+    return -1;
 }
 
 int
@@ -46,15 +60,19 @@ ac_close_begin(StreamObject *self)
         return 0;
     }
     self->flags |= AC_STREAM_CLOSING;
+    PyObject *raised = NULL;
     // a queue drains first
     if (!(self->flags & (AC_STREAM_REFUSED | AC_STREAM_LOST))
         && schedule_end(self, Py_None) < 0)
     {
-        self->flags &= ~AC_STREAM_CLOSING;
-        return -1;
+        if (!(self->flags & AC_STREAM_LOST)) {
+            self->flags &= ~AC_STREAM_CLOSING;
+            return -1;
+        }
+        raised = ac_err_take();
     }
     ac_read_stop(self);
-    return 0;
+    return finish_raising_steal(raised);
 }
 
 int
@@ -65,13 +83,17 @@ ac_close_force(StreamObject *self, PyObject *exc)
     }
     unsigned int closing = self->flags & AC_STREAM_CLOSING;
     self->flags |= AC_STREAM_CLOSING;
+    PyObject *raised = NULL;
     if (schedule_end(self, exc) < 0) {
-        self->flags &= ~AC_STREAM_CLOSING | closing;
-        return -1;
+        if (!(self->flags & AC_STREAM_LOST)) {
+            self->flags &= ~AC_STREAM_CLOSING | closing;
+            return -1;
+        }
+        raised = ac_err_take();
     }
     ac_read_stop(self);
     ac_write_drop(self);
-    return 0;
+    return finish_raising_steal(raised);
 }
 
 /* -------------------------------------------------------------------- errors -- */
