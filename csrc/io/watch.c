@@ -172,7 +172,7 @@ fileobj_number(ac_state *state, PyObject *fileobj)
 static FdHandlesObject *
 registered_at(LoopObject *loop, int fd)
 {
-    ac_watcher *watcher = ac_poller_foreign(loop, fd);
+    ac_watcher *watcher = ac_watcher_of_foreign(loop, fd);
     if (watcher == NULL || watcher->on_ready != on_fd_ready) {
         return NULL;
     }
@@ -384,8 +384,8 @@ surely_no_transport(LoopObject *loop, PyObject *fileobj)
     if (overflow != 0 || number < 0 || number > INT_MAX) {
         return false;
     }
-    ac_watcher *watcher = ac_poller_foreign(loop, (int)number);
-    if (ac_poller_own(loop, (int)number) != NULL
+    ac_watcher *watcher = ac_watcher_of_foreign(loop, (int)number);
+    if (ac_watcher_of_own(loop, (int)number) != NULL
         || (watcher != NULL && watcher->on_ready != on_fd_ready))
     {
         return false;

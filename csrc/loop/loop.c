@@ -1,12 +1,14 @@
-/* LoopObject: creation, clock, debug flag, open objects, corked streams, closing.
+/* LoopObject: creation, debug flag, open objects, corked streams, closing.
  *
  * The Python class on top (asynccore.Loop) runs BaseEventLoop.__init__, which
  * assigns its private attributes; those that have their home here are
  * descriptors of this type and win over the instance's dictionary. */
 #include "core/python.h"
 
+#include "loop/clock.h"
 #include "loop/handle.h"
 #include "loop/loop.h"
+#include "loop/overrides.h"
 #include "loop/poller.h"
 #include "loop/ready.h"
 #include "loop/run.h"
@@ -14,159 +16,6 @@
 #include "loop/timer.h"
 
 #include <stddef.h>
-#include <time.h>
-
-/* ------------------------------------------------------------------ clock -- */
-
-/* time.monotonic(), computed as the interpreter does: whole seconds exactly. */
-static double
-clock_monotonic(void)
-{
-#ifdef __APPLE__
-    int64_t ns = (int64_t)clock_gettime_nsec_np(CLOCK_UPTIME_RAW);
-#else
-    struct timespec ts;
-    (void)clock_gettime(CLOCK_MONOTONIC, &ts);  // cannot fail for this clock
-    int64_t ns = (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-#endif
-    return (double)ns / 1e9;
-}
-
-/* The number that a callable gives, in seconds; consumes the result of the call. */
-static int
-time_from_result_steal(PyObject *value, double *now)
-{
-    if (value == NULL) {
-        return -1;
-    }
-    double seconds = PyFloat_AsDouble(value);
-    Py_DECREF(value);
-    if (seconds == -1.0 && PyErr_Occurred()) {
-        return -1;
-    }
-    *now = seconds;
-    return 0;
-}
-
-/* Sets *found to what replaces time.monotonic, a new reference, or to NULL. The
- * standard loop looks it up at each call: freezegun and its like replace it. Returns 0,
- * or -1 with an exception. */
-static int
-find_replaced_clock(ac_state *state, PyObject **found)
-{
-    PyObject *monotonic =
-        PyDict_GetItemWithError(state->time_dict, state->str_monotonic);
-    *found = monotonic == state->time_monotonic ? NULL : Py_XNewRef(monotonic);
-    return monotonic == NULL && PyErr_Occurred() ? -1 : 0;
-}
-
-int
-ac_loop_time(LoopObject *loop, double *now)
-{
-    ac_state *state = loop->state;
-    if (loop->overridden & AC_OVERRIDE_TIME) {
-        return time_from_result_steal(
-            PyObject_CallMethodNoArgs((PyObject *)loop, state->str_time), now);
-    }
-    PyObject *replaced;
-    if (find_replaced_clock(state, &replaced) < 0) {
-        return -1;
-    }
-    if (replaced == NULL) {
-        *now = clock_monotonic();
-        return 0;
-    }
-    int rc = time_from_result_steal(PyObject_CallNoArgs(replaced), now);
-    Py_DECREF(replaced);
-    return rc;
-}
-
-PyDoc_STRVAR(loop_time_doc, "time($self, /)\n--\n\n"
-                            "The loop's clock in seconds: time.monotonic().");
-
-/* Not through ac_loop_time, which would call a replacement that calls this. */
-static PyObject *
-loop_time(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    PyObject *replaced;
-    if (find_replaced_clock(((LoopObject *)self)->state, &replaced) < 0) {
-        return NULL;
-    }
-    if (replaced == NULL) {
-        return PyFloat_FromDouble(clock_monotonic());
-    }
-    PyObject *now = PyObject_CallNoArgs(replaced);
-    Py_DECREF(replaced);
-    return now;
-}
-
-/* -------------------------------------------------------------- overrides -- */
-
-/* The names that may be replaced, with their bit. */
-static const struct {
-    size_t name; /* offset in ac_state */
-    unsigned int bit;
-} overridable[] = {
-    {offsetof(ac_state, str_call_soon), AC_OVERRIDE_CALL_SOON},
-    {offsetof(ac_state, str_call_at), AC_OVERRIDE_CALL_AT},
-    {offsetof(ac_state, str_time), AC_OVERRIDE_TIME},
-};
-#define OVERRIDABLE (sizeof(overridable) / sizeof(overridable[0]))
-
-static PyObject *
-overridable_name(const ac_state *state, size_t i)
-{
-    return *(PyObject *const *)((const char *)state + overridable[i].name);
-}
-
-int
-ac_loop_refresh_overrides(LoopObject *loop)
-{
-    PyTypeObject *type = Py_TYPE(loop);
-    unsigned int version = ac_type_version(type);
-    if (version != 0 && version == loop->type_version) {
-        return 0;
-    }
-    unsigned int found = 0;
-    for (size_t i = 0; i < OVERRIDABLE; i++) {
-        PyObject *name = overridable_name(loop->state, i);
-        PyObject *own = PyObject_GetAttr((PyObject *)loop->state->Loop, name);
-        PyObject *actual = PyObject_GetAttr((PyObject *)type, name);
-        bool same = own == actual;
-        Py_XDECREF(own);
-        Py_XDECREF(actual);
-        if (own == NULL || actual == NULL) {
-            return -1;
-        }
-        found |= same ? 0 : overridable[i].bit;
-    }
-    loop->overridden = found | loop->instance_overridden;
-    loop->type_version = ac_type_version(type);  // given by the look-ups
-    return 0;
-}
-
-/* Notices `loop.call_soon = ...` and its removal. */
-static int
-loop_setattro(PyObject *self, PyObject *name, PyObject *value)
-{
-    LoopObject *loop = (LoopObject *)self;
-    if (PyObject_GenericSetAttr(self, name, value) < 0) {
-        return -1;
-    }
-    for (size_t i = 0; i < OVERRIDABLE; i++) {
-        if (PyUnicode_Compare(name, overridable_name(loop->state, i)) == 0) {
-            if (value != NULL) {
-                loop->instance_overridden |= overridable[i].bit;
-            }
-            else {
-                loop->instance_overridden &= ~overridable[i].bit;
-            }
-            loop->type_version = 0;  // work it out again
-            return ac_loop_refresh_overrides(loop);
-        }
-    }
-    return 0;
-}
 
 /* ------------------------------------------------------------------ checks -- */
 
@@ -426,7 +275,7 @@ loop_init(PyObject *self, PyObject *args, PyObject *kwargs)
     }
     loop->forks = loop->state->forks;
     loop->closed = false;
-    return ac_loop_refresh_overrides(loop);
+    return ac_overrides_refresh(loop);
 }
 
 static int
@@ -638,7 +487,6 @@ static PyMemberDef loop_members[] = {
 };
 
 static PyMethodDef loop_methods[] = {
-    {"time", loop_time, METH_NOARGS, loop_time_doc},
     {"is_closed", loop_is_closed, METH_NOARGS, loop_is_closed_doc},
     {"is_running", loop_is_running, METH_NOARGS, loop_is_running_doc},
     {"get_debug", loop_get_debug, METH_NOARGS, loop_get_debug_doc},
@@ -654,7 +502,7 @@ static PyType_Slot loop_slots[] = {
     {Py_tp_dealloc, loop_dealloc},
     {Py_tp_traverse, loop_traverse},
     {Py_tp_clear, loop_clear},
-    {Py_tp_setattro, loop_setattro},
+    {Py_tp_setattro, ac_overrides_setattro},
     {Py_tp_methods, loop_methods},
     {Py_tp_members, loop_members},
     {Py_tp_getset, loop_getset},
@@ -701,8 +549,8 @@ ac_loop_register(PyObject *module, ac_state *state)
     if (state->Loop == NULL) {
         return -1;
     }
-    PyMethodDef *tables[] = {ac_ready_methods, ac_timer_methods, ac_run_methods,
-                             ac_signals_methods};
+    PyMethodDef *tables[] = {ac_clock_methods, ac_ready_methods, ac_timer_methods,
+                             ac_run_methods, ac_signals_methods};
     for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
         if (ac_loop_add_methods(state, tables[i]) < 0) {
             return -1;

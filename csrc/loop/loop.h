@@ -136,21 +136,11 @@ ac_loop_is_forked(const LoopObject *loop)
     return loop->forks != loop->state->forks;
 }
 
-/* Works out `overridden` anew if the class was changed. Returns 0, or -1 with an
- * exception. */
-int
-ac_loop_refresh_overrides(LoopObject *loop);
-
 /* What debug mode checks before a callback is scheduled: the thread, and that
  * `callback` is no coroutine (_check_thread, _check_callback). Only call_soon,
  * call_at and call_later check the thread. Returns 0, or -1 with an exception. */
 int
 ac_loop_check_debug(LoopObject *loop, PyObject *callback, const char *method);
-
-/* The loop's clock in seconds: time.monotonic(), or a replaced loop.time().
- * Returns -1 with an exception on failure. */
-int
-ac_loop_time(LoopObject *loop, double *now);
 
 /* Puts a node on the list of open objects, or takes it off; neither touches
  * references. */

@@ -6,6 +6,7 @@
 #include "core/python.h"
 
 #include "core/args.h"
+#include "loop/clock.h"
 #include "loop/handle.h"
 #include "loop/poller.h"
 #include "loop/ready.h"
@@ -169,7 +170,7 @@ static int
 warn_if_slow(LoopObject *loop, PyObject *handle, double started)
 {
     double now;
-    if (ac_loop_time(loop, &now) < 0) {
+    if (ac_clock_now(loop, &now) < 0) {
         return -1;
     }
     double took = now - started;
@@ -195,7 +196,7 @@ static int
 run_debug(LoopObject *loop, PyObject *handle)
 {
     double started;
-    if (ac_loop_time(loop, &started) < 0) {
+    if (ac_clock_now(loop, &started) < 0) {
         return -1;
     }
     PyObject *self = (PyObject *)loop;

@@ -8,7 +8,9 @@
  * meanwhile and what the next turn finds. */
 #include "core/python.h"
 
+#include "loop/clock.h"
 #include "loop/handle.h"
+#include "loop/overrides.h"
 #include "loop/poller.h"
 #include "loop/ready.h"
 #include "loop/run.h"
@@ -180,7 +182,7 @@ turn_poll(LoopObject *loop, double *now)
         double first = ac_timer_first(loop);
         timeout = -1.0;
         if (first < INFINITY) {
-            if (ac_loop_time(loop, now) < 0) {
+            if (ac_clock_now(loop, now) < 0) {
                 return -1;
             }
             timed = true;
@@ -206,7 +208,7 @@ turn_poll(LoopObject *loop, double *now)
     if (timeout == 0.0 && loop->turns_without_poll < AC_TURNS_WITHOUT_POLL
         && !loop->stopping && !(loop->overridden & AC_OVERRIDE_TIME))
     {
-        if (!timed && ac_loop_time(loop, now) < 0) {
+        if (!timed && ac_clock_now(loop, now) < 0) {
             return -1;
         }
         if (*now - loop->last_poll < SECONDS_WITHOUT_POLL) {
@@ -223,7 +225,7 @@ turn_poll(LoopObject *loop, double *now)
         timeout = SECONDS_DEAF;
     }
     if (ac_poller_poll(loop, timeout) < 0 || (deaf && PyErr_CheckSignals() < 0)
-        || ac_loop_time(loop, now) < 0)
+        || ac_clock_now(loop, now) < 0)
     {
         return -1;
     }
@@ -247,7 +249,7 @@ loop_turn(LoopObject *loop)
     if (ac_loop_is_forked(loop) && !loop->polling && after_fork(loop) < 0) {
         return -1;
     }
-    if (ac_ready_check_patches(loop) < 0 || ac_loop_refresh_overrides(loop) < 0) {
+    if (ac_ready_check_patches(loop) < 0 || ac_overrides_refresh(loop) < 0) {
         return -1;
     }
     double now;

@@ -7,6 +7,7 @@
 #include "core/python.h"
 
 #include "core/args.h"
+#include "loop/clock.h"
 #include "loop/timer.h"
 
 #include <assert.h>
@@ -476,7 +477,7 @@ loop_call_later(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     }
     double now;
-    if (ac_loop_time(loop, &now) < 0) {
+    if (ac_clock_now(loop, &now) < 0) {
         return NULL;
     }
     if (!(loop->overridden & AC_OVERRIDE_CALL_AT)) {

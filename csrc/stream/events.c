@@ -86,10 +86,10 @@ watcher_yield(ac_watcher *watcher)
 static int
 watcher_replace(LoopObject *loop, int fd)
 {
-    ac_watcher *watcher = ac_poller_foreign(loop, fd);
+    ac_watcher *watcher = ac_watcher_of_foreign(loop, fd);
     if (watcher != NULL && watcher->on_ready == on_ready) {
         watcher_yield(watcher);
-        watcher = ac_poller_foreign(loop, fd);
+        watcher = ac_watcher_of_foreign(loop, fd);
     }
     if (watcher == NULL) {
         return 0;
@@ -109,7 +109,7 @@ watcher_replace(LoopObject *loop, int fd)
         return -1;
     }
     Py_DECREF(number);
-    if (ac_poller_foreign(loop, fd) != NULL) {
+    if (ac_watcher_of_foreign(loop, fd) != NULL) {
         PyErr_Format(PyExc_RuntimeError, "File descriptor %d is watched already", fd);
         return -1;
     }
@@ -193,9 +193,9 @@ core_transport_of(PyObject *module, PyObject *args)
     if (overflow != 0 || number < 0 || number > INT_MAX) {
         Py_RETURN_NONE;
     }
-    ac_watcher *watcher = ac_poller_own((LoopObject *)loop, (int)number);
+    ac_watcher *watcher = ac_watcher_of_own((LoopObject *)loop, (int)number);
     if (watcher == NULL) {
-        watcher = ac_poller_foreign((LoopObject *)loop, (int)number);
+        watcher = ac_watcher_of_foreign((LoopObject *)loop, (int)number);
     }
     if (watcher == NULL || watcher->on_ready != on_ready) {
         Py_RETURN_NONE;

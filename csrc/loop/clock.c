@@ -1,0 +1,92 @@
+#include "core/python.h"
+
+#include "loop/clock.h"
+
+#include <time.h>
+
+/* time.monotonic(), computed as the interpreter does: whole seconds exactly. */
+static double
+clock_monotonic(void)
+{
+#ifdef __APPLE__
+    int64_t ns = (int64_t)clock_gettime_nsec_np(CLOCK_UPTIME_RAW);
+#else
+    struct timespec ts;
+    (void)clock_gettime(CLOCK_MONOTONIC, &ts);  // cannot fail for this clock
+    int64_t ns = (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+#endif
+    return (double)ns / 1e9;
+}
+
+/* The number that a callable gives, in seconds; consumes the result of the call. */
+static int
+time_from_result_steal(PyObject *value, double *now)
+{
+    if (value == NULL) {
+        return -1;
+    }
+    double seconds = PyFloat_AsDouble(value);
+    Py_DECREF(value);
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        return -1;
+    }
+    *now = seconds;
+    return 0;
+}
+
+/* Sets *found to what replaces time.monotonic, a new reference, or to NULL. The
+ * standard loop looks it up at each call: freezegun and its like replace it. Returns 0,
+ * or -1 with an exception. */
+static int
+find_replaced_clock(ac_state *state, PyObject **found)
+{
+    PyObject *monotonic =
+        PyDict_GetItemWithError(state->time_dict, state->str_monotonic);
+    *found = monotonic == state->time_monotonic ? NULL : Py_XNewRef(monotonic);
+    return monotonic == NULL && PyErr_Occurred() ? -1 : 0;
+}
+
+int
+ac_clock_now(LoopObject *loop, double *now)
+{
+    ac_state *state = loop->state;
+    if (loop->overridden & AC_OVERRIDE_TIME) {
+        return time_from_result_steal(
+            PyObject_CallMethodNoArgs((PyObject *)loop, state->str_time), now);
+    }
+    PyObject *replaced;
+    if (find_replaced_clock(state, &replaced) < 0) {
+        return -1;
+    }
+    if (replaced == NULL) {
+        *now = clock_monotonic();
+        return 0;
+    }
+    int rc = time_from_result_steal(PyObject_CallNoArgs(replaced), now);
+    Py_DECREF(replaced);
+    return rc;
+}
+
+PyDoc_STRVAR(loop_time_doc, "time($self, /)\n--\n\n"
+                            "The loop's clock in seconds: time.monotonic().");
+
+/* Not through ac_clock_now, which would call a replacement that calls this. */
+static PyObject *
+loop_time(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *replaced;
+    if (find_replaced_clock(((LoopObject *)self)->state, &replaced) < 0) {
+        return NULL;
+    }
+    if (replaced == NULL) {
+        return PyFloat_FromDouble(clock_monotonic());
+    }
+    PyObject *now = PyObject_CallNoArgs(replaced);
+    Py_DECREF(replaced);
+    return now;
+}
+
+PyMethodDef ac_clock_methods[] = {
+    {"time", loop_time, METH_NOARGS, loop_time_doc},
+    {NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,81 @@
+#include "core/python.h"
+
+#include "loop/descriptor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+void
+ac_descriptor_close(int *fd)
+{
+    if (*fd >= 0) {
+        close(*fd);
+        *fd = -1;
+    }
+}
+
+int
+ac_descriptor_replace(uv_poll_t *handle, uv_poll_cb on_ready, int fd, int fresh)
+{
+    int err = 0;
+    if (fresh < 0 || (fresh != fd && dup2(fresh, fd) < 0)
+        || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+    {
+        err = -errno;
+    }
+    if (fresh != fd) {  // the number of a kqueue is free again in a forked child
+        ac_descriptor_close(&fresh);
+    }
+    if (err == 0) {
+        uv_poll_stop(handle);
+        err = uv_poll_start(handle, UV_READABLE, on_ready);
+    }
+    return err;
+}
+
+int
+ac_descriptor_probe(void)
+{
+    int fds[4];
+    int n = 0, err = 0;
+    if (pipe(fds) < 0) {
+        return -errno;
+    }
+    n = 2;
+    if (pipe(fds + 2) < 0) {
+        err = -errno;
+    }
+    else {
+        n = 4;
+    }
+    for (int i = 0; i < n; i++) {
+        close(fds[i]);
+    }
+    return err;
+}
+
+int
+ac_descriptor_hold_low(int held[3])
+{
+    int n = 0;
+    while (n < 3) {
+        int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        if (fd > STDERR_FILENO) {
+            close(fd);
+        }
+        if (fd < 0 || fd > STDERR_FILENO) {
+            break;
+        }
+        held[n++] = fd;
+    }
+    return n;
+}
+
+void
+ac_descriptor_release_low(const int *held, int n)
+{
+    while (n > 0) {
+        close(held[--n]);
+    }
+}

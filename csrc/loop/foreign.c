@@ -1,0 +1,233 @@
+#include "core/python.h"
+
+#include "core/errors.h"
+#include "loop/descriptor.h"
+#include "loop/event.h"
+#include "loop/foreign.h"
+#include "loop/poller.h"
+#include "loop/poller_parts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#define BATCH 256
+
+/* The set is looked at after the GIL is back: the table may be changed by other
+ * threads while this one polls. */
+static void
+on_set_ready(uv_poll_t *handle, int Py_UNUSED(status), int Py_UNUSED(events))
+{
+    ((ac_foreign *)handle->data)->ready = true;
+}
+
+/* ------------------------------------------------------------------- the set -- */
+
+void
+ac_foreign_init(ac_foreign *foreign)
+{
+    foreign->set.fd = -1;
+}
+
+int
+ac_foreign_start(ac_foreign *foreign, uv_loop_t *uv)
+{
+    if (foreign->started || foreign->set.fd < 0) {
+        return 0;
+    }
+    int err = uv_poll_init(uv, &foreign->poll, foreign->set.fd);
+    if (err == 0) {
+        foreign->started = true;
+        foreign->poll.data = foreign;
+        err = uv_poll_start(&foreign->poll, UV_READABLE, on_set_ready);
+    }
+    return err;
+}
+
+/* A new, clean set in the place of the old one. Returns 0, or -1 with an exception. */
+static int
+renew(ac_foreign *foreign)
+{
+    if (foreign->set.fd < 0) {
+        return 0;
+    }
+    memset(foreign->lingering, 0, foreign->table.cap * sizeof(*foreign->lingering));
+    ac_fdset fresh;
+    int err = ac_fdset_open(&fresh);
+    if (err == 0 && foreign->started) {
+        err = ac_descriptor_replace(&foreign->poll, on_set_ready, foreign->set.fd,
+                                    fresh.fd);
+    }
+    else if (err == 0) {
+        if (fresh.fd != foreign->set.fd) {
+            ac_fdset_close(&foreign->set);
+        }
+        foreign->set = fresh;
+    }
+    if (err < 0) {
+        ac_errors_uv(err);
+        return -1;
+    }
+    for (size_t fd = 0; fd < foreign->table.cap; fd++) {
+        ac_watcher *watcher = foreign->table.items[fd];
+        if (watcher != NULL && watcher->armed != 0) {
+            // a number that was closed meanwhile has no events any more
+            (void)ac_fdset_set(&foreign->set, (int)fd, watcher->generation, false,
+                               watcher->armed);
+        }
+    }
+    return 0;
+}
+
+int
+ac_foreign_after_fork(ac_foreign *foreign)
+{
+    return renew(foreign);
+}
+
+void
+ac_foreign_free(ac_foreign *foreign)
+{
+    ac_fdset_close(&foreign->set);
+    PyMem_Free(foreign->table.items);
+    PyMem_Free(foreign->lingering);
+}
+
+/* -------------------------------------------------------------------- events -- */
+
+/* Takes out a number that was left in the set. Returns false if it is not the file
+ * that was watched: that one lives on under another number. */
+static bool
+forget_lingering(ac_foreign *foreign, int fd)
+{
+    if (fd < 0 || (size_t)fd >= foreign->table.cap || !foreign->lingering[fd]) {
+        return false;
+    }
+    foreign->lingering[fd] = false;
+    return ac_fdset_remove(&foreign->set, fd) == 0;
+}
+
+/* A number that was closed while a duplicate lives on is reported for ever and cannot
+ * be taken out: then the set is made anew. */
+int
+ac_foreign_collect(LoopObject *loop)
+{
+    ac_foreign *foreign = &loop->poller->foreign;
+    ac_fdset_event ready[BATCH];
+    if (!foreign->ready) {
+        return 0;
+    }
+    foreign->ready = false;
+    bool stale = false;
+    // the kernel reports in turn, so all that is ready is seen, some of it twice
+    size_t seen = 0;
+    int n;
+    do {
+        n = ac_fdset_wait(&foreign->set, ready, BATCH);
+        if (n < 0) {
+            ac_errors_uv(n);
+            return -1;
+        }
+        for (int i = 0; i < n; i++) {
+            ac_watcher *watcher = ac_fdtable_get(&foreign->table, ready[i].fd);
+            if (watcher != NULL && watcher->generation == ready[i].generation) {
+                ac_event_reserve(loop, 1);
+                ac_event_record(watcher, ready[i].events);
+            }
+            else if (watcher != NULL || !forget_lingering(foreign, ready[i].fd)) {
+                stale = true;
+            }
+        }
+        seen += (size_t)n;
+    } while (n == BATCH && seen < foreign->table.cap);
+    return stale ? renew(foreign) : 0;
+}
+
+/* -------------------------------------------------------- life of a watcher -- */
+
+/* Makes room for a number, opens the set at the first. Returns 0, or -1 with an
+ * exception. */
+static int
+reserve(ac_foreign *foreign, int fd)
+{
+    if (foreign->set.fd < 0) {
+        // a number that is free must not become that of the set itself
+        int err = fcntl(fd, F_GETFD) < 0 ? -errno : ac_fdset_open(&foreign->set);
+        if (err < 0) {
+            ac_errors_uv(err);
+            return -1;
+        }
+    }
+    size_t before = foreign->table.cap;
+    if (ac_fdtable_reserve(&foreign->table, fd) < 0) {
+        return -1;
+    }
+    if (foreign->table.cap > before) {
+        bool *lingering = PyMem_Realloc(foreign->lingering, foreign->table.cap);
+        if (lingering == NULL) {
+            foreign->table.cap = before;  // the larger table is used the next time
+            PyErr_NoMemory();
+            return -1;
+        }
+        memset(lingering + before, 0, foreign->table.cap - before);
+        foreign->lingering = lingering;
+    }
+    return 0;
+}
+
+ac_watcher *
+ac_foreign_new(ac_foreign *foreign, int fd)
+{
+    if (reserve(foreign, fd) < 0) {
+        return NULL;
+    }
+    ac_watcher *watcher = PyMem_RawCalloc(1, sizeof(*watcher));
+    if (watcher == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    watcher->generation = ++foreign->generation;
+    foreign->table.items[fd] = watcher;
+    return watcher;
+}
+
+int
+ac_foreign_set(ac_watcher *watcher, unsigned int events)
+{
+    LoopObject *loop = watcher->loop;
+    ac_foreign *foreign = &loop->poller->foreign;
+    int fd = watcher->fd;
+    int err = 0;
+    if (ac_loop_is_forked(loop)) {
+        // the set is the parent's too; the child's own will have what is armed
+    }
+    else if (events == 0) {
+        if (foreign->table.items[fd] == watcher) {  // nobody has taken its place
+            foreign->lingering[fd] |= watcher->armed != 0;
+        }
+    }
+    else {
+        foreign->table.items[fd] = watcher;
+        bool known = watcher->armed != 0 || foreign->lingering[fd];
+        foreign->lingering[fd] = false;
+        if (!foreign->started) {
+            ac_poller_wake(loop);
+        }
+        err = ac_fdset_set(&foreign->set, fd, watcher->generation, known, events);
+    }
+    if (err == 0) {
+        watcher->wanted = watcher->armed = (uint8_t)events;
+    }
+    return err;
+}
+
+void
+ac_foreign_close(ac_watcher *watcher, int fd_to_close)
+{
+    ac_foreign *foreign = &watcher->loop->poller->foreign;
+    (void)ac_foreign_set(watcher, 0);
+    if (foreign->table.items[watcher->fd] == watcher) {
+        foreign->table.items[watcher->fd] = NULL;
+    }
+    PyMem_RawFree(watcher);
+    ac_descriptor_close(&fd_to_close);
+}

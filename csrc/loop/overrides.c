@@ -1,0 +1,70 @@
+#include "core/python.h"
+
+#include "loop/overrides.h"
+
+#include <stddef.h>
+
+/* The names that may be replaced, with their bit. */
+static const struct {
+    size_t name; /* offset in ac_state */
+    unsigned int bit;
+} overridable[] = {
+    {offsetof(ac_state, str_call_soon), AC_OVERRIDE_CALL_SOON},
+    {offsetof(ac_state, str_call_at), AC_OVERRIDE_CALL_AT},
+    {offsetof(ac_state, str_time), AC_OVERRIDE_TIME},
+};
+#define OVERRIDABLE (sizeof(overridable) / sizeof(overridable[0]))
+
+static PyObject *
+overridable_name(const ac_state *state, size_t i)
+{
+    return *(PyObject *const *)((const char *)state + overridable[i].name);
+}
+
+int
+ac_overrides_refresh(LoopObject *loop)
+{
+    PyTypeObject *type = Py_TYPE(loop);
+    unsigned int version = ac_type_version(type);
+    if (version != 0 && version == loop->type_version) {
+        return 0;
+    }
+    unsigned int found = 0;
+    for (size_t i = 0; i < OVERRIDABLE; i++) {
+        PyObject *name = overridable_name(loop->state, i);
+        PyObject *own = PyObject_GetAttr((PyObject *)loop->state->Loop, name);
+        PyObject *actual = PyObject_GetAttr((PyObject *)type, name);
+        bool same = own == actual;
+        Py_XDECREF(own);
+        Py_XDECREF(actual);
+        if (own == NULL || actual == NULL) {
+            return -1;
+        }
+        found |= same ? 0 : overridable[i].bit;
+    }
+    loop->overridden = found | loop->instance_overridden;
+    loop->type_version = ac_type_version(type);  // given by the look-ups
+    return 0;
+}
+
+int
+ac_overrides_setattro(PyObject *self, PyObject *name, PyObject *value)
+{
+    LoopObject *loop = (LoopObject *)self;
+    if (PyObject_GenericSetAttr(self, name, value) < 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < OVERRIDABLE; i++) {
+        if (PyUnicode_Compare(name, overridable_name(loop->state, i)) == 0) {
+            if (value != NULL) {
+                loop->instance_overridden |= overridable[i].bit;
+            }
+            else {
+                loop->instance_overridden &= ~overridable[i].bit;
+            }
+            loop->type_version = 0;  // work it out again
+            return ac_overrides_refresh(loop);
+        }
+    }
+    return 0;
+}

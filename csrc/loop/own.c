@@ -1,0 +1,261 @@
+#include "core/python.h"
+
+#include "loop/descriptor.h"
+#include "loop/event.h"
+#include "loop/own.h"
+#include "loop/poller.h"
+#include "loop/poller_parts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#ifdef __linux__
+#include <sys/epoll.h>
+#endif
+
+struct own_watcher {
+    ac_watcher base;
+    uv_poll_t poll;
+    own_watcher *next_stopped; /* on the list of ac_own */
+    bool initialised;          /* libuv knows the handle */
+    int fd_to_close;           /* when the watcher is closing: -1 or the number */
+};
+
+/* ----------------------------------------------------- the list of changes -- */
+
+static void
+change_add(ac_own *own, ac_watcher *watcher)
+{
+    if (watcher->prev_dirty != NULL) {
+        return;
+    }
+    watcher->next_dirty = own->dirty;
+    watcher->prev_dirty = &own->dirty;
+    if (own->dirty != NULL) {
+        own->dirty->prev_dirty = &watcher->next_dirty;
+    }
+    own->dirty = watcher;
+}
+
+static void
+change_remove(ac_watcher *watcher)
+{
+    if (watcher->prev_dirty == NULL) {
+        return;
+    }
+    *watcher->prev_dirty = watcher->next_dirty;
+    if (watcher->next_dirty != NULL) {
+        watcher->next_dirty->prev_dirty = watcher->prev_dirty;
+    }
+    watcher->prev_dirty = NULL;
+    watcher->next_dirty = NULL;
+}
+
+/* Leaves a change to the next poll, or ends the one that another thread is in. */
+static void
+changed(ac_watcher *watcher)
+{
+    change_add(&watcher->loop->poller->own, watcher);
+    ac_poller_wake(watcher->loop);
+}
+
+/* ----------------------------------------------------------------- libuv -- */
+
+/* An error stops the uv_poll_t, which the next poll's changes start again if the
+ * watcher still wants events. Those are not for here: another thread may add to them
+ * while this one polls. */
+static void
+on_own_ready(uv_poll_t *handle, int status, int events)
+{
+    own_watcher *one = handle->data;
+    ac_watcher *watcher = &one->base;
+    unsigned int ready = 0;
+    if (status < 0) {
+        ac_own *own = &watcher->loop->poller->own;
+        ready = AC_READ | AC_WRITE;
+        watcher->armed = 0;
+        one->next_stopped = own->stopped;
+        own->stopped = one;
+    }
+    if (events & (UV_READABLE | UV_DISCONNECT)) {
+        ready |= AC_READ;
+    }
+    if (events & UV_WRITABLE) {
+        ready |= AC_WRITE;
+    }
+    ac_event_record(watcher, ready);
+}
+
+static void
+on_own_closed(uv_handle_t *handle)
+{
+    PyMem_RawFree(handle->data);
+}
+
+/* Whether the kernel still watches a number that the user may have closed: libuv
+ * aborts the process if it does not. What is registered here already, libuv takes
+ * over. */
+static bool
+number_is_pollable(uv_loop_t *uv, int fd, int events)
+{
+#ifdef __linux__
+    struct epoll_event event = {.events = (uint32_t)events, .data.fd = fd};
+    return epoll_ctl(uv_backend_fd(uv), EPOLL_CTL_ADD, fd, &event) == 0
+           || errno == EEXIST;
+#else
+    (void)uv;
+    (void)events;
+    return fcntl(fd, F_GETFD) >= 0;
+#endif
+}
+
+/* Ends a watcher: uv_close takes the number out of the kernel's set before it is
+ * closed. Only the thread that polls. */
+static void
+end(own_watcher *one)
+{
+    if (!one->initialised) {
+        ac_descriptor_close(&one->fd_to_close);
+        PyMem_RawFree(one);
+        return;
+    }
+    ac_event_forget(&one->base);  // of a poll that another thread saw
+    uv_close((uv_handle_t *)&one->poll, on_own_closed);
+    ac_descriptor_close(&one->fd_to_close);
+}
+
+/* Starts or stops one watcher, or ends it. Only the thread that polls. */
+static void
+apply(own_watcher *one, uv_loop_t *uv)
+{
+    ac_watcher *watcher = &one->base;
+    if (watcher->closing) {
+        end(one);
+        return;
+    }
+    if (watcher->wanted == watcher->armed) {
+        return;
+    }
+    if (!one->initialised) {
+        if (uv_poll_init(uv, &one->poll, watcher->fd) < 0) {
+            // not a descriptor that can be waited for: its system calls fail at once
+            ac_event_record(watcher, AC_READ | AC_WRITE);
+            return;
+        }
+        one->initialised = true;
+        one->poll.data = one;
+    }
+    int events = (watcher->wanted & AC_READ ? UV_READABLE : 0)
+                 | (watcher->wanted & AC_WRITE ? UV_WRITABLE : 0);
+    if (uv_poll_start(&one->poll, events, on_own_ready) != 0) {
+        return;
+    }
+    watcher->armed = watcher->wanted;
+    if (watcher->exposed && events != 0 && !number_is_pollable(uv, watcher->fd, events))
+    {
+        uv_poll_stop(&one->poll);
+        watcher->armed = 0;
+        ac_event_record(watcher, AC_READ | AC_WRITE);
+    }
+}
+
+void
+ac_own_apply_changes(ac_own *own, uv_loop_t *uv)
+{
+    while (own->dirty != NULL) {
+        own_watcher *one = (own_watcher *)own->dirty;
+        change_remove(&one->base);
+        apply(one, uv);
+    }
+}
+
+void
+ac_own_restart_stopped(ac_own *own)
+{
+    while (own->stopped != NULL) {
+        own_watcher *one = own->stopped;
+        own->stopped = one->next_stopped;
+        change_add(own, &one->base);
+    }
+}
+
+void
+ac_own_after_fork(ac_own *own, uv_loop_t *uv)
+{
+    ac_watcher *next;
+    for (ac_watcher *watcher = own->dirty; watcher != NULL; watcher = next) {
+        next = watcher->next_dirty;
+        if (watcher->closing) {
+            change_remove(watcher);
+            apply((own_watcher *)watcher, uv);
+        }
+    }
+}
+
+/* -------------------------------------------------------- life of a watcher -- */
+
+ac_watcher *
+ac_own_new(ac_own *own, int fd)
+{
+    if (ac_fdtable_reserve(&own->table, fd) < 0) {
+        return NULL;
+    }
+    own_watcher *one = PyMem_RawCalloc(1, sizeof(*one));
+    if (one == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    one->fd_to_close = -1;
+    own->table.items[fd] = &one->base;
+    own->count++;
+    return &one->base;
+}
+
+void
+ac_own_set(ac_watcher *watcher, unsigned int events)
+{
+    watcher->wanted = (uint8_t)events;
+    changed(watcher);
+}
+
+void
+ac_own_close(ac_watcher *watcher, int fd_to_close)
+{
+    LoopObject *loop = watcher->loop;
+    ac_own *own = &loop->poller->own;
+    own_watcher *one = (own_watcher *)watcher;
+    if (own->table.items[watcher->fd] == watcher) {
+        own->table.items[watcher->fd] = NULL;
+    }
+    own->count--;
+    one->fd_to_close = fd_to_close;
+    watcher->closing = true;
+    watcher->wanted = 0;
+    if (ac_loop_is_forked(loop)) {
+        // libuv would take the number out of the set that the parent uses
+        ac_descriptor_close(&one->fd_to_close);
+        change_add(own, watcher);
+    }
+    else if (loop->polling) {
+        changed(watcher);
+    }
+    else {
+        change_remove(watcher);
+        end(one);
+    }
+}
+
+void
+ac_own_drop_closed(ac_own *own)
+{
+    while (own->dirty != NULL) {
+        ac_watcher *watcher = own->dirty;
+        change_remove(watcher);
+        PyMem_RawFree(watcher);
+    }
+}
+
+void
+ac_own_free(ac_own *own)
+{
+    PyMem_Free(own->table.items);
+}

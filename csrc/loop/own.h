@@ -1,0 +1,54 @@
+/* Own watchers: a uv_poll_t each. libuv's tables are safe for them, since nobody else
+ * closes the number; one that the user has come to know after all is `exposed`.
+ *
+ * Changes are collected and told to libuv right before the next poll, by the thread
+ * that polls; a change from another thread during a poll interrupts it. */
+#ifndef AC_OWN_H
+#define AC_OWN_H
+
+#include "loop/fdtable.h"
+
+#include <uv.h>
+
+typedef struct own_watcher own_watcher;
+
+typedef struct {
+    ac_fdtable table;
+    size_t count;         /* those that are not closing: each can have one event */
+    ac_watcher *dirty;    /* whose wishes libuv does not know yet */
+    own_watcher *stopped; /* by an error, in the poll that is under way */
+} ac_own;
+
+/* NULL with MemoryError on failure. */
+ac_watcher *
+ac_own_new(ac_own *own, int fd);
+
+void
+ac_own_set(ac_watcher *watcher, unsigned int events);
+
+/* As ac_watcher_close. */
+void
+ac_own_close(ac_watcher *watcher, int fd_to_close);
+
+/* Tells libuv all changes. Only the thread that polls, before it does. */
+void
+ac_own_apply_changes(ac_own *own, uv_loop_t *uv);
+
+/* After a poll: those that an error stopped are started again by the next changes. */
+void
+ac_own_restart_stopped(ac_own *own);
+
+/* In a forked child with a kernel set of its own: ends the watchers that were closed
+ * before it had one; their numbers may be in use again. */
+void
+ac_own_after_fork(ac_own *own, uv_loop_t *uv);
+
+/* In a forked child that still shares the kernel's set: frees the watchers that were
+ * closed, without a word to libuv. */
+void
+ac_own_drop_closed(ac_own *own);
+
+void
+ac_own_free(ac_own *own);
+
+#endif

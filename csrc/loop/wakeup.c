@@ -1,0 +1,142 @@
+#include "core/python.h"
+
+#include "loop/descriptor.h"
+#include "loop/wakeup.h"
+
+#include <errno.h>
+#include <math.h>
+#include <time.h>
+#include <unistd.h>
+#ifdef __linux__
+#include <sys/timerfd.h>
+#endif
+
+static double
+monotonic_now(void)
+{
+    return (double)uv_hrtime() / 1e9;
+}
+
+static void
+on_timer(uv_timer_t *handle)
+{
+    ((ac_wakeup *)handle->data)->armed = INFINITY;
+}
+
+int
+ac_wakeup_open(ac_wakeup *wakeup, uv_loop_t *uv)
+{
+    wakeup->armed = INFINITY;
+#ifdef __linux__
+    wakeup->fd = -1;
+#endif
+    int err = uv_timer_init(uv, &wakeup->timer);
+    wakeup->timer.data = wakeup;
+    return err;
+}
+
+#ifdef __linux__
+
+static void
+on_timer_fd(uv_poll_t *handle, int Py_UNUSED(status), int Py_UNUSED(events))
+{
+    ((ac_wakeup *)handle->data)->armed = -INFINITY;  // stays readable until set anew
+}
+
+static int
+make_timer_fd(void)
+{
+    return timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+}
+
+/* Returns 0, or a libuv status: there is no descriptor left. */
+static int
+open_timer_fd(ac_wakeup *wakeup)
+{
+    int fd = make_timer_fd();
+    if (fd < 0) {
+        return -errno;
+    }
+    int err = uv_poll_init(wakeup->timer.loop, &wakeup->poll, fd);
+    if (err < 0) {
+        close(fd);
+        return err;
+    }
+    wakeup->fd = fd;
+    wakeup->poll.data = wakeup;
+    return uv_poll_start(&wakeup->poll, UV_READABLE, on_timer_fd);
+}
+
+#endif
+
+int
+ac_wakeup_arm(ac_wakeup *wakeup, double timeout)
+{
+    double now = monotonic_now();
+    double when = now + timeout;
+    if (wakeup->armed > now && wakeup->armed <= when) {
+        return 0;
+    }
+#ifdef __linux__
+    if (wakeup->fd >= 0 || open_timer_fd(wakeup) == 0) {
+        uint64_t ns = (uint64_t)(timeout * 1e9) + 1;  // 0 would disarm it
+        struct itimerspec spec = {0};
+        spec.it_value.tv_sec = (time_t)(ns / 1000000000u);
+        spec.it_value.tv_nsec = (long)(ns % 1000000000u);
+        if (timerfd_settime(wakeup->fd, 0, &spec, NULL) < 0) {
+            return -errno;
+        }
+        wakeup->armed = when;
+        return 0;
+    }
+#endif
+    uv_update_time(wakeup->timer.loop);
+    int err =
+        uv_timer_start(&wakeup->timer, on_timer, (uint64_t)ceil(timeout * 1e3), 0);
+    if (err == 0) {
+        wakeup->armed = when;
+    }
+    return err;
+}
+
+int
+ac_wakeup_disarm(ac_wakeup *wakeup)
+{
+#ifdef __linux__
+    if (wakeup->armed < 0) {
+        struct itimerspec spec = {0};
+        if (timerfd_settime(wakeup->fd, 0, &spec, NULL) < 0) {
+            return -errno;
+        }
+        wakeup->armed = INFINITY;
+    }
+#else
+    (void)wakeup;
+#endif
+    return 0;
+}
+
+int
+ac_wakeup_after_fork(ac_wakeup *wakeup)
+{
+#ifdef __linux__
+    if (wakeup->fd >= 0) {
+        wakeup->armed = INFINITY;
+        return ac_descriptor_replace(&wakeup->poll, on_timer_fd, wakeup->fd,
+                                     make_timer_fd());
+    }
+#else
+    (void)wakeup;
+#endif
+    return 0;
+}
+
+void
+ac_wakeup_close(ac_wakeup *wakeup)
+{
+#ifdef __linux__
+    ac_descriptor_close(&wakeup->fd);
+#else
+    (void)wakeup;
+#endif
+}

@@ -1,0 +1,40 @@
+/* The wake-up for the next timer: a timerfd, which knows nanoseconds; where there is
+ * none, libuv's timer in milliseconds. Only the thread that polls. */
+#ifndef AC_WAKEUP_H
+#define AC_WAKEUP_H
+
+#include "core/python.h"
+
+#include <uv.h>
+
+typedef struct {
+    uv_timer_t timer;
+#ifdef __linux__
+    uv_poll_t poll;
+    int fd; /* the timerfd; -1 until first needed, or without a free descriptor */
+#endif
+    double armed; /* the time it is set for; INFINITY: not set; -INFINITY: it fired */
+} ac_wakeup;
+
+/* These return a libuv status. */
+int
+ac_wakeup_open(ac_wakeup *wakeup, uv_loop_t *uv);
+
+/* Sets it for `timeout` seconds from now. An earlier one that is still to come stays:
+ * it costs one empty turn, and a system call less. */
+int
+ac_wakeup_arm(ac_wakeup *wakeup, double timeout);
+
+/* Takes back one that has fired, so that it does not end the next wait. */
+int
+ac_wakeup_disarm(ac_wakeup *wakeup);
+
+/* In a forked child: a timerfd of its own. */
+int
+ac_wakeup_after_fork(ac_wakeup *wakeup);
+
+/* Closes the timerfd; libuv's handles are closed before. */
+void
+ac_wakeup_close(ac_wakeup *wakeup);
+
+#endif

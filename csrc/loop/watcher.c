@@ -1,0 +1,90 @@
+/* What is common to both kinds of watchers. */
+#include "core/python.h"
+
+#include "core/errors.h"
+#include "loop/event.h"
+#include "loop/poller_parts.h"
+#include "loop/watcher.h"
+
+#include <unistd.h>
+
+ac_watcher *
+ac_watcher_new(LoopObject *loop, ac_watcher_kind kind, int fd, ac_watcher_fn *on_ready,
+               void *owner)
+{
+    ac_poller *poller = loop->poller;
+    if (poller == NULL) {
+        (void)ac_loop_check_closed(loop);
+        return NULL;
+    }
+    ac_watcher *watcher = kind == AC_WATCHER_OWN ? ac_own_new(&poller->own, fd)
+                                                 : ac_foreign_new(&poller->foreign, fd);
+    if (watcher != NULL) {
+        watcher->loop = loop;
+        watcher->owner = owner;
+        watcher->on_ready = on_ready;
+        watcher->fd = fd;
+        watcher->kind = (uint8_t)kind;
+    }
+    return watcher;
+}
+
+int
+ac_watcher_set(ac_watcher *watcher, unsigned int events)
+{
+    if (watcher->kind == AC_WATCHER_FOREIGN) {
+        int err = ac_foreign_set(watcher, events);
+        if (err < 0) {
+            ac_errors_uv(err);
+            return -1;
+        }
+    }
+    else if (watcher->wanted != events) {
+        ac_own_set(watcher, events);
+    }
+    ac_watcher_forget(watcher, ~events);
+    return 0;
+}
+
+void
+ac_watcher_forget(ac_watcher *watcher, unsigned int events)
+{
+    if ((watcher->revents & ~events) == 0) {
+        ac_event_forget(watcher);
+    }
+    else {
+        watcher->revents &= (uint8_t)~events;
+    }
+}
+
+void
+ac_watcher_close(ac_watcher *watcher, int fd_to_close)
+{
+    if (watcher == NULL) {
+        if (fd_to_close >= 0) {
+            close(fd_to_close);
+        }
+        return;
+    }
+    ac_event_forget(watcher);
+    if (watcher->kind == AC_WATCHER_FOREIGN) {
+        ac_foreign_close(watcher, fd_to_close);
+    }
+    else {
+        ac_own_close(watcher, fd_to_close);
+    }
+}
+
+ac_watcher *
+ac_watcher_of_foreign(LoopObject *loop, int fd)
+{
+    ac_poller *poller = loop->poller;
+    return poller == NULL ? NULL : ac_fdtable_get(&poller->foreign.table, fd);
+}
+
+ac_watcher *
+ac_watcher_of_own(LoopObject *loop, int fd)
+{
+    ac_poller *poller = loop->poller;
+    return poller == NULL ? NULL : ac_fdtable_get(&poller->own.table, fd);
+}
