@@ -4,7 +4,10 @@
 
     with asyncio.Runner(loop_factory=asynccore.new_event_loop) as runner: ...
 
-`python -m asynccore script.py` runs a program on it that does not know of it.
+`python -m asynccore script.py` runs a program on it that does not know of it, and
+`pytest --asynccore` its tests.
+
+PYTEST_DONT_REWRITE: pytest would warn where we are imported before it is.
 """
 
 from __future__ import annotations
