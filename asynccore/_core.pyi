@@ -112,6 +112,32 @@ class StreamTransport(_FlowControlMixin):
         self, list_of_data: Iterable[bytes | bytearray | memoryview]
     ) -> None: ...
 
+@disjoint_base
+class ReadPipeTransport(asyncio.ReadTransport):
+    max_size: int
+    def __init__(
+        self,
+        loop: Loop,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None: ...
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None: ...
+
+@disjoint_base
+class WritePipeTransport(_FlowControlMixin):
+    def __init__(
+        self,
+        loop: Loop,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None: ...
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None: ...
+    def write(self, data: bytes | bytearray | memoryview) -> None: ...
+
 @final
 class Accepted:
     def __call__(self, *args: object, **kwargs: object) -> None: ...

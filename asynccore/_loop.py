@@ -298,6 +298,28 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
         if sock.fileno() >= 0:  # the server was not closed meanwhile
             self._start_serving(protocol_factory, sock, *args)  # type: ignore[attr-defined]
 
+    # -- pipes
+
+    def _make_read_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> asyncio.ReadTransport:
+        return _core.ReadPipeTransport(self, pipe, protocol, waiter, extra)
+
+    def _make_write_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> asyncio.WriteTransport:
+        return _core.WritePipeTransport(self, pipe, protocol, waiter, extra)
+
+    # -- sendfile
+
     async def _sendfile_native(
         self, transp: asyncio.Transport, file: Any, offset: int, count: int | None
     ) -> int:

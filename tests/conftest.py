@@ -167,6 +167,30 @@ class Faults(logging.Handler):
         return texts
 
 
+class _Texts(logging.Handler):
+    """Formats each record when it comes: a repr of a transport changes."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
+@pytest.fixture
+def debug_log() -> Iterator[list[str]]:
+    """What the logger `asyncio` is told from now on, of every level."""
+    logger = logging.getLogger("asyncio")
+    handler = _Texts()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    yield handler.texts
+    logger.setLevel(level)
+    logger.removeHandler(handler)
+
+
 def open_fds() -> dict[int, tuple[int, int]]:
     """The open descriptors, each with the file that it stands for."""
     found = {}

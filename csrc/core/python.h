@@ -23,12 +23,14 @@
 #define Py_T_DOUBLE T_DOUBLE
 #define Py_T_INT T_INT
 #define Py_T_UINT T_UINT
+#define AC_T_OBJECT T_OBJECT /* NULL reads as None */
 #define Py_READONLY READONLY
 /* asyncio's slotted classes hold their weak reference list themselves; from
  * 3.12 on it lies in front of the object. */
 #define AC_HANDLE_WEAKREFS PyObject *weakrefs;
 #else
 #define AC_HANDLE_WEAKREFS
+#define AC_T_OBJECT _Py_T_OBJECT
 #endif
 
 #if PY_VERSION_HEX >= 0x030D0000

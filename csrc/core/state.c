@@ -11,6 +11,8 @@
     X(FdHandles)                \
     X(Stream)                   \
     X(Accepted)                 \
+    X(ReadPipe)                 \
+    X(WritePipe)                \
     X(asyncio_Handle)           \
     X(asyncio_TimerHandle)      \
     X(asyncio_ThreadSafeHandle) \

@@ -15,6 +15,8 @@
     X(LOG_THRESHOLD_FOR_CONNLOST_WRITES)  \
     X(__self__)                           \
     X(_accept_connection2)                \
+    X(_add_reader)                        \
+    X(_add_writer)                        \
     X(_args)                              \
     X(_asyncgen_finalizer_hook)           \
     X(_asyncgen_firstiter_hook)           \
@@ -74,10 +76,12 @@
     X(getpeername)                        \
     X(getsockname)                        \
     X(handle)                             \
+    X(info)                               \
     X(message)                            \
     X(monotonic)                          \
     X(pause_writing)                      \
     X(peername)                           \
+    X(pipe)                               \
     X(proto)                              \
     X(protocol)                           \
     X(resume_writing)                     \
@@ -107,6 +111,8 @@ typedef struct ac_state {
     PyTypeObject *FdHandles; /* the reader and writer of one descriptor */
     PyTypeObject *Stream;
     PyTypeObject *Accepted; /* a connection that waits for its turn to be set up */
+    PyTypeObject *ReadPipe;
+    PyTypeObject *WritePipe;
 
     /* classes and functions of the standard library, kept for good */
     PyObject *asyncio_Handle;

@@ -22,7 +22,9 @@ static int
 schedule_end(StreamObject *self, PyObject *exc)
 {
     self->flags |= AC_STREAM_LOST;
-    self->conn_lost++;
+    // of a pipe it counts only the writes that failed
+    unsigned int count = self->flags & AC_STREAM_PIPE ? 0 : 1;
+    self->conn_lost += count;
     PyObject *method = PyObject_GetAttr(
         (PyObject *)self, ac_stream_state(self)->str__call_connection_lost);
     int rc = method == NULL ? -1 : ac_stream_call_soon(self, method, &exc, 1);
@@ -31,7 +33,7 @@ schedule_end(StreamObject *self, PyObject *exc)
         && !(self->flags & AC_STREAM_CLOSED))
     {
         self->flags &= ~AC_STREAM_LOST;
-        self->conn_lost--;
+        self->conn_lost -= count;
     }
     return rc;
 }
@@ -71,7 +73,11 @@ ac_close_begin(StreamObject *self)
         }
         raised = ac_err_take();
     }
-    ac_read_stop(self);
+    // a pipe that drains goes on looking whether its reader has left
+    const uint32_t draining = AC_STREAM_WRITE_PIPE | AC_STREAM_REFUSED;
+    if ((self->flags & draining) != draining) {
+        ac_read_stop(self);
+    }
     return finish_raising_steal(raised);
 }
 
@@ -119,6 +125,25 @@ log_error(StreamObject *self, const char *message, PyObject *exc)
     return result == NULL ? -1 : 0;
 }
 
+/* Whether an error is only logged, in debug mode: one of the system, and from a pipe
+ * that is read only the one of a terminal whose other side is closed. */
+static bool
+is_usual(StreamObject *self, PyObject *exc)
+{
+    if (!PyObject_TypeCheck(exc, (PyTypeObject *)PyExc_OSError)) {
+        return false;
+    }
+    if (!(self->flags & AC_STREAM_READ_PIPE)) {
+        return true;
+    }
+    PyObject *number = ((PyOSErrorObject *)exc)->myerrno;
+    if (number == NULL || !PyLong_CheckExact(number)) {
+        return false;
+    }
+    int overflow;
+    return PyLong_AsLongAndOverflow(number, &overflow) == EIO;
+}
+
 int
 ac_close_fatal(StreamObject *self, PyObject *exc, const char *message)
 {
@@ -128,7 +153,7 @@ ac_close_fatal(StreamObject *self, PyObject *exc, const char *message)
     }
     int rc = 0;
     Py_INCREF(loop);
-    if (!PyObject_TypeCheck(exc, (PyTypeObject *)PyExc_OSError)) {
+    if (!is_usual(self, exc)) {
         rc = ac_report_context(loop, message, exc, "transport", (PyObject *)self,
                                "protocol",
                                self->protocol == NULL ? Py_None : self->protocol, NULL);
@@ -185,7 +210,7 @@ ac_close_finish(StreamObject *self, PyObject *exc)
     ac_state *state = ac_stream_state(self);
     if (!(self->flags & AC_STREAM_LOST)) {
         self->flags |= AC_STREAM_CLOSING | AC_STREAM_LOST;
-        self->conn_lost++;
+        self->conn_lost += self->flags & AC_STREAM_PIPE ? 0 : 1;
     }
     int rc = ac_call_connection_lost(self, exc);
     ac_stream_release(self);
@@ -310,7 +335,9 @@ stream__fatal_error(PyObject *op, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"exc", "message", NULL};
     PyObject *exc;
-    const char *message = "Fatal error on transport";
+    const char *message = ((StreamObject *)op)->flags & AC_STREAM_PIPE
+                              ? "Fatal error on pipe transport"
+                              : "Fatal error on transport";
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|s:_fatal_error", names, &exc,
                                      &message)
         || ac_close_fatal((StreamObject *)op, exc, message) < 0)

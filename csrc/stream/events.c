@@ -9,6 +9,7 @@
 #include "loop/ready.h"
 #include "loop/report.h"
 #include "stream/events.h"
+#include "stream/pipe.h"
 #include "stream/read.h"
 #include "stream/sock.h"
 #include "stream/write.h"
@@ -120,6 +121,9 @@ int
 ac_events_open(StreamObject *self)
 {
     LoopObject *loop = self->loop;
+    if (self->flags & AC_STREAM_PIPE) {
+        return 0;
+    }
     if (ac_loop_check_closed(loop) < 0) {
         return -1;
     }
@@ -138,6 +142,9 @@ ac_events_watch(StreamObject *self, unsigned int events)
     if (self->flags & AC_STREAM_CLOSED) {
         return 0;
     }
+    if (self->flags & AC_STREAM_PIPE) {
+        return ac_pipe_watch(self, events);
+    }
     if (self->watcher == NULL && ac_events_open(self) < 0) {
         return -1;
     }
@@ -153,6 +160,7 @@ ac_events_unwatch(StreamObject *self, unsigned int events)
 {
     ac_watcher *watcher = self->watcher;
     if (watcher == NULL) {
+        ac_pipe_unwatch(self, events);
         return;
     }
     unsigned int left = watcher->wanted & ~events;

@@ -5,7 +5,8 @@
 #include "stream/stream.h"
 
 /* Makes the watcher, which wants nothing yet, so that the number counts as used by the
- * stream. May run Python (another watcher of a shared number is replaced). Returns 0,
+ * stream. Pipes have none: the loop's add_reader and add_writer watch them (pipe.c).
+ * May run Python (another watcher of a shared number is replaced). Returns 0,
  * or -1 with an exception. */
 int
 ac_events_open(StreamObject *self);

@@ -27,8 +27,11 @@ call_method(StreamObject *self, PyObject *name, PyObject *argument)
 int
 ac_protocol_set(StreamObject *self, PyObject *protocol)
 {
-    int buffered =
-        PyObject_IsInstance(protocol, ac_stream_state(self)->asyncio_BufferedProtocol);
+    int buffered = 0;
+    if (!(self->flags & AC_STREAM_PIPE)) {
+        buffered = PyObject_IsInstance(protocol,
+                                       ac_stream_state(self)->asyncio_BufferedProtocol);
+    }
     if (buffered < 0) {
         return -1;
     }
@@ -47,6 +50,9 @@ ac_call_data_received(StreamObject *self, PyObject *data)
 {
     PyObject *result =
         call_method(self, ac_stream_state(self)->str_data_received, data);
+    if (result == NULL && self->flags & AC_STREAM_PIPE) {
+        return -1;  // the pipe stays open, the loop reports it
+    }
     if (result == NULL) {
         return ac_close_fatal_raised(
             self, "Fatal error: protocol.data_received() call failed.");

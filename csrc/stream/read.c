@@ -10,6 +10,7 @@
 #include "loop/ready.h"
 #include "stream/close.h"
 #include "stream/events.h"
+#include "stream/pipe.h"
 #include "stream/protocol.h"
 #include "stream/read.h"
 
@@ -26,11 +27,13 @@ ac_read_start(StreamObject *self)
     if (!ac_stream_is_reading(self)) {
         return 0;
     }
-    PyObject *context = ac_stream_context(self);
-    if (context == NULL) {
-        return -1;
+    if (!(self->flags & AC_STREAM_PIPE)) {  // the handle has it
+        PyObject *context = ac_stream_context(self);
+        if (context == NULL) {
+            return -1;
+        }
+        Py_XSETREF(self->read_context, context);
     }
-    Py_XSETREF(self->read_context, context);
     return ac_events_watch(self, AC_READ);
 }
 
@@ -52,12 +55,17 @@ read_failed(StreamObject *self, ssize_t err)
         return 0;
     }
     (void)ac_errors_errno((int)-err);
-    return ac_close_fatal_raised(self, "Fatal read error on socket transport");
+    return ac_close_fatal_raised(self, self->flags & AC_STREAM_PIPE
+                                           ? "Fatal read error on pipe transport"
+                                           : "Fatal read error on socket transport");
 }
 
 static int
 read_eof(StreamObject *self)
 {
+    if (self->flags & AC_STREAM_PIPE) {
+        return ac_pipe_eof(self);
+    }
     bool keep_open;
     if (ac_stream_log_debug(self, "%r received EOF") < 0
         || ac_call_eof_received(self, &keep_open) < 0)
@@ -138,7 +146,8 @@ read_data(StreamObject *self)
     if (n == 0) {
         return read_eof(self);
     }
-    if (n >= LARGE_READ) {
+    // a pipe holds 64 KiB, and to map and unmap four times that costs more than a copy
+    if (n >= LARGE_READ && !(self->flags & AC_STREAM_PIPE)) {
         self->flags |= AC_STREAM_LARGE_READ;
     }
     else {

@@ -8,6 +8,7 @@
 #include "loop/ready.h"
 #include "stream/close.h"
 #include "stream/events.h"
+#include "stream/pipe.h"
 #include "stream/protocol.h"
 #include "stream/queue.h"
 #include "stream/read.h"
@@ -16,9 +17,6 @@
 #include "stream/write.h"
 
 #include <stddef.h>
-
-static const uint32_t NEVER_OPENED =
-    AC_STREAM_CLOSED | AC_STREAM_LOST | AC_STREAM_CLOSING;
 
 ac_state *
 ac_stream_state_of_type(const StreamObject *self)
@@ -181,13 +179,18 @@ ac_stream_open(StreamObject *self, LoopObject *loop, PyObject *protocol,
     {
         return -1;
     }
-    ac_loop_open_add(loop, &self->open);
+    if (self->watcher != NULL) {
+        ac_loop_open_add(loop, &self->open);
+    }
     // reading starts only when connection_made() was called, and the waiter wakes
     // only after that
+    const uint32_t deaf = AC_STREAM_WRITE_PIPE | AC_STREAM_PAUSED;
     if (schedule_method(self, self->protocol, state->str_connection_made,
                         (PyObject *)self)
             < 0
-        || schedule_method(self, (PyObject *)self, state->str__start_reading, NULL) < 0
+        || ((self->flags & deaf) != deaf
+            && schedule_method(self, (PyObject *)self, state->str__start_reading, NULL)
+                   < 0)
         || (waiter != NULL && schedule_waiter(self, state, waiter) < 0))
     {
         return -1;
@@ -203,7 +206,7 @@ stream_alloc(PyTypeObject *type, ac_state *state)
     if (self == NULL) {
         return NULL;
     }
-    self->flags = NEVER_OPENED;
+    self->flags = AC_STREAM_NEVER_OPENED;
     self->conn_lost = 1;
     self->fd = -1;
     self->protocol_paused = Py_NewRef(Py_False);
@@ -222,8 +225,9 @@ ac_stream_new(ac_state *state)
     return stream_alloc(state->Stream, state);
 }
 
-static PyObject *
-stream_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+PyObject *
+ac_stream_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
+                 PyObject *Py_UNUSED(kwargs))
 {
     PyObject *module = PyType_GetModuleByDef(type, &ac_module_def);
     return module == NULL ? NULL : (PyObject *)stream_alloc(type, ac_state_of(module));
@@ -283,11 +287,14 @@ ac_stream_release(StreamObject *self)
     PyObject *exc = ac_err_take();
     ac_state *state = ac_stream_state(self);
     if (!(self->flags & AC_STREAM_LOST)) {
-        self->conn_lost = 1;
+        self->conn_lost += self->flags & AC_STREAM_PIPE ? 0 : 1;
     }
-    self->flags |= NEVER_OPENED;
+    self->flags |= AC_STREAM_NEVER_OPENED;
     ac_write_drop(self);
-    ac_sock_close(self);
+    ac_pipe_unwatch(self, AC_READ | AC_WRITE);
+    if (self->sock != NULL || !(self->flags & AC_STREAM_PIPE)) {
+        ac_sock_close(self);
+    }
     ac_loop_open_remove(&self->open);
     ac_loop_release(&self->open);
     LoopObject *loop = self->loop;
@@ -303,15 +310,16 @@ ac_stream_release(StreamObject *self)
 }
 
 /* __del__ of the standard transport: an open transport that nobody refers to. */
-static void
-stream_finalize(PyObject *op)
+void
+ac_stream_tp_finalize(PyObject *op)
 {
     StreamObject *self = (StreamObject *)op;
     if (self->flags & AC_STREAM_CLOSED) {
         return;
     }
     PyObject *exc = ac_err_take();
-    if (PyErr_ResourceWarning(op, 1, "unclosed transport %R", op) < 0) {
+    bool taken = self->flags & AC_STREAM_PIPE && self->sock == NULL;
+    if (!taken && PyErr_ResourceWarning(op, 1, "unclosed transport %R", op) < 0) {
         PyErr_WriteUnraisable(op);
     }
     ac_stream_release(self);
@@ -320,8 +328,8 @@ stream_finalize(PyObject *op)
     }
 }
 
-static int
-stream_traverse(PyObject *op, visitproc visit, void *arg)
+int
+ac_stream_tp_traverse(PyObject *op, visitproc visit, void *arg)
 {
     StreamObject *self = (StreamObject *)op;
     Py_VISIT(Py_TYPE(op));
@@ -340,8 +348,8 @@ stream_traverse(PyObject *op, visitproc visit, void *arg)
     return 0;
 }
 
-static int
-stream_clear(PyObject *op)
+int
+ac_stream_tp_clear(PyObject *op)
 {
     StreamObject *self = (StreamObject *)op;
     ac_stream_release(self);  // done by the finalizer already
@@ -357,8 +365,8 @@ stream_clear(PyObject *op)
     return 0;
 }
 
-static void
-stream_dealloc(PyObject *op)
+void
+ac_stream_tp_dealloc(PyObject *op)
 {
     StreamObject *self = (StreamObject *)op;
     PyTypeObject *type = Py_TYPE(op);
@@ -369,7 +377,7 @@ stream_dealloc(PyObject *op)
     if (self->weakrefs != NULL) {
         PyObject_ClearWeakRefs(op);
     }
-    (void)stream_clear(op);
+    (void)ac_stream_tp_clear(op);
     PyMem_Free(self->addresses);
     type->tp_free(op);
     Py_DECREF(type);
@@ -412,8 +420,8 @@ stream_get_object(PyObject *self, void *closure)
 }
 
 /* A flag of the life; `closure` is its bit. */
-static PyObject *
-stream_get_flag(PyObject *self, void *closure)
+PyObject *
+ac_stream_get_flag(PyObject *self, void *closure)
 {
     return PyBool_FromLong(((StreamObject *)self)->flags
                            & (uint32_t)(uintptr_t)closure);
@@ -493,9 +501,9 @@ stream_set_protocol(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     {                                                                               \
         name, stream_get_object, NULL, NULL, (void *)offsetof(StreamObject, member) \
     }
-#define FLAG(name, bit)                                             \
-    {                                                               \
-        name, stream_get_flag, NULL, NULL, (void *)(uintptr_t)(bit) \
+#define FLAG(name, bit)                                                \
+    {                                                                  \
+        name, ac_stream_get_flag, NULL, NULL, (void *)(uintptr_t)(bit) \
     }
 
 static PyGetSetDef stream_getset[] = {
@@ -524,7 +532,7 @@ static PyMemberDef stream_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-static PyMethodDef stream_methods[] = {
+PyMethodDef ac_stream_methods[] = {
     {"get_protocol", stream_get_protocol, METH_NOARGS, stream_get_protocol_doc},
     {"set_protocol", (PyCFunction)(void (*)(void))stream_set_protocol,
      METH_FASTCALL | METH_KEYWORDS, stream_set_protocol_doc},
@@ -540,12 +548,18 @@ PyDoc_STRVAR(
     "refers to the socket: its descriptor is taken out of it.");
 
 static PyType_Slot stream_slots[] = {
-    {Py_tp_doc, (void *)stream_doc}, {Py_tp_new, stream_new},
-    {Py_tp_init, stream_init},       {Py_tp_finalize, stream_finalize},
-    {Py_tp_dealloc, stream_dealloc}, {Py_tp_traverse, stream_traverse},
-    {Py_tp_clear, stream_clear},     {Py_tp_repr, stream_repr},
-    {Py_tp_methods, stream_methods}, {Py_tp_members, stream_members},
-    {Py_tp_getset, stream_getset},   {0, NULL},
+    {Py_tp_doc, (void *)stream_doc},
+    {Py_tp_new, ac_stream_tp_new},
+    {Py_tp_init, stream_init},
+    {Py_tp_finalize, ac_stream_tp_finalize},
+    {Py_tp_dealloc, ac_stream_tp_dealloc},
+    {Py_tp_traverse, ac_stream_tp_traverse},
+    {Py_tp_clear, ac_stream_tp_clear},
+    {Py_tp_repr, stream_repr},
+    {Py_tp_methods, ac_stream_methods},
+    {Py_tp_members, stream_members},
+    {Py_tp_getset, stream_getset},
+    {0, NULL},
 };
 
 static PyType_Spec stream_spec = {
@@ -566,10 +580,25 @@ static const ac_slot_offset stream_layout[] = {
 
 /* ----------------------------------------------------------------- register -- */
 
-static int
-add_methods(PyTypeObject *type, PyMethodDef *methods)
+static bool
+is_named(const char *name, const char *const *names)
+{
+    for (; names != NULL && *names != NULL; names++) {
+        if (strcmp(name, *names) == 0) {
+            return true;
+        }
+    }
+    return names == NULL;
+}
+
+int
+ac_stream_add_methods(PyTypeObject *type, PyMethodDef *methods,
+                      const char *const *names)
 {
     for (; methods->ml_name != NULL; methods++) {
+        if (!is_named(methods->ml_name, names)) {
+            continue;
+        }
         PyObject *descriptor = PyDescr_NewMethod(type, methods);
         if (descriptor == NULL) {
             return -1;
@@ -643,7 +672,7 @@ ac_stream_register(PyObject *module, ac_state *state)
     PyMethodDef *tables[] = {ac_read_methods, ac_write_methods, ac_close_methods,
                              ac_sock_methods};
     for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
-        if (add_methods(state->Stream, tables[i]) < 0) {
+        if (ac_stream_add_methods(state->Stream, tables[i], NULL) < 0) {
             return -1;
         }
     }

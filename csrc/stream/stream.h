@@ -11,6 +11,7 @@
  *   queue.c     what is still to be sent
  *   close.c     half close, close, abort, errors; connection_lost once
  *   accept.c    connections of a listening socket
+ *   pipe.c      the same over a pipe: two more types of this struct
  *
  * Life: made (stream.c) - connection_made and the start of reading, by call_soon -
  * open - CLOSING (close(), abort() or an error) - LOST (the end is scheduled) -
@@ -53,7 +54,16 @@ enum {
     AC_STREAM_HAS_PEERNAME = 1u << 12,
     /* the descriptor */
     AC_STREAM_SHARED = 1u << 13, /* somebody else knows it: a foreign watcher */
+    /* the kind; neither is set for a StreamTransport */
+    AC_STREAM_READ_PIPE = 1u << 14,
+    AC_STREAM_WRITE_PIPE = 1u << 15,
 };
+
+/* One of the pipe transports: never corked, watched through the loop's methods. */
+#define AC_STREAM_PIPE (AC_STREAM_READ_PIPE | AC_STREAM_WRITE_PIPE)
+
+/* What a stream is until it has a descriptor. */
+#define AC_STREAM_NEVER_OPENED (AC_STREAM_CLOSED | AC_STREAM_LOST | AC_STREAM_CLOSING)
 
 /* Any of these sends write() out of its short way. */
 #define AC_STREAM_WRITE_STOPS (AC_STREAM_EOF | AC_STREAM_WAITER | AC_STREAM_LOST)
@@ -67,7 +77,7 @@ typedef struct {
     ssize_t (*recv)(StreamObject *self, void *data, size_t len);
     /* The bytes of `n` pieces, in one system call: how many were taken. */
     ssize_t (*send)(StreamObject *self, struct iovec *pieces, int n);
-    /* Sends EOF. Returns 0. */
+    /* Sends EOF. Returns 0. Pipes have none: they end with their last byte. */
     int (*shutdown)(StreamObject *self);
 } ac_stream_ops;
 
@@ -84,7 +94,8 @@ struct StreamObject {
     PyObject *dict, *weakrefs;
     LoopObject *loop;       /* NULL once CLOSED */
     PyObject *server;       /* which counts us, or NULL */
-    PyObject *sock;         /* the socket object that owns the number, or NULL: we do */
+    PyObject *sock;         /* the object that owns the number: a socket, a pipe's file;
+                               or NULL: we do */
     PyObject *read_context; /* of _read_ready, as the standard's reader handle has it */
     PyObject *write_context; /* corked: the writer's; REFUSED: of _write_ready */
     PyObject *empty_waiter;
@@ -98,12 +109,34 @@ struct StreamObject {
     uint32_t flags;
     uint32_t conn_lost;
     int fd;
-    uint8_t proto; /* of the socket, for a socket object made later */
+    uint8_t proto;   /* of the socket, for a socket object made later */
+    uint8_t watched; /* pipes: AC_READ, AC_WRITE, as the loop was told */
 };
 
 /* Registers StreamTransport. Returns 0, or -1 with an exception. */
 int
 ac_stream_register(PyObject *module, ac_state *state);
+
+/* What the types of this struct have in common: the slots, a getter whose closure is
+ * a flag, and methods that a type takes from the tables of the other files, by name
+ * (`names` ends with NULL; NULL itself: all of them). Adding returns 0, or -1 with an
+ * exception. */
+PyObject *
+ac_stream_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
+void
+ac_stream_tp_finalize(PyObject *op);
+void
+ac_stream_tp_dealloc(PyObject *op);
+int
+ac_stream_tp_traverse(PyObject *op, visitproc visit, void *arg);
+int
+ac_stream_tp_clear(PyObject *op);
+PyObject *
+ac_stream_get_flag(PyObject *op, void *closure);
+int
+ac_stream_add_methods(PyTypeObject *type, PyMethodDef *methods,
+                      const char *const *names);
+extern PyMethodDef ac_stream_methods[];
 
 /* An empty stream of the exact type; NULL with an exception. */
 StreamObject *
@@ -149,7 +182,8 @@ static inline void
 ac_stream_check(const StreamObject *self)
 {
     assert(self->first == NULL || self->queue == NULL);
-    assert((self->conn_lost > 0) == ((self->flags & AC_STREAM_LOST) != 0));
+    assert((self->conn_lost > 0) == ((self->flags & AC_STREAM_LOST) != 0)
+           || self->flags & AC_STREAM_PIPE);
     assert(!(self->flags & AC_STREAM_LOST) || (self->flags & AC_STREAM_CLOSING));
     assert(!(self->flags & AC_STREAM_CLOSED) || self->watcher == NULL);
     assert(!(self->flags & AC_STREAM_CLOSED) || self->loop == NULL);

@@ -81,7 +81,12 @@ write_failed(StreamObject *self, int err)
         return -1;
     }
     ac_state *state = ac_stream_state(self);
-    int rc = ac_close_fatal(self, exc, "Fatal write error on socket transport");
+    const char *message = "Fatal write error on socket transport";
+    if (self->flags & AC_STREAM_PIPE) {
+        message = "Fatal write error on pipe transport";
+        self->conn_lost++;
+    }
+    int rc = ac_close_fatal(self, exc, message);
     if (rc == 0) {
         rc = settle_waiter(self, state->str_set_exception, exc);
     }
@@ -149,6 +154,9 @@ ac_write_ready(StreamObject *self)
         self->flags &= ~(uint32_t)AC_STREAM_REFUSED;  // may write again meanwhile
         Py_CLEAR(self->write_context);
     }
+    else if (self->flags & AC_STREAM_PIPE) {  // resumed by an empty queue only
+        return 0;
+    }
     if (ac_call_resume_writing(self) < 0 || ac_write_flush(self) < 0) {
         return -1;
     }
@@ -191,12 +199,15 @@ cork_limit(const StreamObject *self)
     return value >= CORK_MAX ? CORK_MAX : value > 0.0 ? (size_t)value : 0;
 }
 
-/* True while a callback of the loop runs in this very thread. */
+/* True while a callback of the loop runs in this very thread. Pipes are never corked:
+ * writes of several processes into one may rely on each being atomic, and a character
+ * device may take each for a packet. */
 static inline bool
 may_cork(const StreamObject *self)
 {
     LoopObject *loop = self->loop;
-    return loop->in_callback && loop->cork && loop->thread_id == ac_thread_id();
+    return loop->in_callback && loop->cork && loop->thread_id == ac_thread_id()
+           && !(self->flags & AC_STREAM_PIPE);
 }
 
 /* After something was added: leaves it to the end of the callback, or sends it. */
@@ -305,9 +316,14 @@ write_view(StreamObject *self, PyObject *object)
     return rc;
 }
 
-/* A write after the end: counts, and warns when there were many. */
-static int
-write_lost(StreamObject *self)
+int
+ac_write_data(StreamObject *self, PyObject *data)
+{
+    return PyBytes_CheckExact(data) ? write_bytes(self, data) : write_view(self, data);
+}
+
+int
+ac_write_lost(StreamObject *self)
 {
     ac_state *state = ac_stream_state(self);
     PyObject *threshold = PyObject_GetAttr(
@@ -324,7 +340,10 @@ write_lost(StreamObject *self)
     if (!many) {
         return 0;
     }
-    PyObject *text = PyUnicode_FromString("socket.send() raised exception.");
+    PyObject *text = PyUnicode_FromString(
+        self->flags & AC_STREAM_PIPE
+            ? "pipe closed by peer or os.write(pipe, data) raised exception."
+            : "socket.send() raised exception.");
     if (text == NULL) {
         return -1;
     }
@@ -373,9 +392,8 @@ write_slowly(StreamObject *self, PyObject *data)
     }
     int any = PyObject_IsTrue(data);
     if (any > 0) {
-        any = self->flags & AC_STREAM_LOST ? write_lost(self)
-              : PyBytes_CheckExact(data)   ? write_bytes(self, data)
-                                           : write_view(self, data);
+        any = self->flags & AC_STREAM_LOST ? ac_write_lost(self)
+                                           : ac_write_data(self, data);
     }
     if (any < 0) {
         return NULL;
@@ -466,7 +484,7 @@ stream_writelines(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     }
     int any = PyObject_IsTrue(lines);
     if (any > 0 && self->flags & AC_STREAM_LOST) {
-        any = write_lost(self);
+        any = ac_write_lost(self);
     }
     else if (any > 0) {
         PyObject *list = lines_collect(lines);

@@ -18,6 +18,16 @@ ac_write_on_flush(ac_flush *node);
 void
 ac_write_drop(StreamObject *self);
 
+/* One write of bytes, bytearray or memoryview, after all checks. Returns 0, or -1 with
+ * an exception. */
+int
+ac_write_data(StreamObject *self, PyObject *data);
+
+/* A write after the end: counts, and warns when there were many. Returns 0, or -1 with
+ * an exception. */
+int
+ac_write_lost(StreamObject *self);
+
 /* _write_ready(): sends more of what was refused. Returns as ac_write_flush. */
 int
 ac_write_ready(StreamObject *self);

@@ -917,6 +917,42 @@ async def pipes() -> None:
     await turns()
 
 
+@on_loop(50)
+async def pipe_methods() -> None:
+    loop = asyncio.get_running_loop()
+    read, write = os.pipe()
+    reader, client = await loop.connect_read_pipe(Client, os.fdopen(read, "rb", 0))
+    writer, _ = await loop.connect_write_pipe(
+        asyncio.streams.FlowControlMixin, os.fdopen(write, "wb", 0)
+    )
+    reader.pause_reading(), reader.is_reading(), repr(reader)
+    for data in (b"x", bytearray(b"x"), memoryview(LARGE)[::2], LARGE, LARGE):
+        writer.write(data)
+    with contextlib.suppress(AssertionError):
+        writer.write("text")
+    writer.get_write_buffer_size(), writer.can_write_eof(), repr(writer)
+    for transport in (reader, writer):
+        transport.set_protocol(transport.get_protocol())
+        transport.is_closing(), transport.get_extra_info("pipe")
+        transport.note = transport
+    reader.resume_reading()
+    writer.write_eof()
+    await client.lost
+    for method in ("close", "abort", "write"):
+        read, write = os.pipe()
+        writer, _ = await loop.connect_write_pipe(
+            asyncio.streams.FlowControlMixin, os.fdopen(write, "wb", 0)
+        )
+        os.close(read)
+        getattr(writer, method)(*([LARGE] if method == "write" else []))
+        await turns()
+    with tempfile.TemporaryFile() as file:
+        for connect in (loop.connect_read_pipe, loop.connect_write_pipe):
+            with contextlib.suppress(ValueError):
+                await connect(asyncio.Protocol, file)
+    await turns()
+
+
 @on_loop(10)
 async def processes() -> None:
     process = await asyncio.create_subprocess_exec(
