@@ -78,6 +78,9 @@ END
     done
 }
 
+# What on_python installs into a virtualenv of this machine.
+extras='test'
+
 # on_python VERSION COMMAND: a sh command with `python` of that version, asynccore built
 # in place for it; on this machine, else in the sid root.
 on_python() {
@@ -85,7 +88,7 @@ on_python() {
     base=$(find_python "$1")
     if [ -n "$base" ]; then
         PYTHON=$base ASYNCCORE_VENV=$top/.cache/venv/$1 PATH=$top/.cache/venv/$1/bin:$PATH \
-            sh -euc '. tools/prepare.sh; prepare test; eval "$1"' tools/on_python "$2"
+            sh -euc '. tools/prepare.sh; prepare "$2"; eval "$1"' tools/on_python "$2" "$extras"
     else
         tools/sid-root.sh run "python$1" \
             "set -e; python -V; python setup.py -q build_ext --inplace; $2"

@@ -8,8 +8,9 @@
 #   tools/sid-root.sh remove              delete it
 #
 # PYTHON is python3.14 or python3.15; `python` in COMMAND is that version's virtualenv,
-# /opt/v/3.14 or /opt/v/3.15, which has the [test] extra. The checkout is mounted at
-# /src, the current directory of COMMAND; what is built there carries the version's tag.
+# /opt/v/3.14 or /opt/v/3.15, which has the extras [test,frameworks]. The checkout is
+# mounted at /src, the current directory of COMMAND; what is built there carries the
+# version's tag.
 #
 # ASYNCCORE_SID_ROOT    where the root is  (~/.cache/asynccore/sid)
 # ASYNCCORE_SID_MIRROR  Debian mirror      (the one of this machine's apt)
@@ -96,7 +97,7 @@ make_venv() {
     enter_python "$version" sh -eu -c '
         cd /src
         [ -e "/opt/v/$0/bin/pip" ] || "python$0" -m venv "/opt/v/$0"
-        python tools/requirements.py test >/tmp/requirements.txt
+        python tools/requirements.py test frameworks >/tmp/requirements.txt
         python -m pip install -qq --disable-pip-version-check -r /tmp/requirements.txt
     ' "$version"
 }

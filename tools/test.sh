@@ -4,6 +4,6 @@
 set -eu
 . "$(dirname -- "$0")/prepare.sh"
 
-prepare test wrk wrk
+prepare 'test frameworks' wrk wrk
 say "tests on $("$python" -V)"
 "$python" -m pytest "$@"

@@ -15,6 +15,9 @@ import sys
 import time
 from collections.abc import Iterator
 
+import asynccore
+
+SITE = os.path.dirname(os.path.dirname(os.path.abspath(asynccore.__file__)))
 APPS = pathlib.Path(__file__).resolve().parent / "apps"
 
 # What makes the loop of a test's parameter, for programs that take an import string.
@@ -38,9 +41,21 @@ class Program:
         self.url = f"http://127.0.0.1:{port}"
         self.output = b""
 
+    def connect(self) -> socket.socket:
+        """A connection; some programs tell their port before they listen."""
+        deadline = time.monotonic() + START_LIMIT
+        while True:
+            try:
+                return socket.create_connection(
+                    ("127.0.0.1", self.port), timeout=START_LIMIT
+                )
+            except ConnectionRefusedError:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    raise
+
     def get(self, path: str = "/", **kwargs: float) -> tuple[socket.socket, bytes]:
         """Sends a request; returns its still open connection and the whole answer."""
-        sock = socket.create_connection(("127.0.0.1", self.port), timeout=START_LIMIT)
+        sock = self.connect()
         sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         data = b""
         while True:
@@ -54,25 +69,43 @@ class Program:
                 raise ConnectionError(f"end of the stream after {data!r}")
             data += piece
 
-    def stop(self, sig: signal.Signals = signal.SIGTERM) -> int:
+    def body(self, path: str = "/") -> bytes:
+        """The body of an answer, on a connection of its own."""
+        sock, answer = self.get(path)
+        sock.close()
+        return answer.partition(b"\r\n\r\n")[2]
+
+    def stop(
+        self, sig: signal.Signals = signal.SIGTERM, limit: float = STOP_LIMIT
+    ) -> int:
         """Sends the signal; returns the exit status, negative for a signal's."""
         self.process.send_signal(sig)
+        return self.wait(limit)
+
+    def wait(self, limit: float = STOP_LIMIT) -> int:
+        """The exit status of a program that ends."""
         try:
-            self.output += self.process.communicate(timeout=STOP_LIMIT)[0]
+            self.output += self.process.communicate(timeout=limit)[0]
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.output += self.process.communicate()[0]
             text = self.output.decode(errors="replace")
-            raise AssertionError(f"goes on after {sig.name}:\n{text}") from None
+            raise AssertionError(f"goes on after the signal:\n{text}") from None
         return self.process.returncode
 
 
 @contextlib.contextmanager
-def program(*args: str, ready: str = r"http://127\.0\.0\.1:(\d+)") -> Iterator[Program]:
-    """Starts `python ARGS` and waits for the line that tells the port."""
-    environ = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
+def program(
+    *args: str,
+    ready: str = r"http://127\.0\.0\.1:(\d+)",
+    prefix: tuple[str, ...] = (),
+) -> Iterator[Program]:
+    """Starts `PREFIX python ARGS` and waits for the line that tells the port."""
+    path = os.pathsep.join([SITE, *filter(None, [os.environ.get("PYTHONPATH")])])
+    switches = {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
+    environ = {**os.environ, **switches, "PYTHONPATH": path}
     process = subprocess.Popen(
-        [sys.executable, *args],
+        [*prefix, sys.executable, *args],
         cwd=APPS,
         env=environ,
         stdin=subprocess.DEVNULL,

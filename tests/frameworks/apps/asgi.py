@@ -1,5 +1,6 @@
 """An ASGI program without a framework: for uvicorn, and for httpx's tests."""
 
+import asyncio
 import hashlib
 
 started = []
@@ -44,6 +45,8 @@ async def http(scope, receive, send):
         async for piece in body_of(receive):
             digest.update(piece)
         pieces = [digest.hexdigest().encode()]
+    elif scope["path"] == "/loop":
+        pieces = [type(asyncio.get_running_loop()).__module__.encode()]
     elif scope["path"] == "/pieces":
         pieces = [b"%06d," % i * 100 for i in range(1000)]
     elif scope["path"] == "/large":
