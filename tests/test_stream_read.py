@@ -50,6 +50,18 @@ async def test_paused_transport_gets_nothing(kind: str, side: str) -> None:
         assert await protocol.got(6) == b"onetwo"
 
 
+@pytest.mark.parametrize("kind", WIRES)
+@looped
+async def test_paused_transport_costs_no_turns(kind: str) -> None:
+    async with wire(Recorder(), kind) as held:
+        held.transport.pause_reading()
+        held.peer.send_now(b"data")
+        await settle()
+        started = time.process_time()
+        await asyncio.sleep(0.2)
+        assert time.process_time() - started < 0.1
+
+
 @looped
 async def test_pause_and_resume_can_be_repeated() -> None:
     async with wire(Recorder()) as held:

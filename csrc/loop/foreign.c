@@ -129,11 +129,14 @@ ac_foreign_collect(LoopObject *loop)
         }
         for (int i = 0; i < n; i++) {
             ac_watcher *watcher = ac_fdtable_get(&foreign->table, ready[i].fd);
-            if (watcher != NULL && watcher->generation == ready[i].generation) {
+            bool current =
+                watcher != NULL && watcher->generation == ready[i].generation;
+            if (current && watcher->armed != 0) {
                 ac_event_reserve(loop, 1);
                 ac_event_record(watcher, ready[i].events);
             }
-            else if (watcher != NULL || !forget_lingering(foreign, ready[i].fd)) {
+            else if ((watcher != NULL && !current)
+                     || !forget_lingering(foreign, ready[i].fd)) {
                 stale = true;
             }
         }
