@@ -6,6 +6,7 @@
 #include "io/watch.h"
 #include "loop/handle.h"
 #include "loop/loop.h"
+#include "sock/methods.h"
 #include "stream/accept.h"
 #include "stream/pipe.h"
 #include "stream/stream.h"
@@ -67,7 +68,8 @@ core_exec(PyObject *module)
     if (check_libuv() < 0 || ac_state_init(state) < 0
         || ac_handle_register(module, state) < 0 || ac_loop_register(module, state) < 0
         || ac_watch_register(module, state) < 0 || ac_stream_register(module, state) < 0
-        || ac_accept_register(module, state) < 0 || ac_pipe_register(module, state) < 0)
+        || ac_accept_register(module, state) < 0 || ac_pipe_register(module, state) < 0
+        || ac_methods_register(module, state) < 0)
     {
         return -1;
     }

@@ -161,7 +161,7 @@ def kind_of(value, loop):
 def outcome(loop, name, args, kwargs):
     try:
         result = getattr(loop, name)(*args, **kwargs)
-        if inspect.iscoroutine(result):
+        if asyncio.iscoroutine(result):
             with contextlib.closing(result):
                 if loop.is_closed():
                     result.send(None)
@@ -333,7 +333,7 @@ def test_method_of_another_type(loop_factory, name):
         warnings.simplefilter("ignore")
         with contextlib.closing(things), pytest.raises((TypeError, AttributeError)):
             result = method(object(), *METHODS[name](things))
-            if inspect.iscoroutine(result):
+            if asyncio.iscoroutine(result):
                 with contextlib.closing(result):
                     result.send(None)
             # some of the standard's Python methods do not look at self

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import inspect
 import logging
 import os
 import signal
@@ -218,3 +219,13 @@ def test_descriptors_of_a_loop(both: Any) -> None:
 
     standard, ours = both(scenario)
     assert standard <= 3 < ours <= 9
+
+
+def test_sock_methods_are_built_in(loop, loop_name):
+    method = loop.sock_recv
+    assert inspect.iscoroutinefunction(method) is (loop_name == "asyncio")
+    with socket.socket() as sock:
+        coro = method(sock, 1)
+        assert asyncio.iscoroutine(coro)
+        assert inspect.iscoroutine(coro) is (loop_name == "asyncio")
+        coro.close()

@@ -1,9 +1,9 @@
-"""sock_recv and its siblings: data, cancellation, wrong sockets, errors."""
+"""sock_recv and its siblings: what they transfer."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import itertools
 import os
 import socket
 import struct
@@ -11,32 +11,9 @@ import sys
 
 import pytest
 
+from support.sockets import listener, pair, udp
 
-@pytest.fixture
-def pair():
-    """Two connected, non-blocking sockets."""
-    a, b = socket.socketpair()
-    with a, b:
-        a.setblocking(False)
-        b.setblocking(False)
-        yield a, b
-
-
-@pytest.fixture
-def listener():
-    """A non-blocking TCP socket that listens on 127.0.0.1."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        sock.listen()
-        sock.setblocking(False)
-        yield sock
-
-
-def udp():
-    sock = socket.socket(type=socket.SOCK_DGRAM)
-    sock.bind(("127.0.0.1", 0))
-    sock.setblocking(False)
-    return sock
+__all__ = ["listener", "pair"]  # fixtures
 
 
 def reset(sock):
@@ -325,7 +302,7 @@ def test_ping_pong(loop, run, pair):
 
 def test_many_sockets(loop, run):
     pairs = [socket.socketpair() for _ in range(50)]
-    for sock in (sock for pair in pairs for sock in pair):
+    for sock in itertools.chain(*pairs):
         sock.setblocking(False)
 
     async def main():
@@ -336,291 +313,8 @@ def test_many_sockets(loop, run):
         return await asyncio.gather(*receivers)
 
     assert run(main()) == [str(n).encode() for n in range(50)]
-    for sock in (sock for pair in pairs for sock in pair):
+    for sock in itertools.chain(*pairs):
         sock.close()
-
-
-# -- cancellation
-
-
-def test_cancelled_recv_loses_nothing(loop, run, pair):
-    a, b = pair
-
-    async def main():
-        task = asyncio.ensure_future(loop.sock_recv(a, 100))
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        b.send(b"data")
-        assert await loop.sock_recv(a, 100) == b"data"
-        assert loop.remove_reader(a) is False
-
-    run(main())
-
-
-def test_cancelled_recv_watches_no_more(loop, run, pair):
-    a, b = pair
-
-    async def main():
-        task = asyncio.ensure_future(loop.sock_recv(a, 100))
-        await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.sleep(0)
-        b.send(b"data")
-        await asyncio.sleep(0.001)
-        assert a.recv(100) == b"data"
-
-    run(main())
-
-
-def test_cancelled_in_the_turn_of_the_data(loop, run, pair):
-    a, b = pair
-
-    async def main():
-        task = asyncio.ensure_future(loop.sock_recv(a, 100))
-        await asyncio.sleep(0)
-        b.send(b"data")
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert await loop.sock_recv(a, 100) == b"data"
-
-    run(main())
-
-
-@pytest.fixture
-def deaf_address():
-    """A listening address whose queue is full, so that a connection takes long."""
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(socket.socket())
-        server.bind(("127.0.0.1", 0))
-        server.listen(0)
-        for _ in range(4):
-            client = stack.enter_context(socket.socket())
-            client.setblocking(False)
-            client.connect_ex(server.getsockname())
-        yield server.getsockname()
-
-
-@pytest.mark.parametrize("operation", ["sendall", "accept", "connect", "recv_into"])
-def test_cancelled_operations(loop, run, pair, listener, deaf_address, operation):
-    a, _ = pair
-
-    async def main():
-        client = socket.socket()
-        client.setblocking(False)
-        with client:
-            coro = {
-                "sendall": lambda: loop.sock_sendall(a, bytes(1 << 24)),
-                "accept": lambda: loop.sock_accept(listener),
-                "connect": lambda: loop.sock_connect(client, deaf_address),
-                "recv_into": lambda: loop.sock_recv_into(a, bytearray(10)),
-            }[operation]()
-            task = asyncio.ensure_future(coro)
-            await asyncio.sleep(0.001)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            for sock in (a, listener, client):
-                assert loop.remove_reader(sock) is False
-                assert loop.remove_writer(sock) is False
-
-    run(main())
-
-
-def test_time_out(loop, run, pair):
-    a, b = pair
-
-    async def main():
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(loop.sock_recv(a, 100), 0.001)
-        b.send(b"data")
-        assert await loop.sock_recv(a, 100) == b"data"
-
-    run(main())
-
-
-def test_socket_closed_while_waiting(loop, run, pair):
-    a, b = pair
-    number = a.fileno()
-
-    async def main():
-        task = asyncio.ensure_future(loop.sock_recv(a, 100))
-        await asyncio.sleep(0)
-        loop.remove_reader(number)
-        a.close()
-        await asyncio.sleep(0.001)
-        assert not task.done()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        b.close()
-
-    run(main())
-
-
-# -- wrong sockets and arguments
-
-
-OPERATIONS = {
-    "recv": lambda loop, sock: loop.sock_recv(sock, 1),
-    "recv_into": lambda loop, sock: loop.sock_recv_into(sock, bytearray(1)),
-    "recvfrom": lambda loop, sock: loop.sock_recvfrom(sock, 1),
-    "recvfrom_into": lambda loop, sock: loop.sock_recvfrom_into(sock, bytearray(1)),
-    "sendall": lambda loop, sock: loop.sock_sendall(sock, b"x"),
-    "sendto": lambda loop, sock: loop.sock_sendto(sock, b"x", ("127.0.0.1", 9)),
-    "connect": lambda loop, sock: loop.sock_connect(sock, ("127.0.0.1", 9)),
-    "accept": lambda loop, sock: loop.sock_accept(sock),
-}
-
-
-def outcomes(factory, make):
-    loop = factory()
-
-    async def main():
-        try:
-            return "returned", await make(loop)
-        except Exception as exc:
-            return type(exc), str(exc)
-
-    try:
-        return loop.run_until_complete(asyncio.wait_for(main(), 5))
-    finally:
-        loop.close()
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize("debug", [False, True])
-def test_blocking_socket(both_factories, operation, debug):
-    def found(factory):
-        def debugged():
-            loop = factory()
-            loop.set_debug(debug)
-            return loop
-
-        a, b = socket.socketpair()
-        with a, b:
-            b.send(b"x")
-            if debug or operation not in ("connect", "accept"):
-                return outcomes(debugged, lambda loop: OPERATIONS[operation](loop, a))
-            return None
-
-    standard, ours = map(found, both_factories)
-    assert ours == standard
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_closed_socket(both_factories, operation):
-    def found(factory):
-        with socket.socket() as sock:
-            sock.setblocking(False)
-        return outcomes(factory, lambda loop: OPERATIONS[operation](loop, sock))
-
-    standard, ours = map(found, both_factories)
-    assert ours == standard
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize("wrong", [None, 1, "x", object], ids=repr)
-def test_no_socket(both_factories, operation, wrong):
-    def found(factory):
-        return outcomes(factory, lambda loop: OPERATIONS[operation](loop, wrong))
-
-    standard, ours = map(found, both_factories)
-    assert ours == standard
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda loop, sock: loop.sock_recv(sock, -1),
-        lambda loop, sock: loop.sock_recv(sock, "x"),
-        lambda loop, sock: loop.sock_recv(sock, None),
-        lambda loop, sock: loop.sock_recv(sock, 2**80),
-        lambda loop, sock: loop.sock_recv_into(sock, b"read only"),
-        lambda loop, sock: loop.sock_recv_into(sock, None),
-        lambda loop, sock: loop.sock_recvfrom_into(sock, bytearray(1), 5),
-        lambda loop, sock: loop.sock_recvfrom_into(sock, bytearray(1), -1),
-        lambda loop, sock: loop.sock_sendall(sock, "text"),
-        lambda loop, sock: loop.sock_sendall(sock, None),
-        lambda loop, sock: loop.sock_sendall(sock, 1),
-        lambda loop, sock: loop.sock_sendto(sock, "text", ("127.0.0.1", 9)),
-    ],
-)
-def test_wrong_arguments(both_factories, make):
-    def found(factory):
-        a, b = socket.socketpair()
-        with a, b:
-            a.setblocking(False)
-            b.send(b"x")
-            return outcomes(factory, lambda loop: make(loop, a))
-
-    standard, ours = map(found, both_factories)
-    assert issubclass(standard[0], Exception)
-    assert ours == standard
-
-
-@pytest.mark.parametrize(
-    "address",
-    [None, 1, "x", (), ("127.0.0.1",), ("127.0.0.1", "x"), ("127.0.0.1", -1),
-     ("127.0.0.1", 70000), (None, 80), ("1.2.3.4", 80, 1, 2, 3, 4), ("\0", 80)],
-    ids=repr,
-)  # fmt: skip
-@pytest.mark.parametrize("operation", ["connect", "sendto"])
-def test_wrong_addresses(both_factories, operation, address):
-    def found(factory):
-        kind = socket.SOCK_STREAM if operation == "connect" else socket.SOCK_DGRAM
-        with socket.socket(type=kind) as sock:
-            sock.setblocking(False)
-
-            async def make(loop):
-                try:
-                    if operation == "connect":
-                        return await loop.sock_connect(sock, address)
-                    return await loop.sock_sendto(sock, b"x", address)
-                finally:
-                    await loop.shutdown_default_executor()
-
-            return outcomes(factory, make)
-
-    standard, ours = map(found, both_factories)
-    assert ours == standard
-
-
-def test_socket_of_a_transport(loop, run, pair):
-    a, _ = pair
-
-    async def main():
-        transport, _ = await loop.create_connection(asyncio.Protocol, sock=a)
-        with pytest.raises(RuntimeError, match="is used by transport"):
-            loop.add_reader(a, print)
-        with pytest.raises(BlockingIOError):
-            a.recv(1)
-        with pytest.raises(RuntimeError, match="is used by transport"):
-            await loop.sock_recv(a, 1)
-        transport.close()
-        await asyncio.sleep(0)
-
-    run(main())
-
-
-def test_replaces_no_reader_of_the_user(loop, run, pair):
-    # as on the standard loop, the last who watches wins
-    a, b = pair
-    seen = []
-
-    async def main():
-        loop.add_reader(a, seen.append, "user")
-        task = asyncio.ensure_future(loop.sock_recv(a, 10))
-        await asyncio.sleep(0)
-        b.send(b"data")
-        assert await task == b"data"
-        b.send(b"x")
-        await asyncio.sleep(0.001)
-
-    run(main())
-    assert seen == []
-    assert loop.remove_reader(a) is False
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="abstract names are Linux's")

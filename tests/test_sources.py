@@ -19,6 +19,7 @@ LAYERS = {
     "loop": {"core", "loop"},
     "io": {"core", "loop", "io"},
     "stream": {"core", "loop", "stream"},
+    "sock": {"core", "loop", "io", "sock"},
 }
 
 pytestmark = pytest.mark.skipif(

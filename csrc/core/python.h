@@ -9,6 +9,7 @@
 #define PY_SSIZE_T_CLEAN
 #endif
 #include <Python.h>
+#include <frameobject.h> /* PyFrame_New */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -126,6 +127,14 @@ static inline PyObject *
 ac_context_borrowed(void)
 {
     return PyThreadState_Get()->context;
+}
+
+/* How many frames of its origin a new coroutine keeps: what
+ * sys.get_coroutine_origin_tracking_depth() gives. */
+static inline int
+ac_coroutine_origin_depth(void)
+{
+    return PyThreadState_Get()->coroutine_origin_tracking_depth;
 }
 
 /* The identifier that threading.get_ident() gives. */

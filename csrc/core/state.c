@@ -13,6 +13,7 @@
     X(Accepted)                 \
     X(ReadPipe)                 \
     X(WritePipe)                \
+    X(Operation)                \
     X(asyncio_Handle)           \
     X(asyncio_TimerHandle)      \
     X(asyncio_ThreadSafeHandle) \
@@ -21,7 +22,11 @@
     X(standard_write)           \
     X(TransportSocket)          \
     X(socket_type)              \
+    X(socket_base)              \
     X(socket_fileno)            \
+    X(socket_gettimeout)        \
+    X(standard_sock)            \
+    X(names_loop)               \
     X(high_water)               \
     X(low_water)                \
     X(handle_run)               \
@@ -108,15 +113,18 @@ inspect_transports(ac_state *state)
         return -1;
     }
     state->server_takes_transport = parameters == 2;
-    PyObject *socket_base = ac_state_import("_socket", "socket");
-    if (socket_base != NULL) {
-        state->socket_fileno = PyObject_GetAttr(socket_base, state->str_fileno);
-        Py_DECREF(socket_base);
+    state->socket_base = ac_state_import("_socket", "socket");
+    if (state->socket_base == NULL) {
+        return -1;
     }
+    state->socket_fileno = PyObject_GetAttr(state->socket_base, state->str_fileno);
+    state->socket_gettimeout = PyObject_GetAttrString(state->socket_base, "gettimeout");
     state->high_water = PyLong_FromLong(64 * 1024);
     state->low_water = PyLong_FromLong(16 * 1024);
-    return state->socket_fileno == NULL || state->high_water == NULL
-                   || state->low_water == NULL
+    state->names_loop = PyTuple_Pack(1, state->str_loop);
+    return state->socket_fileno == NULL || state->socket_gettimeout == NULL
+                   || state->high_water == NULL || state->low_water == NULL
+                   || state->names_loop == NULL
                ? -1
                : 0;
 }

@@ -12,6 +12,7 @@
 /* Interned strings: AC_NAMES(X) calls X(member) with the string's text; the
  * member is called str_<text>. */
 #define AC_NAMES(X)                       \
+    X(Future)                             \
     X(LOG_THRESHOLD_FOR_CONNLOST_WRITES)  \
     X(__self__)                           \
     X(_accept_connection2)                \
@@ -31,6 +32,7 @@
     X(_get_running_loop)                  \
     X(_handle_signal)                     \
     X(_read_ready)                        \
+    X(_ready)                             \
     X(_remove_reader)                     \
     X(_remove_writer)                     \
     X(_run)                               \
@@ -63,20 +65,21 @@
     X(done)                               \
     X(eof_received)                       \
     X(error)                              \
-    X(exception)                          \
     X(exc_info)                           \
+    X(exception)                          \
     X(extract_stack)                      \
     X(family)                             \
     X(fd)                                 \
     X(fileno)                             \
-    X(firstiter)                          \
     X(finalizer)                          \
+    X(firstiter)                          \
     X(get_buffer)                         \
     X(get_debug)                          \
     X(getpeername)                        \
     X(getsockname)                        \
     X(handle)                             \
     X(info)                               \
+    X(loop)                               \
     X(message)                            \
     X(monotonic)                          \
     X(pause_writing)                      \
@@ -84,8 +87,13 @@
     X(pipe)                               \
     X(proto)                              \
     X(protocol)                           \
+    X(recv)                               \
+    X(recv_into)                          \
+    X(recvfrom)                           \
+    X(recvfrom_into)                      \
     X(resume_writing)                     \
     X(send)                               \
+    X(sendto)                             \
     X(set_exception)                      \
     X(set_result)                         \
     X(set_write_buffer_limits)            \
@@ -113,6 +121,7 @@ typedef struct ac_state {
     PyTypeObject *Accepted; /* a connection that waits for its turn to be set up */
     PyTypeObject *ReadPipe;
     PyTypeObject *WritePipe;
+    PyTypeObject *Operation; /* the coroutine of a sock_* method */
 
     /* classes and functions of the standard library, kept for good */
     PyObject *asyncio_Handle;
@@ -123,7 +132,11 @@ typedef struct ac_state {
     PyObject *standard_write; /* the selector transport's: it knows the TypeError */
     PyObject *TransportSocket;
     PyObject *socket_type;
-    PyObject *socket_fileno; /* the method of the C base class */
+    PyObject *socket_base; /* its C base class, and methods of it */
+    PyObject *socket_fileno;
+    PyObject *socket_gettimeout;
+    PyObject *standard_sock; /* the standard loop's sock_* functions: a tuple */
+    PyObject *names_loop;    /* ("loop",) */
     PyObject *high_water;    /* the limits of a new transport */
     PyObject *low_water;
     PyObject *handle_run; /* asyncio.Handle._run as it was at import */
@@ -141,7 +154,9 @@ typedef struct ac_state {
     PyObject *time_dict;      /* of the module time */
     PyObject *time_monotonic; /* time.monotonic as it was at import */
 
-    unsigned long main_thread;      /* its identifier, 0 until looked up */
+    unsigned int socket_version; /* of socket.socket, when its methods were looked up */
+    bool socket_is_patched;      /* they are not those of its base */
+    unsigned long main_thread;   /* its identifier, 0 until looked up */
     unsigned int main_thread_forks; /* `forks` when it was */
     bool libuv_started;             /* a loop of this interpreter has been opened */
     unsigned int forks; /*how often this interpreter has found itself in a child */

@@ -1,5 +1,5 @@
 /* add_reader, add_writer: one FdHandles object for each watched number holds the
- * two handles and a foreign watcher.
+ * two handles and a foreign watcher. In the place of a handle there may be a waiter.
  *
  * The loop owns it while one of the handles is there. Numbers may be closed and
  * reused at any moment: the poller takes care of that, this file of what the
@@ -20,6 +20,7 @@ typedef struct {
     ac_watcher *watcher;  /* NULL once ended */
     PyObject *fileobj;    /* what the user named, when it is no int */
     PyObject *handles[2]; /* owned: reader, writer; NULL where there is none */
+    const ac_waiter_ops *waiters[2]; /* NULL for a handle */
 } FdHandlesObject;
 
 enum {
@@ -29,7 +30,28 @@ enum {
 
 static const unsigned int event_of[] = {AC_READ, AC_WRITE};
 
+static int
+index_of(unsigned int event)
+{
+    return event == AC_READ ? READER : WRITER;
+}
+
 /* ------------------------------------------------------------------- object -- */
+
+/* Takes the handle or waiter out of its place; a waiter is told. Returns a new
+ * reference, or NULL where there is none. */
+static PyObject *
+fd_handles_take(FdHandlesObject *self, int which)
+{
+    PyObject *handle = self->handles[which];
+    const ac_waiter_ops *waiter = self->waiters[which];
+    self->handles[which] = NULL;
+    self->waiters[which] = NULL;
+    if (waiter != NULL) {
+        waiter->dropped(handle);
+    }
+    return handle;
+}
 
 /* Ends the registration; the object goes with the loop's reference. */
 static void
@@ -54,6 +76,29 @@ fd_handles_on_loop_close(ac_open *node)
     ac_watcher_close(watcher, -1);
 }
 
+static int
+run_waiter(LoopObject *loop, const ac_waiter_ops *ops, PyObject *waiter)
+{
+    if (loop->instrumented) {
+        return ac_ready_run_instrumented(loop, waiter, loop->state->str__ready, NULL);
+    }
+    return ops->ready(waiter);
+}
+
+/* Takes out a handle that was cancelled by itself. Returns 0, or -1 with an exception.
+ */
+static int
+drop_cancelled(FdHandlesObject *self, int which)
+{
+    int other = 1 - which;
+    Py_CLEAR(self->handles[which]);
+    if (self->handles[other] == NULL) {
+        fd_handles_end(self);
+        return 0;
+    }
+    return ac_watcher_set(self->watcher, event_of[other]);
+}
+
 /* The event of a watched number: the reader, then the writer, as _process_events
  * has them. One that was cancelled by itself is taken out. */
 static int
@@ -62,6 +107,7 @@ on_fd_ready(ac_watcher *watcher, unsigned int events)
     LoopObject *loop = watcher->loop;
     FdHandlesObject *self = (FdHandlesObject *)Py_NewRef(watcher->owner);
     PyObject *due[2] = {NULL, NULL};
+    const ac_waiter_ops *waiters[2] = {self->waiters[READER], self->waiters[WRITER]};
     for (int i = 0; i < 2; i++) {
         if (events & event_of[i]) {
             due[i] = Py_XNewRef(self->handles[i]);
@@ -72,17 +118,14 @@ on_fd_ready(ac_watcher *watcher, unsigned int events)
         if (due[i] == NULL) {
             continue;
         }
-        HandleObject *handle = (HandleObject *)due[i];  // made by add_handle
-        if (rc == 0 && handle->cancelled == Py_True) {
+        if (rc == 0 && waiters[i] != NULL) {
+            if (self->handles[i] == due[i]) {  // not taken out by the first of the two
+                rc = run_waiter(loop, waiters[i], due[i]);
+            }
+        }
+        else if (rc == 0 && ((HandleObject *)due[i])->cancelled == Py_True) {
             if (self->handles[i] == due[i] && self->watcher != NULL) {
-                Py_CLEAR(self->handles[i]);
-                int other = 1 - i;
-                if (self->handles[other] == NULL) {
-                    fd_handles_end(self);
-                }
-                else {
-                    rc = ac_watcher_set(self->watcher, event_of[other]);
-                }
+                rc = drop_cancelled(self, i);
             }
         }
         else if (rc == 0) {
@@ -110,8 +153,10 @@ fd_handles_clear(PyObject *op)
 {
     FdHandlesObject *self = (FdHandlesObject *)op;
     Py_CLEAR(self->fileobj);
-    Py_CLEAR(self->handles[READER]);
-    Py_CLEAR(self->handles[WRITER]);
+    for (int i = 0; i < 2; i++) {
+        PyObject *handle = fd_handles_take(self, i);
+        Py_XDECREF(handle);
+    }
     return 0;
 }
 
@@ -205,7 +250,8 @@ register_number(LoopObject *loop, int fd, PyObject *fileobj)
     PyObject_GC_Track(self);
     self->open.object = (PyObject *)self;
     self->open.on_loop_close = fd_handles_on_loop_close;
-    self->fileobj = PyLong_CheckExact(fileobj) ? NULL : Py_NewRef(fileobj);
+    self->fileobj =
+        fileobj == NULL || PyLong_CheckExact(fileobj) ? NULL : Py_NewRef(fileobj);
     self->watcher = ac_watcher_new(loop, AC_WATCHER_FOREIGN, fd, on_fd_ready, self);
     if (self->watcher == NULL) {
         Py_DECREF(self);
@@ -217,10 +263,12 @@ register_number(LoopObject *loop, int fd, PyObject *fileobj)
     return self;
 }
 
+/* Drops what has lost its place: a handle is cancelled, a waiter was told. */
 static void
-cancel_steal(PyObject *handle)
+cancel_steal(ac_state *state, PyObject *handle)
 {
-    if (handle == NULL) {
+    if (handle == NULL || !ac_handle_is_ours(state, handle)) {
+        Py_XDECREF(handle);
         return;
     }
     PyObject *result = PyObject_CallMethod(handle, "cancel", NULL);
@@ -229,6 +277,42 @@ cancel_steal(PyObject *handle)
     }
     Py_XDECREF(result);
     Py_DECREF(handle);
+}
+
+/* Puts a handle in its place, or a waiter, which learns its registration, and watches
+ * the number. Returns 0, or -1 with an exception. */
+static int
+put_in_place(LoopObject *loop, int which, int fd, PyObject *fileobj, PyObject *handle,
+             const ac_waiter_ops *waiter, ac_registration **registration)
+{
+    FdHandlesObject *self = registered_at(loop, fd);
+    if (self == NULL) {
+        self = register_number(loop, fd, fileobj);
+        if (self == NULL) {
+            return -1;
+        }
+    }
+    unsigned int wanted = event_of[which];
+    if (self->handles[1 - which] != NULL) {
+        wanted |= event_of[1 - which];
+    }
+    if (ac_watcher_set(self->watcher, wanted) < 0) {
+        if (self->handles[READER] == NULL && self->handles[WRITER] == NULL) {
+            fd_handles_end(self);
+        }
+        return -1;
+    }
+    ac_watcher_forget(self->watcher, event_of[which]);  // it was for the old handle
+    PyObject *old = fd_handles_take(self, which);
+    self->handles[which] = Py_NewRef(handle);
+    self->waiters[which] = waiter;
+    if (waiter != NULL) {
+        *registration = (ac_registration *)self;
+    }
+    if (old != NULL) {
+        cancel_steal(loop->state, old);  // runs Python: the last thing that is done
+    }
+    return 0;
 }
 
 /* _add_reader and _add_writer: (fd, callback, *args, context=None). */
@@ -259,30 +343,25 @@ add_handle(LoopObject *loop, int which, PyObject *const *args, Py_ssize_t nargs,
         Py_DECREF(handle);
         return NULL;
     }
-    FdHandlesObject *self = registered_at(loop, fd);
-    if (self == NULL) {
-        self = register_number(loop, fd, parsed.leading[0]);
-        if (self == NULL) {
-            Py_DECREF(handle);
-            return NULL;
-        }
+    if (put_in_place(loop, which, fd, parsed.leading[0], handle, NULL, NULL) < 0) {
+        Py_CLEAR(handle);
     }
-    unsigned int wanted = event_of[which];
-    if (self->handles[1 - which] != NULL) {
-        wanted |= event_of[1 - which];
-    }
-    if (ac_watcher_set(self->watcher, wanted) < 0) {
-        Py_DECREF(handle);
-        if (self->handles[READER] == NULL && self->handles[WRITER] == NULL) {
-            fd_handles_end(self);
-        }
-        return NULL;
-    }
-    ac_watcher_forget(self->watcher, event_of[which]);  // it was for the old handle
-    PyObject *old = self->handles[which];
-    self->handles[which] = Py_NewRef(handle);
-    cancel_steal(old);  // runs Python: the last thing that is done
     return handle;
+}
+
+/* The place is empty: no event is wanted for it. May free self. */
+static void
+unwatch(FdHandlesObject *self, int which)
+{
+    if (self->watcher == NULL) {
+        return;  // the loop is being closed
+    }
+    if (self->handles[1 - which] == NULL) {
+        fd_handles_end(self);
+    }
+    else if (ac_watcher_set(self->watcher, event_of[1 - which]) < 0) {
+        PyErr_Clear();  // the number is closed: nothing is watched any more
+    }
 }
 
 /* _remove_reader and _remove_writer. */
@@ -315,18 +394,12 @@ remove_handle(LoopObject *loop, int which, PyObject *fileobj)
     if (self == NULL) {
         Py_RETURN_FALSE;
     }
-    PyObject *handle = self->handles[which];
-    self->handles[which] = NULL;
-    if (self->handles[1 - which] == NULL) {
-        fd_handles_end(self);
-    }
-    else if (ac_watcher_set(self->watcher, event_of[1 - which]) < 0) {
-        PyErr_Clear();  // the number is closed: nothing is watched any more
-    }
+    PyObject *handle = fd_handles_take(self, which);
+    unwatch(self, which);
     if (handle == NULL) {
         Py_RETURN_FALSE;
     }
-    cancel_steal(handle);
+    cancel_steal(loop->state, handle);
     Py_RETURN_TRUE;
 }
 
@@ -461,6 +534,44 @@ remove_checked(LoopObject *loop, int which, PyObject *const *args, Py_ssize_t na
         return NULL;
     }
     return remove_handle(loop, which, parsed.leading[0]);
+}
+
+int
+ac_watch_ensure_no_transport(LoopObject *loop, int fd)
+{
+    PyObject *number = PyLong_FromLong(fd);
+    int rc = number == NULL ? -1 : ensure_no_transport(loop, number);
+    Py_XDECREF(number);
+    return rc;
+}
+
+/* -------------------------------------------------------------------- waiters -- */
+
+int
+ac_watch_wait(LoopObject *loop, int fd, unsigned int event, PyObject *waiter,
+              const ac_waiter_ops *ops, ac_registration **registration)
+{
+    if (ac_loop_check_closed(loop) < 0) {
+        return -1;
+    }
+    if (fd < 0) {
+        PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %d", fd);
+        return -1;
+    }
+    return put_in_place(loop, index_of(event), fd, NULL, waiter, ops, registration);
+}
+
+void
+ac_watch_end(ac_registration *registration, unsigned int event)
+{
+    FdHandlesObject *self = (FdHandlesObject *)registration;
+    int which = index_of(event);
+    PyObject *waiter = self->handles[which];
+    assert(self->waiters[which] != NULL);
+    self->handles[which] = NULL;
+    self->waiters[which] = NULL;
+    unwatch(self, which);
+    Py_DECREF(waiter);
 }
 
 PyDoc_STRVAR(

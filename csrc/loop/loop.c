@@ -6,6 +6,7 @@
 #include "core/python.h"
 
 #include "loop/clock.h"
+#include "loop/future.h"
 #include "loop/handle.h"
 #include "loop/loop.h"
 #include "loop/overrides.h"
@@ -549,8 +550,8 @@ ac_loop_register(PyObject *module, ac_state *state)
     if (state->Loop == NULL) {
         return -1;
     }
-    PyMethodDef *tables[] = {ac_clock_methods, ac_ready_methods, ac_timer_methods,
-                             ac_run_methods, ac_signals_methods};
+    PyMethodDef *tables[] = {ac_clock_methods, ac_ready_methods,   ac_timer_methods,
+                             ac_run_methods,   ac_signals_methods, ac_future_methods};
     for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
         if (ac_loop_add_methods(state, tables[i]) < 0) {
             return -1;

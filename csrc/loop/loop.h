@@ -27,6 +27,7 @@ enum {
     AC_OVERRIDE_CALL_SOON = 1u << 0,
     AC_OVERRIDE_CALL_AT = 1u << 1,
     AC_OVERRIDE_TIME = 1u << 2,
+    AC_OVERRIDE_CREATE_FUTURE = 1u << 3,
 };
 
 /* Something that stays open beyond a call and belongs to a loop (a stream). The
@@ -111,6 +112,7 @@ struct LoopObject {
     ac_freelist handles, timer_handles; /* see handle.c */
     ac_buf *spare_buf; /* small and empty, for the next stream that queues; or NULL */
     char *read_buffer; /* AC_READ_BUFFER bytes, made at the first read */
+    bool sock_reads_are_large; /* the last sock_recv was: the next one may be, too */
 };
 
 /* Registers _core.Loop. Returns 0, or -1 with an exception. */

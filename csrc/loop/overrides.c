@@ -12,6 +12,7 @@ static const struct {
     {offsetof(ac_state, str_call_soon), AC_OVERRIDE_CALL_SOON},
     {offsetof(ac_state, str_call_at), AC_OVERRIDE_CALL_AT},
     {offsetof(ac_state, str_time), AC_OVERRIDE_TIME},
+    {offsetof(ac_state, str_create_future), AC_OVERRIDE_CREATE_FUTURE},
 };
 #define OVERRIDABLE (sizeof(overridable) / sizeof(overridable[0]))
 

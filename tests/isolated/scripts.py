@@ -14,6 +14,7 @@ import ssl
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -495,8 +496,59 @@ async def sock_methods() -> None:
             pass
         waiting = asyncio.ensure_future(loop.sock_recv(there, 1))
         await turns()
-        waiting.cancel()
+        replacing = asyncio.ensure_future(loop.sock_recv_into(there, bytearray(1)))
         await turns()
+        for task in (waiting, replacing):
+            task.cancel()
+        await turns()
+
+
+@on_loop(100)
+async def sock_methods_of_datagrams() -> None:
+    loop = asyncio.get_running_loop()
+    with (
+        socket.socket(type=socket.SOCK_DGRAM) as here,
+        socket.socket(type=socket.SOCK_DGRAM) as there,
+    ):
+        for sock in (here, there):
+            sock.bind(("127.0.0.1", 0))
+            sock.setblocking(False)
+        received = asyncio.ensure_future(loop.sock_recvfrom(there, 100))
+        await turns()
+        await loop.sock_sendto(here, b"data", there.getsockname())
+        await received
+        received = asyncio.ensure_future(loop.sock_recvfrom_into(there, bytearray(9)))
+        await turns()
+        await loop.sock_sendto(here, b"data", there.getsockname())
+        await received
+
+
+@on_loop(100)
+async def sock_coroutines() -> None:
+    """Those that are not awaited, closed, thrown into, dropped while they wait."""
+    loop = asyncio.get_running_loop()
+    here, there = socket.socketpair()
+    with here, there:
+        here.setblocking(False)
+        loop.sock_recv(here, 1).close()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loop.sock_recv(here, 1)
+        coro = loop.sock_recv(here, 1)
+        coro.send(None)
+        with contextlib.suppress(OSError):
+            coro.throw(OSError)
+        coro = loop.sock_recv(here, 1)
+        coro.send(None)
+        coro.close()
+        coro = loop.sock_sendall(here, LARGE * 4)
+        coro.send(None)
+        loop.remove_writer(here)
+        assert coro.cr_frame is not None
+        del coro
+        loop.sock_recv(here, 1).send(None)
+        with contextlib.suppress(ValueError):
+            await loop.sock_recv(here, -1)
 
 
 # ----------------------------------------------------------------- streams --

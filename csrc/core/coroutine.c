@@ -1,0 +1,589 @@
+/* Coroutines written in C: how they are driven, and what they show.
+ *
+ * A coroutine is CREATED until it is first sent something or closed; RUNNING while
+ * its `step` or what it awaits runs; SUSPENDED when that has yielded; CLOSED for good
+ * when it has returned, raised or was closed. Messages are those of
+ * Objects/genobject.c. */
+#include "core/python.h"
+
+#include "core/coroutine.h"
+
+#include <assert.h>
+#include <stddef.h>
+
+/* ------------------------------------------------------------------ creation -- */
+
+/* cr_origin: the frames that call, innermost first, at most `depth`. */
+static PyObject *
+origin_of_caller(int depth)
+{
+    PyObject *found = PyList_New(0);
+    PyFrameObject *frame = (PyFrameObject *)Py_XNewRef((PyObject *)PyEval_GetFrame());
+    while (found != NULL && frame != NULL && depth-- > 0) {
+        PyCodeObject *code = PyFrame_GetCode(frame);
+        PyObject *entry = Py_BuildValue("OiO", code->co_filename,
+                                        PyFrame_GetLineNumber(frame), code->co_name);
+        Py_DECREF(code);
+        if (entry == NULL || PyList_Append(found, entry) < 0) {
+            Py_CLEAR(found);
+        }
+        Py_XDECREF(entry);
+        Py_SETREF(frame, PyFrame_GetBack(frame));
+    }
+    Py_XDECREF(frame);
+    PyObject *origin = found == NULL ? NULL : PyList_AsTuple(found);
+    Py_XDECREF(found);
+    return origin;
+}
+
+int
+ac_coroutine_init(ac_coroutine *self, const ac_coroutine_ops *ops, PyObject *function)
+{
+    self->ops = ops;
+    self->phase = AC_COROUTINE_CREATED;
+    self->function = Py_NewRef(function);
+    int depth = ac_coroutine_origin_depth();
+    if (depth > 0) {
+        self->origin = origin_of_caller(depth);
+        if (self->origin == NULL) {
+            self->phase = AC_COROUTINE_CLOSED;  // nobody gets it: no warning
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int
+ac_coroutine_traverse(ac_coroutine *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->function);
+    Py_VISIT(self->awaited);
+    Py_VISIT(self->origin);
+    return 0;
+}
+
+void
+ac_coroutine_clear(ac_coroutine *self)
+{
+    Py_CLEAR(self->awaited);
+    Py_CLEAR(self->origin);
+}
+
+void
+ac_coroutine_dealloc(PyObject *op)
+{
+    ac_coroutine *self = (ac_coroutine *)op;
+    PyTypeObject *type = Py_TYPE(op);
+    if (self->phase != AC_COROUTINE_CLOSED && PyObject_CallFinalizerFromDealloc(op) < 0)
+    {
+        return;  // the warning has kept it
+    }
+    PyObject_GC_UnTrack(op);
+    PyObject_ClearWeakRefs(op);
+    type->tp_clear(op);
+    Py_CLEAR(self->function);
+    PyObject_GC_Del(op);
+    Py_DECREF(type);
+}
+
+PyObject *
+ac_coroutine_awaitable(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    if (type->tp_as_async == NULL || type->tp_as_async->am_await == NULL) {
+        PyErr_Format(PyExc_TypeError,
+                     "object %.100s can't be used in 'await' expression",
+                     type->tp_name);
+        return NULL;
+    }
+    return type->tp_as_async->am_await(object);
+}
+
+/* ------------------------------------------------------------------- driving -- */
+
+/* It is over. */
+static void
+finish(ac_coroutine *self)
+{
+    self->phase = AC_COROUTINE_CLOSED;
+    self->ops->end((PyObject *)self);
+}
+
+/* Goes on with what the awaited thing gave (consumed; NULL at the start). */
+static PySendResult
+go_on_steal(ac_coroutine *self, PyObject *value, PyObject **result)
+{
+    PySendResult status;
+    for (;;) {
+        *result = NULL;
+        status = self->ops->step((PyObject *)self, value, result);
+        Py_CLEAR(value);
+        if (status != PYGEN_NEXT) {
+            break;
+        }
+        self->awaited = *result;
+        *result = NULL;
+        status = PyIter_Send(self->awaited, Py_None, result);
+        if (status == PYGEN_NEXT) {
+            self->phase = AC_COROUTINE_SUSPENDED;
+            return status;
+        }
+        Py_CLEAR(self->awaited);
+        if (status == PYGEN_ERROR) {
+            break;
+        }
+        value = *result;
+    }
+    finish(self);
+    return status;
+}
+
+/* Refuses what is running or over. Returns 0, or -1 with an exception. */
+static int
+check_phase(const ac_coroutine *self)
+{
+    if (self->phase == AC_COROUTINE_RUNNING) {
+        PyErr_SetString(PyExc_ValueError, "coroutine already executing");
+        return -1;
+    }
+    if (self->phase == AC_COROUTINE_CLOSED) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+        return -1;
+    }
+    return 0;
+}
+
+PySendResult
+ac_coroutine_send(PyObject *op, PyObject *value, PyObject **result)
+{
+    ac_coroutine *self = (ac_coroutine *)op;
+    *result = NULL;
+    if (check_phase(self) < 0) {
+        return PYGEN_ERROR;
+    }
+    PyObject *given = NULL;
+    if (self->phase == AC_COROUTINE_CREATED) {
+        if (value != Py_None) {
+            PyErr_SetString(PyExc_TypeError,
+                            "can't send non-None value to a just-started coroutine");
+            return PYGEN_ERROR;
+        }
+        self->phase = AC_COROUTINE_RUNNING;
+    }
+    else {
+        self->phase = AC_COROUTINE_RUNNING;
+        PySendResult status = PyIter_Send(self->awaited, value, &given);
+        if (status == PYGEN_NEXT) {
+            self->phase = AC_COROUTINE_SUSPENDED;
+            *result = given;
+            return status;
+        }
+        Py_CLEAR(self->awaited);
+        if (status == PYGEN_ERROR) {
+            finish(self);
+            return status;
+        }
+    }
+    return go_on_steal(self, given, result);
+}
+
+/* Raises StopIteration with a value (consumed), as _PyGen_SetStopIterationValue. */
+static void
+stop_with_steal(PyObject *value)
+{
+    if (value == Py_None) {
+        PyErr_SetNone(PyExc_StopIteration);
+    }
+    else if (!PyTuple_Check(value) && !PyExceptionInstance_Check(value)) {
+        PyErr_SetObject(PyExc_StopIteration, value);
+    }
+    else {
+        PyObject *exc = PyObject_CallOneArg(PyExc_StopIteration, value);
+        if (exc != NULL) {
+            PyErr_SetObject(PyExc_StopIteration, exc);
+            Py_DECREF(exc);
+        }
+    }
+    Py_DECREF(value);
+}
+
+/* What send() and throw() give for the result of a step. */
+static PyObject *
+yielded_or_stop_steal(PySendResult status, PyObject *result)
+{
+    if (status == PYGEN_RETURN) {
+        stop_with_steal(result);
+        return NULL;
+    }
+    return result;
+}
+
+PyObject *
+ac_coroutine_iternext(PyObject *op)
+{
+    PyObject *result;
+    PySendResult status = ac_coroutine_send(op, Py_None, &result);
+    if (status == PYGEN_RETURN && result == Py_None) {
+        Py_DECREF(result);
+        return NULL;  // no exception needed to say None
+    }
+    return yielded_or_stop_steal(status, result);
+}
+
+PyObject *
+ac_coroutine_await(PyObject *op)
+{
+    if (((ac_coroutine *)op)->phase == AC_COROUTINE_SUSPENDED) {
+        PyErr_SetString(PyExc_RuntimeError, "coroutine is being awaited already");
+        return NULL;
+    }
+    return Py_NewRef(op);
+}
+
+/* ------------------------------------------------------------------- methods -- */
+
+const char ac_coroutine_send_doc[] =
+    "send($self, arg, /)\n--\n\n"
+    "Send 'arg' into the coroutine, return what it awaits or raise StopIteration.";
+
+PyObject *
+ac_coroutine_send_method(PyObject *op, PyObject *value)
+{
+    PyObject *result;
+    PySendResult status = ac_coroutine_send(op, value, &result);
+    return yielded_or_stop_steal(status, result);
+}
+
+/* The exception that throw(type, value, traceback) names. NULL with TypeError. */
+static PyObject *
+exception_of(PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *type = args[0];
+    PyObject *value = nargs > 1 && args[1] != Py_None ? args[1] : NULL;
+    PyObject *tb = nargs > 2 && args[2] != Py_None ? args[2] : NULL;
+    PyObject *exc = NULL;
+    if (tb != NULL && !PyTraceBack_Check(tb)) {
+        PyErr_SetString(PyExc_TypeError,
+                        "throw() third argument must be a traceback object");
+        return NULL;
+    }
+    if (PyExceptionInstance_Check(type)) {
+        if (value != NULL) {
+            PyErr_SetString(PyExc_TypeError,
+                            "instance exception may not have a separate value");
+            return NULL;
+        }
+        exc = Py_NewRef(type);
+    }
+    else if (!PyExceptionClass_Check(type)) {
+        PyErr_Format(PyExc_TypeError,
+                     "exceptions must be classes or instances deriving from "
+                     "BaseException, not %s",
+                     Py_TYPE(type)->tp_name);
+        return NULL;
+    }
+    else if (value != NULL && PyObject_TypeCheck(value, (PyTypeObject *)type)) {
+        exc = Py_NewRef(value);
+    }
+    else if (value != NULL && PyTuple_Check(value)) {
+        exc = PyObject_Call(type, value, NULL);
+    }
+    else {
+        exc = value == NULL ? PyObject_CallNoArgs(type)
+                            : PyObject_CallOneArg(type, value);
+    }
+    if (exc != NULL && !PyExceptionInstance_Check(exc)) {
+        PyErr_Format(PyExc_TypeError,
+                     "calling %R should have returned an instance of BaseException, "
+                     "not %R",
+                     type, Py_TYPE(exc));
+        Py_CLEAR(exc);
+    }
+    if (exc != NULL && tb != NULL && PyException_SetTraceback(exc, tb) < 0) {
+        Py_CLEAR(exc);
+    }
+    return exc;
+}
+
+/* awaited.close(), where it has one. Returns 0, or -1 with an exception. */
+static int
+close_awaited(PyObject *awaited)
+{
+    PyObject *method = PyObject_GetAttrString(awaited, "close");
+    if (method == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
+            return -1;
+        }
+        PyErr_Clear();
+        return 0;
+    }
+    PyObject *result = PyObject_CallNoArgs(method);
+    Py_DECREF(method);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* The value of the StopIteration being raised, or NULL with the other exception that
+ * is. New reference. */
+static PyObject *
+stop_value(void)
+{
+    if (!PyErr_ExceptionMatches(PyExc_StopIteration)) {
+        return NULL;
+    }
+    PyObject *exc = ac_err_take();
+    PyObject *value = Py_NewRef(((PyStopIterationObject *)exc)->value);
+    Py_DECREF(exc);
+    return value;
+}
+
+/* Throws into what is awaited. PYGEN_RETURN: it returned *result. */
+static PySendResult
+throw_into(ac_coroutine *self, PyObject *exc, PyObject **result)
+{
+    PyObject *awaited = self->awaited;  // nothing else clears it while RUNNING
+    if (PyErr_GivenExceptionMatches(exc, PyExc_GeneratorExit)) {
+        if (close_awaited(awaited) == 0) {
+            ac_err_restore_steal(Py_NewRef(exc));
+        }
+        return PYGEN_ERROR;
+    }
+    PyObject *method = PyObject_GetAttrString(awaited, "throw");
+    if (method == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
+            PyErr_Clear();
+            ac_err_restore_steal(Py_NewRef(exc));
+        }
+        return PYGEN_ERROR;
+    }
+    *result = PyObject_CallOneArg(method, exc);
+    Py_DECREF(method);
+    if (*result != NULL) {
+        return PYGEN_NEXT;
+    }
+    *result = stop_value();
+    return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
+}
+
+const char ac_coroutine_throw_doc[] = "throw(value)\n"
+                                      "throw(type[, value[, traceback]])\n\n"
+                                      "Raise the exception in the coroutine.";
+
+PyObject *
+ac_coroutine_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+{
+    ac_coroutine *self = (ac_coroutine *)op;
+    if (nargs < 1 || nargs > 3) {
+        PyErr_Format(PyExc_TypeError, "throw expected %s 3 arguments, got %zd",
+                     nargs < 1 ? "at least 1, at most" : "at most", nargs);
+        return NULL;
+    }
+    PyObject *exc = exception_of(args, nargs);
+    if (exc == NULL || check_phase(self) < 0) {
+        Py_XDECREF(exc);
+        return NULL;
+    }
+    if (self->phase == AC_COROUTINE_CREATED) {
+        finish(self);
+        ac_err_restore_steal(exc);
+        return NULL;
+    }
+    self->phase = AC_COROUTINE_RUNNING;
+    PyObject *result = NULL;
+    PySendResult status = throw_into(self, exc, &result);
+    Py_DECREF(exc);
+    if (status == PYGEN_NEXT) {
+        self->phase = AC_COROUTINE_SUSPENDED;
+        return result;
+    }
+    Py_CLEAR(self->awaited);
+    if (status == PYGEN_ERROR) {
+        finish(self);
+        return NULL;
+    }
+    status = go_on_steal(self, result, &result);
+    return yielded_or_stop_steal(status, result);
+}
+
+const char ac_coroutine_close_doc[] = "close($self, /)\n--\n\n"
+                                      "Raise GeneratorExit in the coroutine.";
+
+PyObject *
+ac_coroutine_close(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    ac_coroutine *self = (ac_coroutine *)op;
+    if (self->phase == AC_COROUTINE_CLOSED) {
+        Py_RETURN_NONE;
+    }
+    if (check_phase(self) < 0) {
+        return NULL;
+    }
+    int rc = 0;
+    if (self->phase == AC_COROUTINE_SUSPENDED) {
+        self->phase = AC_COROUTINE_RUNNING;
+        rc = close_awaited(self->awaited);
+        Py_CLEAR(self->awaited);
+    }
+    finish(self);
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* --------------------------------------------------------------- life and death -- */
+
+/* _PyErr_WarnUnawaitedCoroutine(), which is not for us. */
+static void
+warn_never_awaited(PyObject *op)
+{
+    PyObject *warn = NULL, *result = NULL;
+    PyObject *warnings = PyImport_ImportModule("warnings");
+    if (warnings != NULL) {
+        warn = PyObject_GetAttrString(warnings, "_warn_unawaited_coroutine");
+        Py_DECREF(warnings);
+    }
+    if (warn != NULL) {
+        result = PyObject_CallOneArg(warn, op);
+    }
+    else if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear();
+        PyObject *name =
+            PyObject_GetAttrString(((ac_coroutine *)op)->function, "__qualname__");
+        if (name != NULL
+            && PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
+                                "coroutine '%S' was never awaited", name)
+                   == 0)
+        {
+            result = Py_NewRef(Py_None);
+        }
+        Py_XDECREF(name);
+    }
+    if (result == NULL) {
+        PyErr_WriteUnraisable(op);
+    }
+    Py_XDECREF(warn);
+    Py_XDECREF(result);
+}
+
+void
+ac_coroutine_finalize(PyObject *op)
+{
+    ac_coroutine *self = (ac_coroutine *)op;
+    if (self->phase == AC_COROUTINE_CLOSED) {
+        return;
+    }
+    PyObject *raised = ac_err_take();
+    if (self->phase == AC_COROUTINE_CREATED) {
+        warn_never_awaited(op);
+        finish(self);
+    }
+    else {
+        PyObject *result = ac_coroutine_close(op, NULL);
+        if (result == NULL) {
+            PyErr_WriteUnraisable(op);
+        }
+        Py_XDECREF(result);
+    }
+    if (raised != NULL) {
+        ac_err_restore_steal(raised);
+    }
+}
+
+PyObject *
+ac_coroutine_repr(PyObject *op)
+{
+    PyObject *name =
+        PyObject_GetAttrString(((ac_coroutine *)op)->function, "__qualname__");
+    PyObject *text = name == NULL ? NULL
+                                  : PyUnicode_FromFormat("<coroutine object %S at %p>",
+                                                         name, (void *)op);
+    Py_XDECREF(name);
+    return text;
+}
+
+/* ---------------------------------------------------------------- attributes -- */
+
+/* __name__, __qualname__ and cr_code (`closure`: its attribute) of the function. */
+static PyObject *
+coroutine_get_of_function(PyObject *op, void *closure)
+{
+    return PyObject_GetAttrString(((ac_coroutine *)op)->function, closure);
+}
+
+static PyObject *
+coroutine_get_await(PyObject *op, void *Py_UNUSED(closure))
+{
+    PyObject *awaited = ((ac_coroutine *)op)->awaited;
+    return Py_NewRef(awaited == NULL ? Py_None : awaited);
+}
+
+static PyObject *
+coroutine_get_origin(PyObject *op, void *Py_UNUSED(closure))
+{
+    PyObject *origin = ((ac_coroutine *)op)->origin;
+    return Py_NewRef(origin == NULL ? Py_None : origin);
+}
+
+/* What inspect.getcoroutinestate() says; since 3.15 it is asked of the object. */
+static PyObject *
+coroutine_get_state(PyObject *op, void *Py_UNUSED(closure))
+{
+    static const char *const names[] = {
+        [AC_COROUTINE_CREATED] = "CORO_CREATED",
+        [AC_COROUTINE_RUNNING] = "CORO_RUNNING",
+        [AC_COROUTINE_SUSPENDED] = "CORO_SUSPENDED",
+        [AC_COROUTINE_CLOSED] = "CORO_CLOSED",
+    };
+    return PyUnicode_FromString(names[((ac_coroutine *)op)->phase]);
+}
+
+static PyObject *
+coroutine_is_running(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(((ac_coroutine *)op)->phase == AC_COROUTINE_RUNNING);
+}
+
+static PyObject *
+coroutine_is_suspended(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(((ac_coroutine *)op)->phase == AC_COROUTINE_SUSPENDED);
+}
+
+/* A frame at the first line of the function, made when somebody asks: tools take its
+ * code and line, and None for "it is over". */
+static PyObject *
+coroutine_get_frame(PyObject *op, void *Py_UNUSED(closure))
+{
+    ac_coroutine *self = (ac_coroutine *)op;
+    if (self->phase == AC_COROUTINE_CLOSED) {
+        Py_RETURN_NONE;
+    }
+    return (PyObject *)PyFrame_New(PyThreadState_Get(),
+                                   (PyCodeObject *)PyFunction_GET_CODE(self->function),
+                                   PyFunction_GET_GLOBALS(self->function), NULL);
+}
+
+PyGetSetDef ac_coroutine_getset[] = {
+    {"__name__", coroutine_get_of_function, NULL, "The name of the method.",
+     "__name__"},
+    {"__qualname__", coroutine_get_of_function, NULL, "The name with its class.",
+     "__qualname__"},
+    {"cr_code", coroutine_get_of_function, NULL, "The code that it stands for.",
+     "__code__"},
+    {"cr_frame", coroutine_get_frame, NULL, "A frame of that code; None at the end.",
+     NULL},
+    {"cr_await", coroutine_get_await, NULL, "What it awaits, or None.", NULL},
+    {"cr_origin", coroutine_get_origin, NULL, "Where it was made, in debug mode.",
+     NULL},
+    {"cr_state", coroutine_get_state, NULL, "The name of its state.", NULL},
+    {"cr_running", coroutine_is_running, NULL, "Whether it runs now.", NULL},
+    {"cr_suspended", coroutine_is_suspended, NULL, "Whether it awaits.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+PyMemberDef ac_coroutine_members[] = {
+    {"__weaklistoffset__", Py_T_PYSSIZET, offsetof(ac_coroutine, weakrefs), Py_READONLY,
+     NULL},
+    {NULL, 0, 0, 0, NULL},
+};

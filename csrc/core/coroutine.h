@@ -1,0 +1,106 @@
+/* Coroutines written in C, in the place of an `async def` of the standard library.
+ *
+ * They are coroutines for asyncio (collections.abc.Coroutine) and for inspect: send,
+ * throw, close, await, the cr_* attributes, the warning of one that was never awaited.
+ * As an `async def`, they do nothing before they are driven. */
+#ifndef AC_COROUTINE_H
+#define AC_COROUTINE_H
+
+#include "core/python.h"
+
+typedef enum {
+    AC_COROUTINE_CREATED,
+    AC_COROUTINE_RUNNING,
+    AC_COROUTINE_SUSPENDED, /* in `awaited` */
+    AC_COROUTINE_CLOSED,
+} ac_coroutine_phase;
+
+typedef struct {
+    /* Goes on until the coroutine returns or awaits something. `value` (borrowed) is
+     * what the last awaited thing gave, NULL at first. Returns
+     *   PYGEN_RETURN: *result is what the coroutine returns,
+     *   PYGEN_NEXT:   *result is to be awaited: an iterator, as __await__ gives it,
+     *   PYGEN_ERROR:  with an exception.
+     * An exception of the awaited thing ends the coroutine. */
+    PySendResult (*step)(PyObject *self, PyObject *value, PyObject **result);
+    /* It returned, raised or was closed: lets go of what it used. May run Python;
+     * the exception being raised, if any, stays. */
+    void (*end)(PyObject *self);
+} ac_coroutine_ops;
+
+/* The first members of each coroutine type. */
+#define AC_COROUTINE_HEAD                                                           \
+    PyObject_HEAD                                                                   \
+    PyObject *weakrefs;                                                             \
+    const ac_coroutine_ops *ops;                                                    \
+    PyObject *function; /* owned: the `async def` that it stands for; name, code */ \
+    PyObject *awaited;  /* owned: the iterator that it is suspended in */           \
+    PyObject *origin;   /* owned: cr_origin, NULL reads as None */                  \
+    ac_coroutine_phase phase;
+
+typedef struct {
+    AC_COROUTINE_HEAD
+} ac_coroutine;
+
+/* Sets up the head of a new object, whose members are all NULL. Returns 0, or -1 with
+ * MemoryError. */
+int
+ac_coroutine_init(ac_coroutine *self, const ac_coroutine_ops *ops, PyObject *function);
+
+/* For tp_traverse and tp_clear of the type. */
+int
+ac_coroutine_traverse(ac_coroutine *self, visitproc visit, void *arg);
+void
+ac_coroutine_clear(ac_coroutine *self);
+
+/* tp_dealloc: the finalizer, tp_clear, the memory. */
+void
+ac_coroutine_dealloc(PyObject *op);
+
+/* The iterator of an awaitable: what `await` drives. NULL with TypeError. */
+PyObject *
+ac_coroutine_awaitable(PyObject *object);
+
+/* The slots of a coroutine type: all but tp_traverse, tp_clear and tp_methods, which
+ * begins with AC_COROUTINE_METHODS. */
+#define AC_COROUTINE_SLOTS                                                        \
+    {Py_tp_dealloc, ac_coroutine_dealloc}, {Py_am_await, ac_coroutine_await},     \
+        {Py_am_send, ac_coroutine_send}, {Py_tp_iternext, ac_coroutine_iternext}, \
+        {Py_tp_finalize, ac_coroutine_finalize}, {Py_tp_repr, ac_coroutine_repr}, \
+        {Py_tp_getset, ac_coroutine_getset},                                      \
+    {                                                                             \
+        Py_tp_members, ac_coroutine_members                                       \
+    }
+
+#define AC_COROUTINE_METHODS                                                      \
+    {"send", ac_coroutine_send_method, METH_O, ac_coroutine_send_doc},            \
+        {"throw", (PyCFunction)(void (*)(void))ac_coroutine_throw, METH_FASTCALL, \
+         ac_coroutine_throw_doc},                                                 \
+    {                                                                             \
+        "close", ac_coroutine_close, METH_NOARGS, ac_coroutine_close_doc          \
+    }
+
+PyObject *
+ac_coroutine_await(PyObject *op);
+PySendResult
+ac_coroutine_send(PyObject *op, PyObject *value, PyObject **result);
+PyObject *
+ac_coroutine_iternext(PyObject *op);
+void
+ac_coroutine_finalize(PyObject *op);
+PyObject *
+ac_coroutine_repr(PyObject *op);
+PyObject *
+ac_coroutine_send_method(PyObject *op, PyObject *value);
+PyObject *
+ac_coroutine_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs);
+PyObject *
+ac_coroutine_close(PyObject *op, PyObject *ignored);
+
+extern const char ac_coroutine_send_doc[];
+extern const char ac_coroutine_throw_doc[];
+extern const char ac_coroutine_close_doc[];
+extern PyGetSetDef ac_coroutine_getset[];
+extern PyMemberDef ac_coroutine_members[];
+
+#endif

@@ -1,0 +1,239 @@
+/* The coroutine type of the sock_* methods.
+ *
+ * An operation checks its socket when it first runs, tries, and either returns or
+ * waits (wait.c) and returns what the future gives. It is made for plain sockets and
+ * the usual arguments only; the method of the standard loop, which this class derives
+ * from, gets everything else, and knows each exception. */
+#include "core/python.h"
+
+#include "core/errors.h"
+#include "sock/operation.h"
+#include "sock/plain.h"
+#include "sock/wait.h"
+
+#include <stddef.h>
+
+/* ------------------------------------------------------------------- stepping -- */
+
+/* What the methods check when they begin. Returns 0, or -1 with an exception. */
+static int
+operation_check(OperationObject *self)
+{
+    int nonblocking = ac_plain_is_nonblocking(self->loop->state, self->sock);
+    if (nonblocking < 0) {
+        return -1;
+    }
+    if (!nonblocking && self->loop->debug) {
+        PyErr_SetString(PyExc_ValueError, "the socket must be non-blocking");
+        return -1;
+    }
+    self->nonblocking = nonblocking;
+    return 0;
+}
+
+static PySendResult
+operation_step(PyObject *op, PyObject *value, PyObject **result)
+{
+    OperationObject *self = (OperationObject *)op;
+    if (value != NULL) {  // of the future
+        *result = Py_NewRef(value);
+        return PYGEN_RETURN;
+    }
+    if (operation_check(self) < 0) {
+        return PYGEN_ERROR;
+    }
+    int rc = self->kind->attempt(self, result);
+    if (rc != 0) {
+        return rc < 0 ? PYGEN_ERROR : PYGEN_RETURN;
+    }
+    *result = ac_wait_begin(self);
+    return *result == NULL ? PYGEN_ERROR : PYGEN_NEXT;
+}
+
+static void
+operation_drop(OperationObject *self)
+{
+    ac_wait_end(self);
+    PyBuffer_Release(&self->view);
+    Py_CLEAR(self->future);
+    Py_CLEAR(self->sock);
+    Py_CLEAR(self->args[0]);
+    Py_CLEAR(self->args[1]);
+}
+
+static void
+operation_end(PyObject *op)
+{
+    PyObject *exc = PyErr_Occurred() == NULL ? NULL : ac_err_take();
+    operation_drop((OperationObject *)op);
+    if (exc != NULL) {
+        ac_err_restore_steal(exc);
+    }
+}
+
+static const ac_coroutine_ops operation_ops = {
+    .step = operation_step,
+    .end = operation_end,
+};
+
+int
+ac_operation_call(PyObject *method_name, PyObject *sock, PyObject *const *args,
+                  Py_ssize_t nargs, PyObject **result)
+{
+    PyObject *stack[4] = {sock};
+    assert(nargs < 4);
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        stack[i + 1] = args[i];
+    }
+    *result = PyObject_VectorcallMethod(method_name, stack, (size_t)nargs + 1, NULL);
+    if (*result != NULL) {
+        return 1;
+    }
+    if (PyErr_ExceptionMatches(PyExc_BlockingIOError)
+        || PyErr_ExceptionMatches(PyExc_InterruptedError))
+    {
+        PyErr_Clear();
+        return 0;
+    }
+    return -1;
+}
+
+int
+ac_operation_failed(ssize_t err)
+{
+    if (ac_errors_is_transient(err)) {
+        return 0;
+    }
+    (void)ac_errors_errno((int)-err);
+    return -1;
+}
+
+/* --------------------------------------------------------------- life and death -- */
+
+static int
+operation_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    OperationObject *self = (OperationObject *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT((PyObject *)self->loop);
+    Py_VISIT(self->sock);
+    Py_VISIT(self->args[0]);
+    Py_VISIT(self->args[1]);
+    Py_VISIT(self->future);
+    Py_VISIT(self->view.obj);
+    return ac_coroutine_traverse((ac_coroutine *)self, visit, arg);
+}
+
+static int
+operation_clear(PyObject *op)
+{
+    OperationObject *self = (OperationObject *)op;
+    operation_drop(self);
+    Py_CLEAR(self->loop);
+    ac_coroutine_clear((ac_coroutine *)self);
+    return 0;
+}
+
+static PyObject *
+operation_make(LoopObject *loop, const ac_operation_kind *kind, PyObject *function,
+               PyObject *const *args, Py_ssize_t nargs)
+{
+    OperationObject *self = PyObject_GC_New(OperationObject, loop->state->Operation);
+    if (self == NULL) {
+        return NULL;
+    }
+    memset(&self->weakrefs, 0, sizeof(*self) - offsetof(OperationObject, weakrefs));
+    self->kind = kind;
+    self->loop = (LoopObject *)Py_NewRef((PyObject *)loop);
+    self->sock = Py_NewRef(args[0]);
+    for (Py_ssize_t i = 1; i < nargs; i++) {
+        self->args[i - 1] = Py_NewRef(args[i]);
+    }
+    PyObject_GC_Track(self);
+    if (ac_coroutine_init((ac_coroutine *)self, &operation_ops, function) < 0) {
+        Py_CLEAR(self);
+    }
+    return (PyObject *)self;
+}
+
+/* The interpreter's own method, called as ours was. */
+static PyObject *
+call_standard(PyObject *loop, PyObject *function, PyObject *const *args,
+              Py_ssize_t nargs, PyObject *kwnames)
+{
+    Py_ssize_t nkeywords = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    PyObject **stack = PyMem_New(PyObject *, (size_t)(nargs + nkeywords + 1));
+    if (stack == NULL) {
+        return PyErr_NoMemory();
+    }
+    stack[0] = loop;
+    for (Py_ssize_t i = 0; i < nargs + nkeywords; i++) {
+        stack[i + 1] = args[i];
+    }
+    PyObject *result = PyObject_Vectorcall(function, stack, (size_t)nargs + 1, kwnames);
+    PyMem_Free(stack);
+    return result;
+}
+
+PyObject *
+ac_operation_new(PyObject *op, const ac_operation_kind *kind, size_t index,
+                 PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    LoopObject *loop = (LoopObject *)op;
+    ac_state *state = loop->state;
+    PyObject *function = PyTuple_GET_ITEM(state->standard_sock, (Py_ssize_t)index);
+    if (kwnames == NULL && nargs > kind->min_args && nargs <= kind->max_args + 1) {
+        int plain = ac_plain_is(state, args[0]);
+        if (plain < 0) {
+            return NULL;
+        }
+        if (plain && (kind->accepts == NULL || kind->accepts(args + 1))) {
+            return operation_make(loop, kind, function, args, nargs);
+        }
+    }
+    return call_standard(op, function, args, nargs, kwnames);
+}
+
+/* -------------------------------------------------------------------- the type -- */
+
+PyDoc_STRVAR(operation__ready_doc, "_ready($self, /)\n--\n\n"
+                                   "The socket is ready.");
+
+static PyObject *
+operation__ready(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    if (ac_wait_ready(op) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef operation_methods[] = {
+    AC_COROUTINE_METHODS,
+    {"_ready", operation__ready, METH_NOARGS, operation__ready_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot operation_slots[] = {
+    {Py_tp_doc, "The coroutine of a sock_* method."},
+    AC_COROUTINE_SLOTS,
+    {Py_tp_traverse, operation_traverse},
+    {Py_tp_clear, operation_clear},
+    {Py_tp_methods, operation_methods},
+    {0, NULL},
+};
+
+static PyType_Spec operation_spec = {
+    .name = "asynccore._core.SockCoroutine",
+    .basicsize = sizeof(OperationObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION
+             | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = operation_slots,
+};
+
+int
+ac_operation_register(PyObject *module, ac_state *state)
+{
+    state->Operation = ac_state_add_type(module, &operation_spec, NULL);
+    return state->Operation == NULL ? -1 : 0;
+}

@@ -1,0 +1,23 @@
+/* Plain sockets: socket objects whose methods are those of the C base class, so that
+ * C code may do their system calls itself. */
+#ifndef AC_PLAIN_H
+#define AC_PLAIN_H
+
+#include "core/state.h"
+
+/* Whether `sock` is exactly a socket.socket, whose methods nobody has replaced. Returns
+ * -1 with an exception. */
+int
+ac_plain_is(ac_state *state, PyObject *sock);
+
+/* sock.fileno() of a plain socket: -1 when it is closed. Returns -2 with an exception.
+ * Runs no Python. */
+int
+ac_plain_number(ac_state *state, PyObject *sock);
+
+/* Whether sock.gettimeout() of a plain socket is 0: its calls do not wait. Returns -1
+ * with an exception. Runs no Python. */
+int
+ac_plain_is_nonblocking(ac_state *state, PyObject *sock);
+
+#endif
