@@ -15,7 +15,7 @@ import os
 import socket
 from asyncio import constants, sslproto
 from asyncio.trsock import TransportSocket
-from functools import lru_cache
+from functools import lru_cache, partial
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from weakref import WeakSet, ref
 
@@ -95,6 +95,7 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
         "_timer_cancelled_count",
         "_transports",
         "_unix_server_sockets",
+        "_watcher",
     )
 
     def __init__(self) -> None:
@@ -317,6 +318,17 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
         extra: dict[str, Any] | None = None,
     ) -> asyncio.WriteTransport:
         return _core.WritePipeTransport(self, pipe, protocol, waiter, extra)
+
+    async def _make_subprocess_transport(
+        self, protocol: asyncio.SubprocessProtocol, *args: Any, **kwargs: Any
+    ) -> asyncio.SubprocessTransport:
+        from . import _process  # what no child is started with costs no import
+
+        make = super()._make_subprocess_transport  # type: ignore[misc]
+        if _process.may_watch(self):
+            make = partial(_process.make_transport, self)
+        transport: asyncio.SubprocessTransport = await make(protocol, *args, **kwargs)
+        return transport
 
     # -- sendfile
 
