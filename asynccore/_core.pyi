@@ -7,7 +7,7 @@ from asyncio.transports import _FlowControlMixin
 from collections.abc import Callable, Coroutine, Iterable
 from contextvars import Context
 from types import CodeType, FrameType
-from typing import Any, TypeVarTuple, final
+from typing import Any, Self, TypeVarTuple, final
 
 from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
 from typing_extensions import disjoint_base
@@ -165,6 +165,19 @@ class WritePipeTransport(_FlowControlMixin):
     ) -> None: ...
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None: ...
     def write(self, data: bytes | bytearray | memoryview) -> None: ...
+
+@disjoint_base
+class DatagramTransport(_FlowControlMixin):
+    def __new__(
+        cls,
+        extra: dict[str, Any] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> Self: ...
+    def sendto(
+        self,
+        data: bytes | bytearray | memoryview,
+        addr: tuple[Any, ...] | str | bytes | None = None,
+    ) -> None: ...
 
 @final
 class SockCoroutine(Coroutine[Any, Any, Any]):

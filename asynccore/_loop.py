@@ -20,6 +20,7 @@ from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from weakref import WeakSet, ref
 
 from . import _core
+from ._datagram import make_datagram_transport
 
 TYPE_CHECKING = False  # typing would be half of what our import costs (3.14)
 if TYPE_CHECKING:
@@ -237,6 +238,21 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
             rawsock, ssl_protocol, extra=extra, server=server, context=context
         )
         return ssl_protocol._app_transport
+
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.DatagramProtocol,
+        address: Any = None,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> asyncio.DatagramTransport:
+        made = make_datagram_transport(self, sock, protocol, address, waiter, extra)
+        if made is None:
+            made = super()._make_datagram_transport(  # type: ignore[misc]
+                sock, protocol, address, waiter, extra
+            )
+        return made
 
     def _accept_connection(
         self,

@@ -3,6 +3,7 @@
 #include "core/python.h"
 
 #include "core/state.h"
+#include "datagram/datagram.h"
 #include "io/watch.h"
 #include "loop/handle.h"
 #include "loop/loop.h"
@@ -69,7 +70,8 @@ core_exec(PyObject *module)
         || ac_handle_register(module, state) < 0 || ac_loop_register(module, state) < 0
         || ac_watch_register(module, state) < 0 || ac_stream_register(module, state) < 0
         || ac_accept_register(module, state) < 0 || ac_pipe_register(module, state) < 0
-        || ac_methods_register(module, state) < 0)
+        || ac_methods_register(module, state) < 0
+        || ac_datagram_register(module, state) < 0)
     {
         return -1;
     }

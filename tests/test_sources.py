@@ -20,6 +20,7 @@ LAYERS = {
     "io": {"core", "loop", "io"},
     "stream": {"core", "loop", "stream"},
     "sock": {"core", "loop", "io", "sock"},
+    "datagram": {"core", "loop", "datagram"},
 }
 
 pytestmark = pytest.mark.skipif(

@@ -26,6 +26,19 @@ ac_sockaddr_pair_sock(const ac_sockaddr_pair *pair);
 PyObject *
 ac_sockaddr_pair_peer(const ac_sockaddr_pair *pair);
 
+/* What recvfrom() gives as the peer of a datagram: None for a length of 0. New
+ * reference, or NULL with an exception. */
+PyObject *
+ac_sockaddr_object(const struct sockaddr_storage *address, socklen_t len);
+
+/* The other way: fills *address and *len from what sendto() is given, if that takes no
+ * look-up and no judgement. A tuple of exact types with a numeric host for AF_INET and
+ * AF_INET6, a name for AF_UNIX. False, without an exception, for everything else: the
+ * socket module knows what to do with it. */
+bool
+ac_sockaddr_parse(int family, PyObject *object, struct sockaddr_storage *address,
+                  socklen_t *len);
+
 /* The address family of the socket's own address, or AF_UNSPEC. */
 int
 ac_sockaddr_pair_family(const ac_sockaddr_pair *pair);

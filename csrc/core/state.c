@@ -10,6 +10,7 @@
     X(TimerHandle)              \
     X(FdHandles)                \
     X(Stream)                   \
+    X(Datagram)                 \
     X(Accepted)                 \
     X(ReadPipe)                 \
     X(WritePipe)                \
@@ -20,6 +21,10 @@
     X(asyncio_FlowControlMixin) \
     X(asyncio_BufferedProtocol) \
     X(standard_write)           \
+    X(datagram_read_ready)      \
+    X(datagram_sendto)          \
+    X(datagram_max_size)        \
+    X(deque_type)               \
     X(TransportSocket)          \
     X(socket_type)              \
     X(socket_base)              \
@@ -217,6 +222,29 @@ ac_state_add_type(PyObject *module, PyType_Spec *spec, PyObject *bases)
         return NULL;
     }
     return (PyTypeObject *)type;
+}
+
+int
+ac_state_add_method(PyTypeObject *type, PyMethodDef *method)
+{
+    PyObject *descriptor = PyDescr_NewMethod(type, method);
+    if (descriptor == NULL) {
+        return -1;
+    }
+    int rc = PyObject_SetAttrString((PyObject *)type, method->ml_name, descriptor);
+    Py_DECREF(descriptor);
+    return rc;
+}
+
+int
+ac_state_add_methods(PyTypeObject *type, PyMethodDef *methods)
+{
+    for (; methods->ml_name != NULL; methods++) {
+        if (ac_state_add_method(type, methods) < 0) {
+            return -1;
+        }
+    }
+    return 0;
 }
 
 int

@@ -28,6 +28,7 @@
     X(_coroutine_origin_tracking_enabled) \
     X(_detach)                            \
     X(_ensure_fd_no_transport)            \
+    X(_fatal_error)                       \
     X(_format_callback_source)            \
     X(_get_running_loop)                  \
     X(_handle_signal)                     \
@@ -44,6 +45,7 @@
     X(_transports)                        \
     X(_write_ready)                       \
     X(accept)                             \
+    X(addr)                               \
     X(buffer_updated)                     \
     X(call_at)                            \
     X(call_exception_handler)             \
@@ -59,12 +61,14 @@
     X(create_future)                      \
     X(data)                               \
     X(data_received)                      \
+    X(datagram_received)                  \
     X(debug)                              \
     X(delay)                              \
     X(detach)                             \
     X(done)                               \
     X(eof_received)                       \
     X(error)                              \
+    X(error_received)                     \
     X(exc_info)                           \
     X(exception)                          \
     X(extract_stack)                      \
@@ -80,6 +84,7 @@
     X(handle)                             \
     X(info)                               \
     X(loop)                               \
+    X(max_size)                           \
     X(message)                            \
     X(monotonic)                          \
     X(pause_writing)                      \
@@ -118,6 +123,7 @@ typedef struct ac_state {
     PyTypeObject *TimerHandle;
     PyTypeObject *FdHandles; /* the reader and writer of one descriptor */
     PyTypeObject *Stream;
+    PyTypeObject *Datagram;
     PyTypeObject *Accepted; /* a connection that waits for its turn to be set up */
     PyTypeObject *ReadPipe;
     PyTypeObject *WritePipe;
@@ -130,6 +136,10 @@ typedef struct ac_state {
     PyObject *asyncio_FlowControlMixin; /* of asyncio.transports */
     PyObject *asyncio_BufferedProtocol;
     PyObject *standard_write; /* the selector transport's: it knows the TypeError */
+    PyObject *datagram_read_ready; /* of the standard datagram transport: called for */
+    PyObject *datagram_sendto;     /* all that is not the usual way */
+    PyObject *datagram_max_size;
+    PyObject *deque_type; /* of the queue of a datagram transport */
     PyObject *TransportSocket;
     PyObject *socket_type;
     PyObject *socket_base; /* its C base class, and methods of it */
@@ -186,6 +196,13 @@ ac_state_of(PyObject *module)
  * NULL. Returns a new reference, or NULL with an exception. */
 PyTypeObject *
 ac_state_add_type(PyObject *module, PyType_Spec *spec, PyObject *bases);
+
+/* Adds a method, or all of a table, to a type that is being set up. Returns 0, or -1
+ * with an exception. */
+int
+ac_state_add_method(PyTypeObject *type, PyMethodDef *method);
+int
+ac_state_add_methods(PyTypeObject *type, PyMethodDef *methods);
 
 /* The attribute of a module that is imported. New reference, NULL with an
  * exception. */

@@ -520,19 +520,7 @@ static PyType_Spec loop_spec = {
 int
 ac_loop_add_methods(ac_state *state, PyMethodDef *methods)
 {
-    for (; methods->ml_name != NULL; methods++) {
-        PyObject *descriptor = PyDescr_NewMethod(state->Loop, methods);
-        if (descriptor == NULL) {
-            return -1;
-        }
-        int rc = PyObject_SetAttrString((PyObject *)state->Loop, methods->ml_name,
-                                        descriptor);
-        Py_DECREF(descriptor);
-        if (rc < 0) {
-            return -1;
-        }
-    }
-    return 0;
+    return ac_state_add_methods(state->Loop, methods);
 }
 
 /* From here on the type is immutable: what programs patch is a subclass. */

@@ -268,6 +268,25 @@ loop_turn(LoopObject *loop)
     return rc;
 }
 
+bool
+ac_run_may_go_on(LoopObject *loop)
+{
+    if (!loop->in_callback || loop->stopping || loop->instrumented
+        || loop->ready.len > 0 || loop->events_pos < loop->events_len
+        || loop->due_pos < loop->due_len || loop->flush_head != NULL
+        || loop->overridden & AC_OVERRIDE_TIME || loop->thread_id != ac_thread_id())
+    {
+        return false;
+    }
+    double now;
+    if (ac_clock_now(loop, &now) < 0) {
+        PyErr_Clear();  // the clock that was patched in fails: the turn will tell
+        return false;
+    }
+    return now - loop->last_poll < SECONDS_WITHOUT_POLL
+           && ac_timer_first(loop) >= now + loop->clock_resolution;
+}
+
 void
 ac_run_track(LoopObject *loop)
 {

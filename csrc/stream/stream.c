@@ -596,16 +596,8 @@ ac_stream_add_methods(PyTypeObject *type, PyMethodDef *methods,
                       const char *const *names)
 {
     for (; methods->ml_name != NULL; methods++) {
-        if (!is_named(methods->ml_name, names)) {
-            continue;
-        }
-        PyObject *descriptor = PyDescr_NewMethod(type, methods);
-        if (descriptor == NULL) {
-            return -1;
-        }
-        int rc = PyObject_SetAttrString((PyObject *)type, methods->ml_name, descriptor);
-        Py_DECREF(descriptor);
-        if (rc < 0) {
+        if (is_named(methods->ml_name, names) && ac_state_add_method(type, methods) < 0)
+        {
             return -1;
         }
     }

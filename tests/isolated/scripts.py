@@ -953,6 +953,43 @@ async def datagrams() -> None:
     await turns()
 
 
+@on_loop(20)
+async def datagrams_that_wait() -> None:
+    loop = asyncio.get_running_loop()
+    pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    failed: list[Exception] = []
+
+    class Protocol(asyncio.DatagramProtocol):
+        def error_received(self, exc: Exception) -> None:
+            failed.append(exc)
+
+        def datagram_received(self, data: bytes, address: Any) -> None:
+            raise ValueError
+
+    with tempfile.TemporaryDirectory() as folder:
+        sender, _ = await loop.create_datagram_endpoint(
+            Protocol, family=socket.AF_UNIX, local_addr=f"{folder}/sender"
+        )
+        receiver, _ = await loop.create_datagram_endpoint(Protocol, sock=pair[0])
+        for number in range(200):  # more addresses than are kept
+            sender.sendto(DATA, f"{folder}/{number}")
+        assert len(failed) == 200
+        receiver.pause_reading()
+        filler = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        filler.bind(f"{folder}/filler")
+        for _ in range(1000):  # most of them are queued
+            sender.sendto(bytearray(DATA), f"{folder}/filler")
+        assert sender.get_write_buffer_size() > 0
+        receiver.resume_reading()
+        pair[1].send(DATA)
+        await turns()
+        filler.close()
+        sender.abort()
+        receiver.close()
+        await turns()
+    pair[1].close()
+
+
 @on_loop(50)
 async def pipes() -> None:
     loop = asyncio.get_running_loop()

@@ -14,7 +14,7 @@ import pytest
 from support.certs import Certificates, certificates
 from support.differential import compare, outcome
 from support.links import LINKS, PLAIN_LINKS, Link, has_ipv6, link, needs_ipv6
-from support.protocols import BufferedRecorder, Recorder
+from support.protocols import BufferedRecorder, DatagramRecorder, Recorder
 from support.wires import SIDES, WIRES, Peer, Wire, wire
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "WIRES",
     "BufferedRecorder",
     "Certificates",
+    "DatagramRecorder",
     "Link",
     "Peer",
     "Recorder",

@@ -108,3 +108,22 @@ class BufferedRecorder(Log, asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         self.received += self.buffer[:nbytes]
         self.note("buffer_updated", nbytes)
+
+
+class DatagramRecorder(Log, asyncio.DatagramProtocol):
+    """A DatagramProtocol that keeps what it received."""
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.note("datagram_received", data, addr)
+
+    def error_received(self, exc: Exception) -> None:
+        self.note("error_received", exc)
+
+    def data(self) -> list[bytes]:
+        """The datagrams so far."""
+        return [call[1] for call in self.calls if call[0] == "datagram_received"]
+
+    async def datagrams(self, count: int) -> list[bytes]:
+        """All datagrams, at least `count` of them."""
+        await self.until(lambda: self.count("datagram_received") >= count)
+        return self.data()
