@@ -120,8 +120,8 @@ def test_restarted_server(
                 await blocked(db, 4)
                 await loop.run_in_executor(None, server.stop, sig)
                 ends = await asyncio.gather(*waiting, return_exceptions=True)
-                assert all(isinstance(end, client.ConnectionError) for end in ends)
-                seen += [(type(end), str(end)) for end in ends]
+                # the texts tell whether the second try came before the server's end
+                seen += [type(end) for end in ends]
                 with pytest.raises(client.ConnectionError) as caught:
                     await db.ping()
                 seen.append((type(caught.value), type(caught.value.__cause__)))
