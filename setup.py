@@ -202,7 +202,8 @@ class BuildExt(build_ext):
         return flags
 
     def link_flags(self) -> list[str]:
-        flags = []
+        # dlsym() has a library of its own before glibc 2.34
+        flags = ["-ldl"] if sys.platform == "linux" else []
         if switch("ASYNCCORE_COVERAGE"):
             flags.append("--coverage")
         sanitizers = os.environ.get("ASYNCCORE_SANITIZE")

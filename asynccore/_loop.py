@@ -13,13 +13,13 @@ import asyncio
 import errno
 import os
 import socket
-from asyncio import constants, sslproto
+from asyncio import constants
 from asyncio.trsock import TransportSocket
 from functools import lru_cache, partial
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from weakref import WeakSet, ref
 
-from . import _core
+from . import _core, _tls
 from ._datagram import make_datagram_transport
 
 TYPE_CHECKING = False  # typing would be half of what our import costs (3.14)
@@ -224,7 +224,7 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
         ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
         context: Context | None = None,
     ) -> asyncio.Transport:
-        ssl_protocol = sslproto.SSLProtocol(
+        ssl_protocol = _tls.protocol_class()(
             self,
             protocol,
             sslcontext,
@@ -253,6 +253,30 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
                 sock, protocol, address, waiter, extra
             )
         return made
+
+    async def start_tls(
+        self,
+        transport: asyncio.BaseTransport,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> asyncio.Transport | None:
+        """Upgrade a transport to TLS; the protocol gets the one that is returned."""
+        upgraded: asyncio.Transport | None = await _tls.start_tls(
+            self,
+            transport,
+            protocol,
+            sslcontext,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        return upgraded
 
     def _accept_connection(
         self,

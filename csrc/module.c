@@ -11,6 +11,7 @@
 #include "stream/accept.h"
 #include "stream/pipe.h"
 #include "stream/stream.h"
+#include "tls/tls.h"
 
 #include <uv.h>
 
@@ -71,7 +72,8 @@ core_exec(PyObject *module)
         || ac_watch_register(module, state) < 0 || ac_stream_register(module, state) < 0
         || ac_accept_register(module, state) < 0 || ac_pipe_register(module, state) < 0
         || ac_methods_register(module, state) < 0
-        || ac_datagram_register(module, state) < 0)
+        || ac_datagram_register(module, state) < 0
+        || ac_tls_register(module, state) < 0)
     {
         return -1;
     }
@@ -106,6 +108,7 @@ static void
 core_free(void *module)
 {
     (void)core_clear(module);
+    ac_tls_free(ac_state_of(module));
 }
 
 static PyMethodDef core_methods[] = {

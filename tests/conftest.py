@@ -54,10 +54,28 @@ def factory_of(name: str) -> LoopFactory:
     return asynccore.new_event_loop
 
 
-@pytest.fixture(scope="module", params=LOOPS)
-def loop_name(request: pytest.FixtureRequest) -> str:
-    """`asyncio`, then `asynccore`."""
-    return request.param
+@pytest.fixture(scope="module")
+def loop_name(request: pytest.FixtureRequest) -> Iterator[str]:
+    """`asyncio`, then `asynccore`; after a hyphen what ASYNCCORE_TLS would say."""
+    name, _, way = request.param.partition("-")
+    if not way:
+        yield name
+        return
+    from asynccore import _tls
+
+    former = _tls.mode()
+    _tls.use(way)
+    yield name
+    _tls.use(former)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The loops; a module with TLS_WAYS runs once more with the other way."""
+    chosen = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "loop_name" in metafunc.fixturenames and "loop_name" not in chosen:
+        more = ["asynccore-memorybio"] if hasattr(metafunc.module, "TLS_WAYS") else []
+        names = [*LOOPS, *more]
+        metafunc.parametrize("loop_name", names, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")

@@ -58,5 +58,5 @@ import asynccore
 print(*sorted(set(sys.modules) - before))
 """
     loaded = python(code).split()
-    ours = {"", "._core", "._datagram", "._loop", "._version"}
+    ours = {"", "._core", "._datagram", "._loop", "._tls", "._version"}
     assert set(loaded) <= {f"asynccore{name}" for name in ours} | {"__future__"}

@@ -21,6 +21,7 @@ LAYERS = {
     "stream": {"core", "loop", "stream"},
     "sock": {"core", "loop", "io", "sock"},
     "datagram": {"core", "loop", "datagram"},
+    "tls": {"core", "loop", "stream", "tls"},
 }
 
 pytestmark = pytest.mark.skipif(

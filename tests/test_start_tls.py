@@ -22,6 +22,8 @@ from support import (
     wire,
 )
 
+TLS_WAYS = True  # conftest: on the loops, and with records by ssl.MemoryBIO
+
 
 async def upgrade(pair: Any, near: Any, far: Any, **kwargs: Any) -> tuple[Any, Any]:
     """Both ends at once; the recorders get their new transports."""

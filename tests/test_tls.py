@@ -21,6 +21,8 @@ from support import (
     settle,
 )
 
+TLS_WAYS = True  # conftest: on the loops, and with records by ssl.MemoryBIO
+
 
 def keep_reports(loop: asyncio.AbstractEventLoop) -> list[dict[str, Any]]:
     reports: list[dict[str, Any]] = []

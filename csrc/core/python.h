@@ -20,6 +20,7 @@
 
 #if PY_VERSION_HEX < 0x030C0000
 #include <structmember.h> /* T_OBJECT_EX and friends, before they had a prefix */
+#define Py_T_OBJECT_EX T_OBJECT_EX
 #define Py_T_PYSSIZET T_PYSSIZET
 #define Py_T_DOUBLE T_DOUBLE
 #define Py_T_INT T_INT

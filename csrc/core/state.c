@@ -15,6 +15,8 @@
     X(ReadPipe)                 \
     X(WritePipe)                \
     X(Operation)                \
+    X(Sink)                     \
+    X(TLSTransport)             \
     X(asyncio_Handle)           \
     X(asyncio_TimerHandle)      \
     X(asyncio_ThreadSafeHandle) \
@@ -38,6 +40,19 @@
     X(get_asyncgen_hooks)       \
     X(set_asyncgen_hooks)       \
     X(logger)                   \
+    X(SSLProtocol)              \
+    X(SSLTransport)             \
+    X(SSLAgainErrors)           \
+    X(tls_handshake)            \
+    X(tls_wrapped)              \
+    X(tls_flushing)             \
+    X(tls_shutdown)             \
+    X(tls_unwrapped)            \
+    X(SSLSocket)                \
+    X(ssl_read)                 \
+    X(ssl_write)                \
+    X(ssl_pending)              \
+    X(why_no_libssl)            \
     X(base_events)              \
     X(constants)                \
     X(events)                   \

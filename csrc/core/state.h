@@ -23,15 +23,24 @@
     X(_asyncgen_firstiter_hook)           \
     X(_attach)                            \
     X(_call_connection_lost)              \
+    X(_call_eof_received)                 \
     X(_check_callback)                    \
     X(_check_thread)                      \
+    X(_control_app_writing)               \
+    X(_control_ssl_reading)               \
     X(_coroutine_origin_tracking_enabled) \
     X(_detach)                            \
+    X(_do_flush)                          \
+    X(_do_handshake)                      \
+    X(_do_read)                           \
+    X(_do_shutdown)                       \
     X(_ensure_fd_no_transport)            \
     X(_fatal_error)                       \
     X(_format_callback_source)            \
     X(_get_running_loop)                  \
     X(_handle_signal)                     \
+    X(_loop)                              \
+    X(_msg_callback)                      \
     X(_read_ready)                        \
     X(_ready)                             \
     X(_remove_reader)                     \
@@ -41,11 +50,15 @@
     X(_set_nodelay)                       \
     X(_set_result_unless_cancelled)       \
     X(_set_running_loop)                  \
+    X(_sslobj)                            \
     X(_start_reading)                     \
+    X(_start_shutdown)                    \
     X(_transports)                        \
+    X(_write_appdata)                     \
     X(_write_ready)                       \
     X(accept)                             \
     X(addr)                               \
+    X(append)                             \
     X(buffer_updated)                     \
     X(call_at)                            \
     X(call_exception_handler)             \
@@ -85,17 +98,20 @@
     X(info)                               \
     X(loop)                               \
     X(max_size)                           \
+    X(is_closing)                         \
     X(message)                            \
     X(monotonic)                          \
     X(pause_writing)                      \
     X(peername)                           \
     X(pipe)                               \
+    X(pending)                            \
     X(proto)                              \
     X(protocol)                           \
     X(recv)                               \
     X(recv_into)                          \
     X(recvfrom)                           \
     X(recvfrom_into)                      \
+    X(read)                               \
     X(resume_writing)                     \
     X(send)                               \
     X(sendto)                             \
@@ -109,7 +125,9 @@
     X(time)                               \
     X(transport)                          \
     X(warning)                            \
-    X(when)
+    X(when)                               \
+    X(write)                              \
+    X(writelines)
 
 #define AC_STRING_(token) #token
 #define AC_STRING(token) AC_STRING_(token)
@@ -128,6 +146,8 @@ typedef struct ac_state {
     PyTypeObject *ReadPipe;
     PyTypeObject *WritePipe;
     PyTypeObject *Operation; /* the coroutine of a sock_* method */
+    PyTypeObject *Sink;      /* TLSProtocol: takes bytes by sink_data, in C */
+    PyTypeObject *TLSTransport;
 
     /* classes and functions of the standard library, kept for good */
     PyObject *asyncio_Handle;
@@ -152,7 +172,21 @@ typedef struct ac_state {
     PyObject *handle_run; /* asyncio.Handle._run as it was at import */
     PyObject *get_asyncgen_hooks;
     PyObject *set_asyncgen_hooks;
-    PyObject *logger; /* the logger "asyncio" */
+    PyObject *logger;         /* the logger "asyncio" */
+    PyObject *SSLProtocol;    /* of asyncio.sslproto */
+    PyObject *SSLTransport;   /* asyncio.sslproto._SSLProtocolTransport */
+    PyObject *SSLAgainErrors; /* NULL where there is no ssl module */
+    PyObject *tls_handshake;  /* members of SSLProtocolState */
+    PyObject *tls_wrapped;
+    PyObject *tls_flushing;
+    PyObject *tls_shutdown;
+    PyObject *tls_unwrapped;
+    PyTypeObject
+        *SSLSocket;     /* _ssl._SSLSocket; this and the rest NULL until asked for */
+    PyObject *ssl_read; /* functions of ssl.SSLObject, as they were then */
+    PyObject *ssl_write;
+    PyObject *ssl_pending;
+    PyObject *why_no_libssl; /* str: what the proof said; NULL if it was passed */
 
     /* modules: their functions are looked up when they are used */
     PyObject *base_events;
@@ -163,6 +197,12 @@ typedef struct ac_state {
     PyObject *socket_module;
     PyObject *time_dict;      /* of the module time */
     PyObject *time_monotonic; /* time.monotonic as it was at import */
+
+    /* buffer_updated() of a Sink, for bytes that stay where they are during the call.
+     * Returns 0, or -1 with an exception. */
+    int (*sink_data)(PyObject *protocol, const char *data, size_t len);
+    struct ac_libssl *libssl; /* proven, or NULL */
+    bool tls_direct;          /* new connections use it */
 
     unsigned int socket_version; /* of socket.socket, when its methods were looked up */
     bool socket_is_patched;      /* they are not those of its base */

@@ -35,11 +35,12 @@ ac_protocol_set(StreamObject *self, PyObject *protocol)
     if (buffered < 0) {
         return -1;
     }
+    self->flags &= ~(uint32_t)(AC_STREAM_BUFFERED | AC_STREAM_SINK);
+    if (PyObject_TypeCheck(protocol, ac_stream_state(self)->Sink)) {
+        self->flags |= AC_STREAM_SINK;
+    }
     if (buffered) {
         self->flags |= AC_STREAM_BUFFERED;
-    }
-    else {
-        self->flags &= ~(uint32_t)AC_STREAM_BUFFERED;
     }
     Py_XSETREF(self->protocol, Py_NewRef(protocol));
     return 0;
@@ -98,6 +99,17 @@ ac_call_buffer_updated(StreamObject *self, Py_ssize_t n)
     }
     Py_DECREF(result);
     return 0;
+}
+
+int
+ac_call_sink(StreamObject *self, const char *data, size_t len)
+{
+    PyObject *protocol = Py_NewRef(self->protocol);
+    int rc = ac_stream_state(self)->sink_data(protocol, data, len);
+    Py_DECREF(protocol);
+    return rc == 0 ? 0
+                   : ac_close_fatal_raised(
+                       self, "Fatal error: protocol.buffer_updated() call failed.");
 }
 
 int

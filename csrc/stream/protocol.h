@@ -28,6 +28,11 @@ ac_call_get_buffer(StreamObject *self, PyObject **result);
 int
 ac_call_buffer_updated(StreamObject *self, Py_ssize_t n);
 
+/* Hands bytes to a protocol that is a Sink (AC_STREAM_SINK), as buffer_updated(). They
+ * stay where they are during the call. */
+int
+ac_call_sink(StreamObject *self, const char *data, size_t len);
+
 /* protocol.eof_received(); *keep_open is what it answered, and true as well when it
  * failed, because the connection has then been ended already. */
 int

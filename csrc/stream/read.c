@@ -203,11 +203,45 @@ read_buffered(StreamObject *self)
     return n == 0 ? read_eof(self) : ac_call_buffer_updated(self, n);
 }
 
+/* A Sink takes the bytes where they are: the buffer is its own meanwhile, and whoever
+ * reads in a callback of it gets another one. */
+static int
+read_sink(StreamObject *self)
+{
+    LoopObject *loop = (LoopObject *)Py_NewRef(self->loop);
+    char *buffer = ac_loop_read_buffer(loop);
+    if (buffer == NULL) {
+        Py_DECREF(loop);
+        PyErr_Clear();
+        return read_failed(self, -ENOMEM);
+    }
+    ssize_t n = self->ops->recv(self, buffer, AC_READ_BUFFER);
+    int rc;
+    if (n > 0) {
+        loop->read_buffer = NULL;
+        rc = ac_call_sink(self, buffer, (size_t)n);
+        if (loop->read_buffer != NULL || loop->closed) {
+            PyMem_RawFree(buffer);
+        }
+        else {
+            loop->read_buffer = buffer;
+        }
+    }
+    else {
+        rc = n < 0 ? read_failed(self, n) : read_eof(self);
+    }
+    Py_DECREF(loop);
+    return rc;
+}
+
 int
 ac_read_ready(StreamObject *self)
 {
     if (self->flags & AC_STREAM_LOST) {
         return 0;
+    }
+    if (self->flags & AC_STREAM_SINK) {
+        return read_sink(self);
     }
     return self->flags & AC_STREAM_BUFFERED ? read_buffered(self) : read_data(self);
 }

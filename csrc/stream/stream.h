@@ -41,6 +41,7 @@ enum {
     AC_STREAM_PAUSED = 1u << 3,     /* by pause_reading() */
     AC_STREAM_BUFFERED = 1u << 4,   /* the protocol is a BufferedProtocol */
     AC_STREAM_LARGE_READ = 1u << 5, /* the last read was large */
+    AC_STREAM_SINK = 1u << 16,      /* the protocol is a Sink: it takes bytes in C */
     /* writing */
     AC_STREAM_EOF = 1u << 6,     /* write_eof() was called */
     AC_STREAM_REFUSED = 1u << 7, /* the kernel refused bytes: the rest waits for

@@ -378,45 +378,49 @@ PyDoc_STRVAR(stream_write_doc,
              "The writes of one callback of the loop leave together when it returns.");
 
 /* What is not the short way of write(). */
-static PyObject *
+static int
 write_slowly(StreamObject *self, PyObject *data)
 {
     if (!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data)) {
         // the standard function knows the words of this version
         PyObject *args[] = {(PyObject *)self, data};
-        return PyObject_Vectorcall(ac_stream_state(self)->standard_write, args, 2,
-                                   NULL);
+        PyObject *result =
+            PyObject_Vectorcall(ac_stream_state(self)->standard_write, args, 2, NULL);
+        Py_XDECREF(result);
+        return result == NULL ? -1 : 0;
     }
     if (check_writable(self, "write") < 0) {
-        return NULL;
+        return -1;
     }
     int any = PyObject_IsTrue(data);
     if (any > 0) {
         any = self->flags & AC_STREAM_LOST ? ac_write_lost(self)
                                            : ac_write_data(self, data);
     }
-    if (any < 0) {
-        return NULL;
+    return any < 0 ? -1 : 0;
+}
+
+int
+ac_write(StreamObject *self, PyObject *data)
+{
+    if (!PyBytes_CheckExact(data) || self->flags & AC_STREAM_WRITE_STOPS) {
+        return write_slowly(self, data);
     }
-    Py_RETURN_NONE;
+    if (PyBytes_GET_SIZE(data) > 0 && write_bytes(self, data) < 0) {
+        return -1;
+    }
+    ac_stream_check(self);
+    return 0;
 }
 
 static PyObject *
 stream_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    StreamObject *self = (StreamObject *)op;
     PyObject *data =
         ac_args_single("StreamTransport.write", "data", args, nargs, kwnames);
-    if (data == NULL) {
+    if (data == NULL || ac_write((StreamObject *)op, data) < 0) {
         return NULL;
     }
-    if (!PyBytes_CheckExact(data) || self->flags & AC_STREAM_WRITE_STOPS) {
-        return write_slowly(self, data);
-    }
-    if (PyBytes_GET_SIZE(data) > 0 && write_bytes(self, data) < 0) {
-        return NULL;
-    }
-    ac_stream_check(self);
     Py_RETURN_NONE;
 }
 

@@ -32,6 +32,10 @@ ac_write_lost(StreamObject *self);
 int
 ac_write_ready(StreamObject *self);
 
+/* write(data). Runs Python. Returns 0, or -1 with an exception. */
+int
+ac_write(StreamObject *self, PyObject *data);
+
 extern PyMethodDef ac_write_methods[];
 
 #endif

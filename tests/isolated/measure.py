@@ -141,6 +141,9 @@ def called(scripts: dict[str, Any], factory: Callable[[], Any]) -> set[str]:
     def profile(frame: object, event: str, arg: Any) -> None:
         if event == "c_call":
             names.add(arg.__qualname__)
+            for kind in type(arg.__self__).__mro__:  # it may be a subclass in Python
+                if arg.__name__ in vars(kind):
+                    names.add(f"{kind.__qualname__}.{arg.__name__}")
 
     for script in scripts.values():
         with script.environment(factory) as cycle:

@@ -19,6 +19,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from asynccore import _tls
+
 Factory = Callable[[], Any]
 SCRIPTS: dict[str, Script] = {}
 
@@ -908,6 +910,28 @@ async def start_tls() -> None:
     two.abort()
     one.abort()
     await turns(3)
+
+
+@on_loop(30)
+async def tls_in_tls() -> None:
+    """A transport of the standard's in between: bytes go through get_buffer()."""
+    loop = asyncio.get_running_loop()
+    server_context, client_context = tls_contexts()
+    one, client, two, echo = await pair(Client, Echo)
+    for kind in ("memorybio", "stdlib", "direct"):
+        _tls.use(kind)
+        two, one = await asyncio.gather(
+            loop.start_tls(two, echo, server_context, server_side=True),
+            loop.start_tls(one, client, client_context),
+        )
+        echo.transport = two
+    one.writelines([DATA, b"", bytearray(DATA)])
+    await client.got
+    assert not one.is_closing()
+    one.close()
+    await turns(40)
+    two.abort()
+    await turns(10)
 
 
 @on_loop(30)

@@ -1,0 +1,188 @@
+"""TLS: the interpreter's own `SSLProtocol`, with its records exchanged for `_core`.
+
+Handshake, shutdown, time-outs and errors are inherited from `asyncio.sslproto`, so that
+each Python keeps its rules and messages. What runs for each record comes from
+`_core.TLSProtocol` and `_core.TLSTransport`, which stand first in the method resolution
+order. They call the libssl of the interpreter's own `ssl` module, if the layout of its
+objects is proven, and its methods otherwise.
+
+ASYNCCORE_TLS chooses: "direct" (the default), "memorybio" (never call libssl), "stdlib"
+(the standard classes, untouched).
+"""
+
+from __future__ import annotations
+
+import os
+import types
+from asyncio import base_events, sslproto
+
+from . import _core
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import asyncio
+    from typing import Any, Final
+
+MODES: Final = ("direct", "memorybio", "stdlib")
+
+
+class _SSLProtocolTransport(_core.TLSTransport, sslproto._SSLProtocolTransport):
+    """The transport that a protocol over TLS gets."""
+
+    __slots__ = ()
+
+
+class SSLProtocol(_core.TLSProtocol, sslproto.SSLProtocol):
+    """The protocol between a transport and the program's protocol over TLS."""
+
+    # What the standard constructor sets beside the attributes in `_core.TLSProtocol`;
+    # a name that is missing here costs the connection a dict, nothing else.
+    __slots__ = (
+        "_app_state",
+        "_app_transport",
+        "_app_transport_created",
+        "_conn_lost",
+        "_eof_received",
+        "_extra",
+        "_handshake_start_time",
+        "_handshake_timeout_handle",
+        "_loop",
+        "_server_hostname",
+        "_server_side",
+        "_shutdown_timeout_handle",
+        "_ssl_handshake_timeout",
+        "_ssl_shutdown_timeout",
+        "_sslcontext",
+        "_waiter",
+    )
+    _app_transport_created: bool
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._handshake_start_time = None  # class attributes of the standard's
+        self._handshake_timeout_handle = None
+        self._shutdown_timeout_handle = None
+        super().__init__(*args, **kwargs)
+
+    def _get_app_transport(self) -> Any:
+        if self._app_transport_created:
+            if self._app_transport is None:
+                raise RuntimeError("Creating _SSLProtocolTransport twice")
+        else:
+            made = _SSLProtocolTransport(self._loop, self)  # type: ignore[arg-type]
+            self._app_transport = made
+            self._app_transport_created = True
+        return self._app_transport
+
+    def _do_handshake(self) -> None:
+        self._pour()
+        super()._do_handshake()  # type: ignore[misc]
+
+    def _do_shutdown(self) -> None:
+        self._pour()
+        super()._do_shutdown()  # type: ignore[misc]
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._drop()
+
+
+# The methods that `_core` has replaced, as they are at import.
+_REPLACED = (
+    "__init__",
+    "_control_app_writing",
+    "_control_ssl_reading",
+    "_do_handshake",
+    "_do_read",
+    "_do_shutdown",
+    "_do_write",
+    "_get_app_transport",
+    "_get_read_buffer_size",
+    "_get_write_buffer_size",
+    "_process_outgoing",
+    "_write_appdata",
+    "buffer_updated",
+    "connection_lost",
+    "get_buffer",
+)
+_stock_protocol = sslproto.SSLProtocol
+_stock_transport = sslproto._SSLProtocolTransport
+_stock_methods = tuple(getattr(_stock_protocol, name, None) for name in _REPLACED)
+_stock_write = _stock_transport.write
+_stock_writelines = _stock_transport.writelines
+
+
+def _is_stock() -> bool:
+    """Whether nobody has replaced what is replaced here."""
+    return (
+        sslproto.SSLProtocol is _stock_protocol
+        and sslproto._SSLProtocolTransport is _stock_transport
+        and _stock_transport.write is _stock_write
+        and _stock_transport.writelines is _stock_writelines
+        and all(
+            getattr(_stock_protocol, name, None) is stock
+            for name, stock in zip(_REPLACED, _stock_methods, strict=True)
+        )
+    )
+
+
+_mode: str | None = None
+
+
+def use(name: str) -> str | None:
+    """Choose for new connections; returns why "direct" is not possible, or None."""
+    global _mode
+    if name not in MODES:
+        raise ValueError(f"ASYNCCORE_TLS must be one of {MODES}, not {name!r}")
+    _mode = name
+    return _core.tls_use(name == "direct")
+
+
+def mode() -> str:
+    """What was chosen: with the first connection by ASYNCCORE_TLS."""
+    if _mode is None:
+        use(os.environ.get("ASYNCCORE_TLS") or MODES[0])
+    assert _mode is not None
+    return _mode
+
+
+def protocol_class() -> type[sslproto.SSLProtocol]:
+    """The class for a new connection."""
+    if mode() == "stdlib" or not _is_stock():
+        return sslproto.SSLProtocol
+    return SSLProtocol
+
+
+def describe() -> str:
+    """How TLS runs, for show_config()."""
+    name = mode()
+    if name == "stdlib" or not _is_stock():
+        return "asyncio's SSLProtocol"
+    if name == "memorybio":
+        return "in C, records by ssl.MemoryBIO"
+    why_not = use(name)
+    if why_not is None:
+        return "in C, records by libssl"
+    return f"in C, records by ssl.MemoryBIO ({why_not})"
+
+
+def start_tls(loop: asyncio.AbstractEventLoop, *args: Any, **kwargs: Any) -> Any:
+    """The interpreter's own `loop.start_tls()`, which makes our class.
+
+    It looks up `sslproto.SSLProtocol` among the names of its module: it runs with
+    these names, but for that one.
+    """
+    standard = base_events.BaseEventLoop.start_tls
+    made = protocol_class()
+    if made is not sslproto.SSLProtocol and isinstance(standard, types.FunctionType):
+        names = dict(standard.__globals__)
+        names["sslproto"] = types.SimpleNamespace(SSLProtocol=made)
+        ours = types.FunctionType(
+            standard.__code__,
+            names,
+            standard.__name__,
+            standard.__defaults__,
+            standard.__closure__,
+        )
+        ours.__kwdefaults__ = standard.__kwdefaults__
+        return ours(loop, *args, **kwargs)
+    return standard(loop, *args, **kwargs)  # type: ignore[arg-type]

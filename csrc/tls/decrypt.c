@@ -1,0 +1,373 @@
+/* Incoming. As SSLProtocol does: everything that has come is decrypted first, then the
+ * protocol above is called once. A pause leaves the rest encrypted.
+ *
+ * The plain text is shorter than the cipher text, so it goes straight into one object
+ * of that size, which is then cut. */
+#include "core/python.h"
+
+#include "core/args.h"
+#include "tls/decrypt.h"
+#include "tls/encrypt.h"
+#include "tls/engine.h"
+
+/* What a transport that is none of ours may read at a time. */
+#define BUFFER_SIZE (64 * 1024)
+
+/* ------------------------------------------------------------------ plain text -- */
+
+/* protocol.data_received(data) of the protocol above, or what it has for that. */
+static int
+pass_on(TLSObject *self, PyObject *data)
+{
+    ac_state *state = self->state;
+    PyObject *protocol = self->app_protocol == NULL ? Py_None : self->app_protocol;
+    int rc;
+    Py_INCREF(protocol);
+    if (PyObject_TypeCheck(protocol, state->Sink)) {  // TLS in TLS
+        rc = state->sink_data(protocol, PyBytes_AS_STRING(data),
+                              (size_t)PyBytes_GET_SIZE(data));
+    }
+    else {
+        PyObject *stack[] = {NULL, protocol, data};
+        PyObject *result =
+            PyObject_VectorcallMethod(state->str_data_received, stack + 1,
+                                      2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        rc = result == NULL ? -1 : 0;
+        Py_XDECREF(result);
+    }
+    Py_DECREF(protocol);
+    return rc;
+}
+
+/* Decrypts all there is. *data is a new reference, or NULL for nothing. Returns what
+ * the last read said: 0 at close_notify, AC_ENGINE_AGAIN or AC_ENGINE_FAILED. */
+static Py_ssize_t
+decrypt_bytes(TLSObject *self, PyObject **data)
+{
+    *data = NULL;
+    int any = ac_engine_has_input(self);
+    if (any <= 0) {
+        return any < 0 ? AC_ENGINE_FAILED : AC_ENGINE_AGAIN;
+    }
+    // a record's beginning may be in OpenSSL already
+    size_t size = self->flows.in.len + AC_ENGINE_RECORD;
+    if (self->flows.in.len < AC_ENGINE_RECORD / 4) {
+        size = self->flows.in.len + 64;  // likely a whole record; if not, it grows
+    }
+    size_t used = 0;
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+    Py_ssize_t n = AC_ENGINE_FAILED;
+    while (bytes != NULL) {
+        n = ac_engine_read(self, PyBytes_AS_STRING(bytes) + used, size - used);
+        if (n <= 0) {
+            break;
+        }
+        used += (size_t)n;
+        if (size - used < 64) {
+            size += self->flows.in.len + AC_ENGINE_RECORD;
+            if (_PyBytes_Resize(&bytes, (Py_ssize_t)size) < 0) {
+                n = AC_ENGINE_FAILED;
+            }
+        }
+    }
+    if (n == AC_ENGINE_FAILED || used == 0) {  // what came before an error is lost
+        Py_XDECREF(bytes);
+        return n;
+    }
+    if (_PyBytes_Resize(&bytes, (Py_ssize_t)used) < 0) {
+        return AC_ENGINE_FAILED;
+    }
+    *data = bytes;
+    return n;
+}
+
+/* _do_read__copied() */
+static int
+read_copied(TLSObject *self)
+{
+    PyObject *data;
+    Py_ssize_t n = decrypt_bytes(self, &data);
+    int rc = n == AC_ENGINE_FAILED ? -1 : 0;
+    if (data != NULL) {
+        rc = pass_on(self, data);
+        Py_DECREF(data);
+    }
+    if (rc == 0 && n == 0) {  // close_notify
+        rc = ac_tls_call(self, self->state->str__call_eof_received, NULL);
+        if (rc == 0) {
+            rc = ac_tls_call(self, self->state->str__start_shutdown, NULL);
+        }
+    }
+    return rc;
+}
+
+/* loop.call_soon(self._do_read), for what did not fit into the protocol's buffer */
+static int
+read_later(TLSObject *self)
+{
+    PyObject *method = PyObject_GetAttr((PyObject *)self, self->state->str__do_read);
+    PyObject *loop = PyObject_GetAttr((PyObject *)self, self->state->str__loop);
+    PyObject *handle = NULL;
+    if (method != NULL && loop != NULL) {
+        handle = PyObject_CallMethodOneArg(loop, self->state->str_call_soon, method);
+    }
+    Py_XDECREF(method);
+    Py_XDECREF(loop);
+    Py_XDECREF(handle);
+    return handle == NULL ? -1 : 0;
+}
+
+/* Decrypts into the protocol's buffer. *used is how much. Returns as decrypt_bytes(),
+ * and 1 if the buffer is full. */
+static Py_ssize_t
+decrypt_into(TLSObject *self, PyObject *buffer, size_t *used)
+{
+    Py_buffer view;
+    *used = 0;
+    if (PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) < 0) {
+        // the exception of SSLObject.read()
+        PyObject *args[] = {NULL, self->sslobj, NULL, buffer};
+        args[2] = PyLong_FromLong(1);
+        PyErr_Clear();
+        PyObject *result =
+            args[2] == NULL
+                ? NULL
+                : PyObject_VectorcallMethod(self->state->str_read, args + 1,
+                                            3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        Py_XDECREF(args[2]);
+        if (result != NULL) {
+            PyErr_SetString(PyExc_BufferError, "the buffer cannot be exported");
+            Py_DECREF(result);
+        }
+        return AC_ENGINE_FAILED;
+    }
+    size_t size = (size_t)view.len;
+    Py_ssize_t n = 1;
+    while (*used < size) {
+        n = ac_engine_read(self, (char *)view.buf + *used, size - *used);
+        if (n <= 0) {
+            break;
+        }
+        *used += (size_t)n;
+    }
+    PyBuffer_Release(&view);
+    return *used == size && n > 0 ? 1 : n;
+}
+
+/* _do_read__buffered() */
+static int
+read_buffered(TLSObject *self)
+{
+    ac_state *state = self->state;
+    Py_ssize_t hint = ac_engine_incoming(self);
+    PyObject *number = hint < 0 ? NULL : PyLong_FromSsize_t(hint);
+    PyObject *buffer = NULL;
+    if (number != NULL && self->app_get_buffer != NULL) {
+        PyObject *get_buffer = Py_NewRef(self->app_get_buffer);
+        buffer = PyObject_CallOneArg(get_buffer, number);
+        Py_DECREF(get_buffer);
+    }
+    Py_XDECREF(number);
+    if (buffer == NULL) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_AttributeError, "_app_protocol_get_buffer");
+        }
+        return -1;
+    }
+    size_t used;
+    Py_ssize_t n = decrypt_into(self, buffer, &used);
+    Py_DECREF(buffer);
+    int rc = n == AC_ENGINE_FAILED ? -1 : 0;
+    if (rc == 0 && n > 0) {
+        rc = read_later(self);
+    }
+    if (rc == 0 && used > 0 && self->app_buffer_updated != NULL) {
+        PyObject *updated = Py_NewRef(self->app_buffer_updated);
+        number = PyLong_FromSize_t(used);
+        PyObject *result = number == NULL ? NULL : PyObject_CallOneArg(updated, number);
+        rc = result == NULL ? -1 : 0;
+        Py_XDECREF(number);
+        Py_XDECREF(result);
+        Py_DECREF(updated);
+    }
+    if (rc == 0 && n == 0) {
+        rc = ac_tls_call(self, state->str__call_eof_received, NULL);
+        if (rc == 0) {
+            rc = ac_tls_call(self, state->str__start_shutdown, NULL);
+        }
+    }
+    return rc;
+}
+
+/* ------------------------------------------------------------------ the states -- */
+
+/* _control_ssl_reading(), which has nothing to do in most cases. */
+static int
+control_reading(TLSObject *self)
+{
+    ac_state *state = self->state;
+    Py_ssize_t size = ac_engine_incoming(self);
+    if (size < 0) {
+        return -1;
+    }
+    if (self->ssl_reading_paused == Py_False
+        && ac_encrypt_is_below(size, self->incoming_high))
+    {
+        return 0;
+    }
+    return ac_tls_call_standard(self, state->str__control_ssl_reading, NULL);
+}
+
+static int
+read_all(TLSObject *self)
+{
+    if (!(self->flags & AC_TLS_RECORDS) && ac_engine_settle(self) < 0) {
+        return -1;
+    }
+    if (self->app_reading_paused != Py_True) {
+        bool sink = self->app_protocol != NULL
+                    && PyObject_TypeCheck(self->app_protocol, self->state->Sink);
+        int rc = self->app_is_buffer == Py_True && !sink ? read_buffered(self)
+                                                         : read_copied(self);
+        if (rc < 0 || ac_encrypt_backlog(self) < 0) {
+            return -1;
+        }
+    }
+    return control_reading(self);
+}
+
+int
+ac_decrypt_all(TLSObject *self)
+{
+    ac_state *state = self->state;
+    if (self->protocol_state != state->tls_wrapped
+        && self->protocol_state != state->tls_flushing)
+    {
+        return 0;
+    }
+    return read_all(self) < 0 ? ac_tls_fatal_raised(self) : 0;
+}
+
+int
+ac_decrypt_feed(PyObject *op, const char *data, size_t len)
+{
+    TLSObject *self = (TLSObject *)op;
+    ac_state *state = self->state;
+    // a callback of OpenSSL, or of a call further up, reads on: nothing may move
+    if (self->flags & AC_TLS_BUSY && ac_inflow_keep(&self->flows.in) < 0) {
+        return -1;
+    }
+    if (ac_inflow_add(&self->flows.in, data, len) < 0) {
+        return -1;
+    }
+    int rc = 0;
+    PyObject *now = self->protocol_state;
+    if (now == state->tls_wrapped) {
+        rc = ac_decrypt_all(self);
+    }
+    else if (now == state->tls_handshake) {
+        rc = ac_tls_call(self, state->str__do_handshake, NULL);
+    }
+    else if (now == state->tls_flushing) {
+        rc = ac_tls_call(self, state->str__do_flush, NULL);
+    }
+    else if (now == state->tls_shutdown) {
+        rc = ac_tls_call(self, state->str__do_shutdown, NULL);
+    }
+    if (self->protocol_state == state->tls_unwrapped) {
+        ac_inflow_clear(&self->flows.in);
+    }
+    else if (ac_inflow_keep(&self->flows.in) < 0) {
+        rc = -1;
+    }
+    return rc;
+}
+
+/* ------------------------------------------------------------------- methods -- */
+
+PyDoc_STRVAR(tls_get_buffer_doc, "get_buffer($self, n, /)\n--\n\n"
+                                 "Room for what a transport below reads.");
+
+static PyObject *
+tls_get_buffer(PyObject *op, PyObject *Py_UNUSED(hint))
+{
+    TLSObject *self = (TLSObject *)op;
+    if (self->buffer == NULL) {
+        self->buffer = PyByteArray_FromStringAndSize(NULL, BUFFER_SIZE);
+        if (self->buffer == NULL) {
+            return NULL;
+        }
+    }
+    return PyMemoryView_FromObject(self->buffer);
+}
+
+PyDoc_STRVAR(tls_buffer_updated_doc, "buffer_updated($self, nbytes, /)\n--\n\n"
+                                     "Take up what was read into the buffer.");
+
+static PyObject *
+tls_buffer_updated(PyObject *op, PyObject *nbytes)
+{
+    TLSObject *self = (TLSObject *)op;
+    Py_ssize_t n = PyLong_AsSsize_t(nbytes);
+    if (n == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    PyObject *buffer = self->buffer;
+    self->buffer = NULL;
+    if (buffer == NULL || n < 0 || n > PyByteArray_GET_SIZE(buffer)) {
+        Py_XDECREF(buffer);
+        PyErr_SetString(PyExc_ValueError, "more than get_buffer() gave");
+        return NULL;
+    }
+    int rc = n == 0 ? 0 : ac_decrypt_feed(op, PyByteArray_AS_STRING(buffer), (size_t)n);
+    Py_DECREF(buffer);
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(tls__do_read_doc, "_do_read($self, /)\n--\n\n"
+                               "Decrypt what has come and pass it on.");
+
+static PyObject *
+tls__do_read(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    TLSObject *self = (TLSObject *)op;
+    if (ac_decrypt_all(self) < 0 || ac_inflow_keep(&self->flows.in) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(tls__get_read_buffer_size_doc, "_get_read_buffer_size($self, /)\n--\n\n"
+                                            "How much is not decrypted yet, in bytes.");
+
+static PyObject *
+tls__get_read_buffer_size(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    Py_ssize_t size = ac_engine_incoming((TLSObject *)op);
+    return size < 0 ? NULL : PyLong_FromSsize_t(size);
+}
+
+PyDoc_STRVAR(tls__pour_doc, "_pour($self, /)\n--\n\n"
+                            "Let the SSLObject see all that has come.");
+
+static PyObject *
+tls__pour(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    if (ac_engine_pour((TLSObject *)op) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyMethodDef ac_decrypt_methods[] = {
+    {"get_buffer", tls_get_buffer, METH_O, tls_get_buffer_doc},
+    {"buffer_updated", tls_buffer_updated, METH_O, tls_buffer_updated_doc},
+    {"_do_read", tls__do_read, METH_NOARGS, tls__do_read_doc},
+    {"_get_read_buffer_size", tls__get_read_buffer_size, METH_NOARGS,
+     tls__get_read_buffer_size_doc},
+    {"_pour", tls__pour, METH_NOARGS, tls__pour_doc},
+    {NULL, NULL, 0, NULL},
+};

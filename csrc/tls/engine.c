@@ -1,0 +1,472 @@
+/* One record: by SSL_read_ex() and SSL_write_ex(), or by SSLObject.read() and write().
+ *
+ * A direct call that fails is repeated as a method at once, with OpenSSL's error queue
+ * as it is: that raises the very exception of the ssl module. So there is no list of
+ * OpenSSL's errors here. Handshake and shutdown are always the methods. */
+#include "core/python.h"
+
+#include "tls/engine.h"
+
+#include <string.h>
+
+/* <openssl/ssl.h> */
+#define ERROR_WANT_READ 2
+
+/* A MemoryBIO keeps the largest size it ever had: it is fed in pieces. */
+#define MEMORY_SLICE 16384
+
+/* ----------------------------------------------------------------- the choice -- */
+
+/* type(sslobj).<name> is the function that ssl.SSLObject had at first. */
+static int
+is_stock(PyObject *sslobj, PyObject *name, PyObject *stock)
+{
+    PyObject *found = PyObject_GetAttr((PyObject *)Py_TYPE(sslobj), name);
+    Py_XDECREF(found);
+    return found == NULL ? -1 : found == stock;
+}
+
+/* Whether nobody can tell records by libssl from those by methods. -1 with an
+ * exception. */
+static int
+is_plain_object(ac_state *state, PyObject *sslobj)
+{
+    int rc = is_stock(sslobj, state->str_read, state->ssl_read);
+    if (rc == 1) {
+        rc = is_stock(sslobj, state->str_write, state->ssl_write);
+    }
+    return rc == 1 ? is_stock(sslobj, state->str_pending, state->ssl_pending) : rc;
+}
+
+/* Whether sslobj.context._msg_callback is None. -1 with an exception. */
+static int
+is_unobserved(ac_state *state, PyObject *sslobj)
+{
+    PyObject *context = PyObject_GetAttr(sslobj, state->str_context);
+    PyObject *callback =
+        context == NULL ? NULL : PyObject_GetAttr(context, state->str__msg_callback);
+    Py_XDECREF(context);
+    Py_XDECREF(callback);
+    return callback == NULL ? -1 : callback == Py_None;
+}
+
+int
+ac_engine_open(TLSObject *self)
+{
+    ac_state *state = self->state;
+    if (!state->tls_direct) {
+        return 0;
+    }
+    int rc = is_plain_object(state, self->sslobj);
+    PyObject *socket = NULL;
+    if (rc == 1) {
+        socket = PyObject_GetAttr(self->sslobj, state->str__sslobj);
+        rc = socket == NULL ? -1 : Py_IS_TYPE(socket, state->SSLSocket);
+    }
+    if (rc == 1) {
+        self->ssl = ac_libssl_ssl(state->libssl, socket);
+        if (self->ssl != NULL) {
+            self->bio = ac_bio_attach(state->libssl, self->ssl, &self->flows);
+        }
+        if (self->bio != NULL) {
+            self->flags |= AC_TLS_OWN_BIO | AC_TLS_DIRECT;
+        }
+    }
+    Py_XDECREF(socket);  // kept by sslobj
+    return rc < 0 ? -1 : 0;
+}
+
+void
+ac_engine_close(TLSObject *self)
+{
+    if (self->bio != NULL) {
+        ac_bio *bio = self->bio;
+        self->bio = NULL;
+        ac_bio_detach(bio, self->state->libssl);
+    }
+    self->ssl = NULL;
+    self->flags &= ~(uint32_t)AC_TLS_DIRECT;
+    ac_inflow_clear(&self->flows.in);
+    ac_outflow_clear(&self->flows.out);
+    Py_CLEAR(self->buffer);
+}
+
+int
+ac_engine_settle(TLSObject *self)
+{
+    self->flags |= AC_TLS_RECORDS;
+    if (!(self->flags & AC_TLS_DIRECT)) {
+        return 0;
+    }
+    // the server's name may have led to another context
+    int rc = is_unobserved(self->state, self->sslobj);
+    if (rc == 0) {
+        self->flags &= ~(uint32_t)AC_TLS_DIRECT;
+    }
+    return rc < 0 ? -1 : 0;
+}
+
+/* ------------------------------------------------------------------- methods -- */
+
+/* object.<name> as a size; -1 with an exception. */
+static Py_ssize_t
+get_size(PyObject *object, PyObject *name)
+{
+    PyObject *number = object == NULL ? NULL : PyObject_GetAttr(object, name);
+    if (number == NULL) {
+        if (object == NULL) {
+            PyErr_SetObject(PyExc_AttributeError, name);
+        }
+        return -1;
+    }
+    Py_ssize_t size = PyLong_AsSsize_t(number);
+    Py_DECREF(number);
+    return size;
+}
+
+/* object.<name>(argument) */
+static PyObject *
+call_method(PyObject *object, PyObject *name, PyObject *argument)
+{
+    PyObject *stack[3] = {NULL, object, argument};
+    size_t nargs = argument == NULL ? 1 : 2;
+    return PyObject_VectorcallMethod(name, stack + 1,
+                                     nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+}
+
+/* Moves up to `limit` bytes of what has come in into the MemoryBIO. */
+static int
+feed_memory(TLSObject *self, size_t limit)
+{
+    ac_inflow *in = &self->flows.in;
+    size_t n = in->len < limit ? in->len : limit;
+    if (n == 0) {
+        return 0;
+    }
+    PyObject *bytes = PyBytes_FromStringAndSize(in->data, (Py_ssize_t)n);
+    if (bytes == NULL) {
+        return -1;
+    }
+    ac_inflow_consume(in, n);
+    PyObject *result = call_method(self->incoming, self->state->str_write, bytes);
+    Py_DECREF(bytes);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* sslobj.<name>(argument) while OpenSSL counts as busy. */
+static PyObject *
+call_sslobj(TLSObject *self, PyObject *name, PyObject *argument)
+{
+    PyObject *sslobj = Py_NewRef(self->sslobj);
+    self->flags |= AC_TLS_BUSY;
+    PyObject *result = call_method(sslobj, name, argument);
+    self->flags &= ~(uint32_t)AC_TLS_BUSY;
+    Py_DECREF(sslobj);
+    return result;
+}
+
+/* AC_ENGINE_AGAIN for `except SSLAgainErrors`, else AC_ENGINE_FAILED. */
+static Py_ssize_t
+again_or_failed(ac_state *state)
+{
+    if (state->SSLAgainErrors == NULL || !PyErr_ExceptionMatches(state->SSLAgainErrors))
+    {
+        return AC_ENGINE_FAILED;
+    }
+    PyErr_Clear();
+    return AC_ENGINE_AGAIN;
+}
+
+/* sslobj.read(len) into `data` */
+static Py_ssize_t
+read_method(TLSObject *self, char *data, size_t len)
+{
+    PyObject *size = PyLong_FromSize_t(len);
+    PyObject *bytes =
+        size == NULL ? NULL : call_sslobj(self, self->state->str_read, size);
+    Py_XDECREF(size);
+    if (bytes == NULL) {
+        return again_or_failed(self->state);
+    }
+    Py_buffer view;
+    Py_ssize_t n = AC_ENGINE_FAILED;
+    if (PyObject_GetBuffer(bytes, &view, PyBUF_SIMPLE) == 0) {
+        n = view.len;
+        if ((size_t)n > len) {
+            PyErr_SetString(PyExc_ValueError, "read() gave more than was asked for");
+            n = AC_ENGINE_FAILED;
+        }
+        else {
+            memcpy(data, view.buf, (size_t)n);
+        }
+        PyBuffer_Release(&view);
+    }
+    Py_DECREF(bytes);
+    return n;
+}
+
+/* sslobj.write(data) */
+static Py_ssize_t
+write_method(TLSObject *self, const char *data, size_t len, PyObject *object)
+{
+    PyObject *bytes;
+    if (object != NULL && PyBytes_CheckExact(object)
+        && PyBytes_AS_STRING(object) == data && (size_t)PyBytes_GET_SIZE(object) == len)
+    {
+        bytes = Py_NewRef(object);
+    }
+    else {
+        size_t n = len < AC_ENGINE_RECORD ? len : AC_ENGINE_RECORD;
+        bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)n);
+        if (bytes == NULL) {
+            return AC_ENGINE_FAILED;
+        }
+    }
+    PyObject *count = call_sslobj(self, self->state->str_write, bytes);
+    Py_DECREF(bytes);
+    if (count == NULL) {
+        return again_or_failed(self->state);
+    }
+    Py_ssize_t n = PyLong_AsSsize_t(count);
+    Py_DECREF(count);
+    if (n < 0 || (size_t)n > len) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_ValueError, "write() returned no count");
+        }
+        return AC_ENGINE_FAILED;
+    }
+    return n;
+}
+
+/* Moves what the MemoryBIO has put out behind what is there already. */
+static int
+drain_memory(TLSObject *self)
+{
+    PyObject *bytes = call_method(self->outgoing, self->state->str_read, NULL);
+    if (bytes == NULL) {
+        return -1;
+    }
+    ac_outflow *out = &self->flows.out;
+    int rc = 0;
+    if (!PyBytes_CheckExact(bytes)) {
+        PyErr_SetString(PyExc_TypeError, "read() must return bytes");
+        rc = -1;
+    }
+    else if (PyBytes_GET_SIZE(bytes) > 0) {
+        size_t n = (size_t)PyBytes_GET_SIZE(bytes);
+        rc = ac_outflow_reserve(out, n);
+        if (rc == 0) {
+            (void)ac_outflow_append(out, PyBytes_AS_STRING(bytes), n);
+        }
+    }
+    Py_DECREF(bytes);
+    return rc;
+}
+
+/* -------------------------------------------------------------------- direct -- */
+
+static void
+clear_errors(const ac_libssl *lib)
+{
+    if (lib->ERR_peek_error() != 0) {  // clearing costs five times as much
+        lib->ERR_clear_error();
+    }
+}
+
+static Py_ssize_t
+read_direct(TLSObject *self, char *data, size_t len)
+{
+    const ac_libssl *lib = self->state->libssl;
+    size_t n = 0;
+    clear_errors(lib);
+    self->flags |= AC_TLS_BUSY;
+    int done = lib->SSL_read_ex(self->ssl, data, len, &n);
+    self->flags &= ~(uint32_t)AC_TLS_BUSY;
+    if (PyErr_Occurred()) {  // a callback's
+        return AC_ENGINE_FAILED;
+    }
+    if (done) {
+        return (Py_ssize_t)n;
+    }
+    if (lib->SSL_get_error(self->ssl, 0) == ERROR_WANT_READ) {
+        return AC_ENGINE_AGAIN;
+    }
+    return read_method(self, data, 1);
+}
+
+static Py_ssize_t
+write_direct(TLSObject *self, const char *data, size_t len)
+{
+    const ac_libssl *lib = self->state->libssl;
+    size_t n = 0;
+    clear_errors(lib);
+    self->flags |= AC_TLS_BUSY;
+    int done = lib->SSL_write_ex(self->ssl, data, len, &n);
+    self->flags &= ~(uint32_t)AC_TLS_BUSY;
+    if (self->flows.out.failed) {
+        self->flows.out.failed = false;
+        PyErr_NoMemory();
+    }
+    if (PyErr_Occurred()) {
+        return AC_ENGINE_FAILED;
+    }
+    if (done) {
+        return (Py_ssize_t)n;
+    }
+    if (lib->SSL_get_error(self->ssl, 0) == ERROR_WANT_READ) {
+        return AC_ENGINE_AGAIN;
+    }
+    return write_method(self, data, len, NULL);
+}
+
+/* ----------------------------------------------------------------- functions -- */
+
+int
+ac_engine_has_input(TLSObject *self)
+{
+    if (self->flags & AC_TLS_BUSY || self->sslobj == NULL) {
+        return 0;
+    }
+    if (self->flows.in.len > 0) {
+        return 1;
+    }
+    if (self->flags & AC_TLS_DIRECT) {
+        return self->state->libssl->SSL_pending(self->ssl) > 0;
+    }
+    if (!(self->flags & AC_TLS_OWN_BIO)) {
+        Py_ssize_t size = get_size(self->incoming, self->state->str_pending);
+        if (size != 0) {
+            return size < 0 ? -1 : 1;
+        }
+    }
+    PyObject *pending = call_sslobj(self, self->state->str_pending, NULL);
+    int any = pending == NULL ? -1 : PyObject_IsTrue(pending);
+    Py_XDECREF(pending);
+    return any;
+}
+
+Py_ssize_t
+ac_engine_read(TLSObject *self, char *data, size_t len)
+{
+    for (;;) {
+        int any = ac_engine_has_input(self);
+        if (any <= 0) {
+            return any < 0 ? AC_ENGINE_FAILED : AC_ENGINE_AGAIN;
+        }
+        if (self->flags & AC_TLS_DIRECT) {
+            return read_direct(self, data, len);
+        }
+        if (self->flags & AC_TLS_OWN_BIO) {
+            return read_method(self, data, len);
+        }
+        if (feed_memory(self, MEMORY_SLICE) < 0) {
+            return AC_ENGINE_FAILED;
+        }
+        Py_ssize_t n = read_method(self, data, len);
+        if (n != AC_ENGINE_AGAIN || self->flows.in.len == 0) {
+            return n;
+        }
+    }
+}
+
+Py_ssize_t
+ac_engine_write(TLSObject *self, const char *data, size_t len, PyObject *object)
+{
+    if (self->flags & AC_TLS_BUSY || self->sslobj == NULL) {
+        return AC_ENGINE_AGAIN;
+    }
+    if (self->flags & AC_TLS_DIRECT) {
+        return write_direct(self, data, len);
+    }
+    Py_ssize_t n = write_method(self, data, len, object);
+    if (n > 0 && (size_t)n < len && !(self->flags & AC_TLS_OWN_BIO)
+        && drain_memory(self) < 0)
+    {
+        return AC_ENGINE_FAILED;
+    }
+    return n;
+}
+
+Py_ssize_t
+ac_engine_incoming(TLSObject *self)
+{
+    Py_ssize_t size = (Py_ssize_t)self->flows.in.len;
+    if (self->flags & AC_TLS_OWN_BIO) {
+        return size;
+    }
+    Py_ssize_t more = get_size(self->incoming, self->state->str_pending);
+    return more < 0 ? -1 : size + more;
+}
+
+Py_ssize_t
+ac_engine_outgoing(TLSObject *self)
+{
+    Py_ssize_t size = (Py_ssize_t)ac_outflow_size(&self->flows.out);
+    if (self->flags & AC_TLS_OWN_BIO) {
+        return size;
+    }
+    Py_ssize_t more = get_size(self->outgoing, self->state->str_pending);
+    return more < 0 ? -1 : size + more;
+}
+
+int
+ac_engine_pour(TLSObject *self)
+{
+    if (!(self->flags & AC_TLS_OWN_BIO)) {
+        return feed_memory(self, self->flows.in.len);
+    }
+    // what start_tls() has put there comes first
+    Py_ssize_t size = get_size(self->incoming, self->state->str_pending);
+    if (size <= 0) {
+        return size < 0 ? -1 : 0;
+    }
+    PyObject *bytes = call_method(self->incoming, self->state->str_read, NULL);
+    int rc = bytes == NULL ? -1 : 0;
+    if (bytes != NULL && PyBytes_CheckExact(bytes)) {
+        ac_inflow first = {NULL, 0, NULL, 0};
+        ac_inflow *in = &self->flows.in;
+        rc = ac_inflow_add(&first, PyBytes_AS_STRING(bytes),
+                           (size_t)PyBytes_GET_SIZE(bytes));
+        if (rc == 0 && in->len > 0) {
+            rc = ac_inflow_add(&first, in->data, in->len);
+        }
+        if (rc == 0) {
+            rc = ac_inflow_keep(&first);
+        }
+        if (rc == 0) {
+            ac_inflow_clear(in);
+            *in = first;
+        }
+    }
+    Py_XDECREF(bytes);
+    return rc;
+}
+
+int
+ac_engine_take(TLSObject *self, PyObject **data)
+{
+    *data = NULL;
+    if (!(self->flags & AC_TLS_OWN_BIO)) {
+        if (ac_outflow_size(&self->flows.out) > 0) {
+            if (drain_memory(self) < 0) {
+                return -1;
+            }
+        }
+        else {
+            PyObject *bytes = call_method(self->outgoing, self->state->str_read, NULL);
+            if (bytes == NULL) {
+                return -1;
+            }
+            if (PyObject_IsTrue(bytes) == 1) {
+                *data = bytes;
+            }
+            else {
+                Py_DECREF(bytes);
+            }
+            return 0;
+        }
+    }
+    *data = ac_outflow_take(&self->flows.out);
+    return *data == NULL && PyErr_Occurred() ? -1 : 0;
+}

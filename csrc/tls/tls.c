@@ -1,0 +1,401 @@
+/* The type TLSProtocol: its attributes, its end, the ways into Python. */
+#include "core/python.h"
+
+#include "loop/report.h"
+#include "tls/decrypt.h"
+#include "tls/encrypt.h"
+#include "tls/engine.h"
+#include "tls/tls.h"
+#include "tls/transport.h"
+
+#include <stddef.h>
+
+#define MAX_SIZE (256 * 1024) /* SSLProtocol.max_size */
+
+/* ------------------------------------------------------------------- calling -- */
+
+int
+ac_tls_call(TLSObject *self, PyObject *name, PyObject *argument)
+{
+    PyObject *stack[3] = {NULL, (PyObject *)self, argument};
+    size_t nargs = argument == NULL ? 1 : 2;
+    PyObject *result = PyObject_VectorcallMethod(
+        name, stack + 1, nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+int
+ac_tls_call_standard(TLSObject *self, PyObject *name, PyObject *argument)
+{
+    PyObject *function = PyObject_GetAttr(self->state->SSLProtocol, name);
+    PyObject *stack[] = {(PyObject *)self, argument};
+    PyObject *result = NULL;
+    if (function != NULL) {
+        result = PyObject_Vectorcall(function, stack, argument == NULL ? 1 : 2, NULL);
+        Py_DECREF(function);
+    }
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+int
+ac_tls_fatal_raised(TLSObject *self)
+{
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+        return -1;
+    }
+    PyObject *exc = ac_err_take();
+    PyObject *text = PyUnicode_FromString("Fatal error on SSL protocol");
+    int rc = -1;
+    if (text != NULL) {
+        // as in an except block: sys.exc_info() tells of it
+        PyObject *handled = PyErr_GetHandledException();
+        PyErr_SetHandledException(exc);
+        PyObject *stack[] = {NULL, (PyObject *)self, exc, text};
+        PyObject *result =
+            PyObject_VectorcallMethod(self->state->str__fatal_error, stack + 1,
+                                      3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        PyErr_SetHandledException(handled);
+        Py_XDECREF(handled);
+        Py_XDECREF(result);
+        Py_DECREF(text);
+        rc = result == NULL ? -1 : 0;
+    }
+    Py_DECREF(exc);
+    return rc;
+}
+
+/* ---------------------------------------------------------------------- life -- */
+
+static PyObject *
+tls_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+{
+    PyObject *module = PyType_GetModuleByDef(type, &ac_module_def);
+    TLSObject *self = module == NULL ? NULL : (TLSObject *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->state = ac_state_of(module);
+    }
+    return (PyObject *)self;
+}
+
+static int
+tls_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    TLSObject *self = (TLSObject *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->buffer);
+    Py_VISIT(self->app_protocol);
+    Py_VISIT(self->app_get_buffer);
+    Py_VISIT(self->app_buffer_updated);
+    Py_VISIT(self->app_is_buffer);
+    Py_VISIT(self->app_reading_paused);
+    Py_VISIT(self->app_writing_paused);
+    Py_VISIT(self->transport);
+    Py_VISIT(self->sslobj);
+    Py_VISIT(self->protocol_state);
+    Py_VISIT(self->write_backlog);
+    Py_VISIT(self->incoming);
+    Py_VISIT(self->outgoing);
+    Py_VISIT(self->incoming_high);
+    Py_VISIT(self->incoming_low);
+    Py_VISIT(self->outgoing_high);
+    Py_VISIT(self->outgoing_low);
+    Py_VISIT(self->ssl_reading_paused);
+    Py_VISIT(self->ssl_writing_paused);
+    return 0;
+}
+
+static int
+tls_clear(PyObject *op)
+{
+    TLSObject *self = (TLSObject *)op;
+    ac_engine_close(self);
+    Py_CLEAR(self->app_protocol);
+    Py_CLEAR(self->app_get_buffer);
+    Py_CLEAR(self->app_buffer_updated);
+    Py_CLEAR(self->app_is_buffer);
+    Py_CLEAR(self->app_reading_paused);
+    Py_CLEAR(self->app_writing_paused);
+    Py_CLEAR(self->transport);
+    Py_CLEAR(self->sslobj);
+    Py_CLEAR(self->protocol_state);
+    Py_CLEAR(self->write_backlog);
+    Py_CLEAR(self->incoming);
+    Py_CLEAR(self->outgoing);
+    Py_CLEAR(self->incoming_high);
+    Py_CLEAR(self->incoming_low);
+    Py_CLEAR(self->outgoing_high);
+    Py_CLEAR(self->outgoing_low);
+    Py_CLEAR(self->ssl_reading_paused);
+    Py_CLEAR(self->ssl_writing_paused);
+    return 0;
+}
+
+static void
+tls_dealloc(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    (void)tls_clear(op);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+/* --------------------------------------------------------------- attributes -- */
+
+static PyObject *
+tls_get_sslobj(PyObject *op, void *Py_UNUSED(closure))
+{
+    TLSObject *self = (TLSObject *)op;
+    return Py_NewRef(self->sslobj == NULL ? Py_None : self->sslobj);
+}
+
+/* The constructor has made the SSLObject on two MemoryBIO. */
+static int
+tls_set_sslobj(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
+{
+    TLSObject *self = (TLSObject *)op;
+    if (value == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "cannot delete attribute");
+        return -1;
+    }
+    if (self->flags & AC_TLS_BUSY) {
+        PyErr_SetString(PyExc_RuntimeError, "the SSLObject is in use");
+        return -1;
+    }
+    ac_engine_close(self);
+    self->flags = 0;
+    self->max_size = MAX_SIZE;
+    Py_XSETREF(self->sslobj, Py_NewRef(value));
+    return value == Py_None ? 0 : ac_engine_open(self);
+}
+
+/* `_ssl_buffer` and the view of it: 256 KiB for each connection, which we do without.
+ */
+static PyObject *
+tls_get_no_buffer(PyObject *Py_UNUSED(op), void *Py_UNUSED(closure))
+{
+    return PyBytes_FromStringAndSize(NULL, 0);
+}
+
+static int
+tls_ignore_attr(PyObject *Py_UNUSED(op), PyObject *Py_UNUSED(value),
+                void *Py_UNUSED(closure))
+{
+    return 0;
+}
+
+static PyGetSetDef tls_getset[] = {
+    {"_sslobj", tls_get_sslobj, tls_set_sslobj, NULL, NULL},
+    {"_ssl_buffer", tls_get_no_buffer, tls_ignore_attr, NULL, NULL},
+    {"_ssl_buffer_view", tls_get_no_buffer, tls_ignore_attr, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+#define OBJECT(name, member)                                        \
+    {                                                               \
+        name, Py_T_OBJECT_EX, offsetof(TLSObject, member), 0, NULL, \
+    }
+static PyMemberDef tls_members[] = {
+    OBJECT("_app_protocol", app_protocol),
+    OBJECT("_app_protocol_get_buffer", app_get_buffer),
+    OBJECT("_app_protocol_buffer_updated", app_buffer_updated),
+    OBJECT("_app_protocol_is_buffer", app_is_buffer),
+    OBJECT("_app_reading_paused", app_reading_paused),
+    OBJECT("_app_writing_paused", app_writing_paused),
+    OBJECT("_transport", transport),
+    OBJECT("_state", protocol_state),
+    OBJECT("_write_backlog", write_backlog),
+    {"_write_buffer_size", Py_T_PYSSIZET, offsetof(TLSObject, write_buffer_size), 0,
+     NULL},
+    OBJECT("_incoming", incoming),
+    OBJECT("_outgoing", outgoing),
+    OBJECT("_incoming_high_water", incoming_high),
+    OBJECT("_incoming_low_water", incoming_low),
+    OBJECT("_outgoing_high_water", outgoing_high),
+    OBJECT("_outgoing_low_water", outgoing_low),
+    OBJECT("_ssl_reading_paused", ssl_reading_paused),
+    OBJECT("_ssl_writing_paused", ssl_writing_paused),
+    // 0 until there is an SSLObject: the constructor makes a buffer of that size
+    {"max_size", Py_T_PYSSIZET, offsetof(TLSObject, max_size), Py_READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+#undef OBJECT
+
+PyDoc_STRVAR(tls__is_direct_doc,
+             "_is_direct($self, /)\n--\n\n"
+             "Whether records go through libssl without a Python call.");
+
+static PyObject *
+tls__is_direct(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(((TLSObject *)op)->flags & AC_TLS_DIRECT);
+}
+
+PyDoc_STRVAR(tls__drop_doc, "_drop($self, /)\n--\n\n"
+                            "Let go of the buffers: the connection is over.");
+
+static PyObject *
+tls__drop(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    ac_engine_close((TLSObject *)op);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef tls_methods[] = {
+    {"_is_direct", tls__is_direct, METH_NOARGS, tls__is_direct_doc},
+    {"_drop", tls__drop, METH_NOARGS, tls__drop_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot tls_slots[] = {
+    {Py_tp_doc, "TLSProtocol()\n--\n\nThe part of SSLProtocol that runs per record."},
+    {Py_tp_new, tls_new},
+    {Py_tp_dealloc, tls_dealloc},
+    {Py_tp_traverse, tls_traverse},
+    {Py_tp_clear, tls_clear},
+    {Py_tp_methods, tls_methods},
+    {Py_tp_members, tls_members},
+    {Py_tp_getset, tls_getset},
+    {0, NULL},
+};
+
+static PyType_Spec tls_spec = {
+    .name = "asynccore._core.TLSProtocol",
+    .basicsize = sizeof(TLSObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = tls_slots,
+};
+
+/* ----------------------------------------------------------------- functions -- */
+
+/* Takes the functions and types that records depend on, as they are now. */
+static int
+remember_ssl(ac_state *state)
+{
+    PyObject *object = ac_state_import("ssl", "SSLObject");
+    if (object == NULL) {
+        return -1;
+    }
+    Py_XSETREF(state->ssl_read, PyObject_GetAttr(object, state->str_read));
+    Py_XSETREF(state->ssl_write, PyObject_GetAttr(object, state->str_write));
+    Py_XSETREF(state->ssl_pending, PyObject_GetAttr(object, state->str_pending));
+    Py_DECREF(object);
+    PyObject *type = ac_state_import("_ssl", "_SSLSocket");
+    Py_XSETREF(state->SSLSocket, (PyTypeObject *)type);
+    return state->ssl_read == NULL || state->ssl_write == NULL
+                   || state->ssl_pending == NULL || type == NULL
+               ? -1
+               : 0;
+}
+
+PyDoc_STRVAR(core_tls_use_doc,
+             "tls_use(direct, /)\n--\n\n"
+             "Say whether new connections may call libssl for their records.\n\n"
+             "None, or the reason why they can not.");
+
+static PyObject *
+core_tls_use(PyObject *module, PyObject *argument)
+{
+    ac_state *state = ac_state_of(module);
+    int direct = PyObject_IsTrue(argument);
+    if (direct < 0) {
+        return NULL;
+    }
+    state->tls_direct = false;
+    if (!direct) {
+        Py_RETURN_NONE;
+    }
+    if (state->libssl == NULL && state->why_no_libssl == NULL) {
+        if (remember_ssl(state) < 0) {
+            return NULL;
+        }
+        state->libssl = ac_libssl_find(&state->why_no_libssl);
+        if (state->libssl == NULL && state->why_no_libssl == NULL) {
+            return NULL;
+        }
+    }
+    state->tls_direct = state->libssl != NULL;
+    return Py_NewRef(state->tls_direct ? Py_None : state->why_no_libssl);
+}
+
+static PyMethodDef tls_functions[] = {
+    {"tls_use", core_tls_use, METH_O, core_tls_use_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+/* ------------------------------------------------------------------ register -- */
+
+static int
+add_methods(PyTypeObject *type, PyMethodDef *methods)
+{
+    for (; methods->ml_name != NULL; methods++) {
+        PyObject *descriptor = PyDescr_NewMethod(type, methods);
+        if (descriptor == NULL) {
+            return -1;
+        }
+        int rc = PyObject_SetAttrString((PyObject *)type, methods->ml_name, descriptor);
+        Py_DECREF(descriptor);
+        if (rc < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* What the standard's module has. Returns 0, or -1 with an exception. */
+static int
+import_standard(ac_state *state)
+{
+    PyObject *module = PyImport_ImportModule("asyncio.sslproto");
+    PyObject *states = NULL;
+    int rc = -1;
+    if (module != NULL) {
+        state->SSLProtocol = PyObject_GetAttrString(module, "SSLProtocol");
+        state->SSLTransport = PyObject_GetAttrString(module, "_SSLProtocolTransport");
+        states = PyObject_GetAttrString(module, "SSLProtocolState");
+    }
+    if (states != NULL) {
+        state->tls_handshake = PyObject_GetAttrString(states, "DO_HANDSHAKE");
+        state->tls_wrapped = PyObject_GetAttrString(states, "WRAPPED");
+        state->tls_flushing = PyObject_GetAttrString(states, "FLUSHING");
+        state->tls_shutdown = PyObject_GetAttrString(states, "SHUTDOWN");
+        state->tls_unwrapped = PyObject_GetAttrString(states, "UNWRAPPED");
+    }
+    if (!PyErr_Occurred()) {
+        rc = 0;
+        // missing in an interpreter without the ssl module
+        state->SSLAgainErrors = PyObject_GetAttrString(module, "SSLAgainErrors");
+        if (state->SSLAgainErrors == NULL) {
+            PyErr_Clear();
+        }
+    }
+    Py_XDECREF(module);
+    Py_XDECREF(states);
+    return rc;
+}
+
+int
+ac_tls_register(PyObject *module, ac_state *state)
+{
+    if (import_standard(state) < 0) {
+        return -1;
+    }
+    state->Sink = ac_state_add_type(module, &tls_spec, NULL);
+    if (state->Sink == NULL || add_methods(state->Sink, ac_decrypt_methods) < 0
+        || add_methods(state->Sink, ac_encrypt_methods) < 0
+        || ac_transport_register(module, state) < 0)
+    {
+        return -1;
+    }
+    state->sink_data = ac_decrypt_feed;
+    return PyModule_AddFunctions(module, tls_functions);
+}
+
+void
+ac_tls_free(ac_state *state)
+{
+    ac_libssl_free(state->libssl);
+    state->libssl = NULL;
+}

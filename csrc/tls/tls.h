@@ -1,0 +1,93 @@
+/* TLSObject: the part of asyncio.sslproto.SSLProtocol that runs for each record,
+ * `asynccore._core.TLSProtocol`.
+ *
+ * The class of the connections, asynccore._tls.SSLProtocol, derives from it and from
+ * the interpreter's own SSLProtocol, in this order: handshake, shutdown, time-outs and
+ * errors are the standard's code, on attributes that live in this struct. What differs
+ * is where cipher text and plain text pass through:
+ *   libssl.c    finds the functions of libssl, proves the layout of `_ssl`
+ *   cipher.c    cipher text on its way in and out
+ *   bio.c       OpenSSL's view of it
+ *   engine.c    one record, by libssl or by the methods of ssl.SSLObject
+ *   decrypt.c   from the transport below to the protocol above
+ *   encrypt.c   from write() to the transport below
+ *   transport.c the transport that the protocol above gets
+ *   tls.c       the type
+ *
+ * Three ways, decided when `_sslobj` is set:
+ *   OWN_BIO and DIRECT  records by calls of libssl on a BIO over `flows`
+ *   OWN_BIO             records by the methods of the SSLObject on that BIO: somebody
+ *                       listens with _msg_callback
+ *   neither             the methods, on the two MemoryBIO that the standard made
+ *
+ * References: the TLS object owns its protocol above and its transport below, which
+ * owns it, until connection_lost(). `ssl` is borrowed from `sslobj`. */
+#ifndef AC_TLS_H
+#define AC_TLS_H
+
+#include "core/python.h"
+#include "core/state.h"
+#include "tls/bio.h"
+
+enum {
+    AC_TLS_OWN_BIO = 1u << 0,
+    AC_TLS_DIRECT = 1u << 1,
+    AC_TLS_BUSY = 1u << 2, /* OpenSSL is at work: a callback of it may come back */
+    AC_TLS_RECORDS =
+        1u << 3 /* the first look at the input after the handshake is over */
+};
+
+typedef struct {
+    PyObject_HEAD
+    ac_state *state; /* borrowed from the module, which the type keeps alive */
+    uint32_t flags;
+    ac_ssl *ssl;
+    ac_bio *bio; /* owned */
+    ac_flows flows;
+    PyObject *buffer; /* between get_buffer() and buffer_updated() */
+
+    /* attributes of SSLProtocol */
+    PyObject *app_protocol, *app_get_buffer, *app_buffer_updated, *app_is_buffer;
+    PyObject *app_reading_paused, *app_writing_paused;
+    PyObject *transport; /* below */
+    PyObject *sslobj;
+    PyObject *protocol_state; /* SSLProtocolState */
+    PyObject *write_backlog;  /* deque of what waits for the handshake */
+    Py_ssize_t write_buffer_size;
+    PyObject *incoming, *outgoing; /* MemoryBIO */
+    PyObject *incoming_high, *incoming_low, *outgoing_high, *outgoing_low;
+    PyObject *ssl_reading_paused, *ssl_writing_paused;
+    Py_ssize_t max_size;
+} TLSObject;
+
+/* Registers TLSProtocol, TLSTransport and their functions. Returns 0, or -1 with an
+ * exception. */
+int
+ac_tls_register(PyObject *module, ac_state *state);
+
+/* Gives back what the module state holds for this folder. */
+void
+ac_tls_free(ac_state *state);
+
+/* self.<name>(argument), without argument if that is NULL. Returns 0, or -1 with an
+ * exception. */
+int
+ac_tls_call(TLSObject *self, PyObject *name, PyObject *argument);
+
+/* The interpreter's SSLProtocol.<name>(self, argument): what ours has replaced.
+ * Returns 0, or -1 with an exception. */
+int
+ac_tls_call_standard(TLSObject *self, PyObject *name, PyObject *argument);
+
+/* An `except Exception as ex: self._fatal_error(ex, 'Fatal error on SSL protocol')`
+ * for the exception being raised. Returns 0, or -1 with one that goes on. */
+int
+ac_tls_fatal_raised(TLSObject *self);
+
+static inline bool
+ac_tls_is_wrapped(const TLSObject *self)
+{
+    return self->protocol_state == self->state->tls_wrapped;
+}
+
+#endif

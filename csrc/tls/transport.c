@@ -1,0 +1,235 @@
+/* The type TLSTransport. The class of the transports, which is
+ * asynccore._tls._SSLProtocolTransport, derives from it and from the interpreter's own
+ * _SSLProtocolTransport. */
+#include "core/python.h"
+
+#include "core/args.h"
+#include "stream/stream.h"
+#include "tls/encrypt.h"
+#include "tls/transport.h"
+
+#include <stddef.h>
+
+typedef struct {
+    PyObject_HEAD
+    /* The slots of transports._FlowControlMixin. */
+    PyObject *extra, *high_water, *loop, *low_water, *protocol_paused;
+
+    PyObject *ssl_protocol; /* None after the second close() */
+    PyObject *closed;       /* bool */
+    ac_state *state;        /* borrowed from the module, which the type keeps alive */
+} TransportObject;
+
+/* The TLS object, or NULL if the standard's method is to say what is wrong. Borrowed,
+ * kept by the transport. */
+static TLSObject *
+protocol_borrowed(const TransportObject *self)
+{
+    PyObject *protocol = self->ssl_protocol;
+    return protocol != NULL && PyObject_TypeCheck(protocol, self->state->Sink)
+               ? (TLSObject *)protocol
+               : NULL;
+}
+
+/* _SSLProtocolTransport.<name>(self, argument) of the interpreter. */
+static PyObject *
+call_standard(TransportObject *self, PyObject *name, PyObject *argument)
+{
+    PyObject *function = PyObject_GetAttr(self->state->SSLTransport, name);
+    PyObject *stack[] = {(PyObject *)self, argument};
+    PyObject *result = NULL;
+    if (function != NULL) {
+        result = PyObject_Vectorcall(function, stack, argument == NULL ? 1 : 2, NULL);
+        Py_DECREF(function);
+    }
+    return result;
+}
+
+/* ------------------------------------------------------------------- methods -- */
+
+PyDoc_STRVAR(transport_write_doc, "write($self, /, data)\n--\n\n"
+                                  "Send bytes, bytearray or memoryview; never blocks.");
+
+static PyObject *
+transport_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+                PyObject *kwnames)
+{
+    TransportObject *self = (TransportObject *)op;
+    PyObject *data =
+        ac_args_single("_SSLProtocolTransport.write", "data", args, nargs, kwnames);
+    if (data == NULL) {
+        return NULL;
+    }
+    TLSObject *tls = protocol_borrowed(self);
+    if (tls == NULL
+        || !(PyBytes_CheckExact(data) || PyBytes_Check(data) || PyByteArray_Check(data)
+             || PyMemoryView_Check(data)))
+    {
+        return call_standard(self, self->state->str_write, data);
+    }
+    int any =
+        PyBytes_CheckExact(data) ? PyBytes_GET_SIZE(data) > 0 : PyObject_IsTrue(data);
+    if (any > 0) {
+        Py_INCREF(tls);
+        any = ac_encrypt_one(tls, data);
+        Py_DECREF(tls);
+    }
+    if (any < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(transport_writelines_doc, "writelines($self, /, list_of_data)\n--\n\n"
+                                       "Send several pieces, as one write.");
+
+static PyObject *
+transport_writelines(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+                     PyObject *kwnames)
+{
+    TransportObject *self = (TransportObject *)op;
+    PyObject *lines = ac_args_single("_SSLProtocolTransport.writelines", "list_of_data",
+                                     args, nargs, kwnames);
+    if (lines == NULL) {
+        return NULL;
+    }
+    TLSObject *tls = protocol_borrowed(self);
+    if (tls == NULL) {
+        return call_standard(self, self->state->str_writelines, lines);
+    }
+    Py_INCREF(tls);
+    int rc = ac_encrypt_lines(tls, lines);
+    Py_DECREF(tls);
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(transport_is_closing_doc, "is_closing($self, /)\n--\n\n"
+                                       "True if the transport is closing or closed.");
+
+static PyObject *
+transport_is_closing(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    TransportObject *self = (TransportObject *)op;
+    TLSObject *tls = protocol_borrowed(self);
+    // from 3.14 on the transport below is asked as well; ours is asked without a call
+    if (self->closed == Py_False && tls != NULL && tls->transport != NULL
+        && Py_IS_TYPE(tls->transport, self->state->Stream)
+        && !(((StreamObject *)tls->transport)->flags & AC_STREAM_CLOSING))
+    {
+        Py_RETURN_FALSE;
+    }
+    return call_standard(self, self->state->str_is_closing, NULL);
+}
+
+static PyMethodDef transport_methods[] = {
+    {"write", (PyCFunction)(void (*)(void))transport_write,
+     METH_FASTCALL | METH_KEYWORDS, transport_write_doc},
+    {"writelines", (PyCFunction)(void (*)(void))transport_writelines,
+     METH_FASTCALL | METH_KEYWORDS, transport_writelines_doc},
+    {"is_closing", transport_is_closing, METH_NOARGS, transport_is_closing_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+/* ---------------------------------------------------------------------- life -- */
+
+static PyObject *
+transport_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
+              PyObject *Py_UNUSED(kwargs))
+{
+    PyObject *module = PyType_GetModuleByDef(type, &ac_module_def);
+    TransportObject *self =
+        module == NULL ? NULL : (TransportObject *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->state = ac_state_of(module);
+    }
+    return (PyObject *)self;
+}
+
+static int
+transport_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    TransportObject *self = (TransportObject *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->extra);
+    Py_VISIT(self->high_water);
+    Py_VISIT(self->loop);
+    Py_VISIT(self->low_water);
+    Py_VISIT(self->protocol_paused);
+    Py_VISIT(self->ssl_protocol);
+    Py_VISIT(self->closed);
+    return 0;
+}
+
+static int
+transport_clear(PyObject *op)
+{
+    TransportObject *self = (TransportObject *)op;
+    Py_CLEAR(self->extra);
+    Py_CLEAR(self->high_water);
+    Py_CLEAR(self->loop);
+    Py_CLEAR(self->low_water);
+    Py_CLEAR(self->protocol_paused);
+    Py_CLEAR(self->ssl_protocol);
+    Py_CLEAR(self->closed);
+    return 0;
+}
+
+static void
+transport_dealloc(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    (void)transport_clear(op);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+static PyMemberDef transport_members[] = {
+    {"_ssl_protocol", Py_T_OBJECT_EX, offsetof(TransportObject, ssl_protocol), 0, NULL},
+    {"_closed", Py_T_OBJECT_EX, offsetof(TransportObject, closed), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot transport_slots[] = {
+    {Py_tp_doc, "TLSTransport()\n--\n\nThe part of a TLS transport that writes."},
+    {Py_tp_new, transport_new},
+    {Py_tp_dealloc, transport_dealloc},
+    {Py_tp_traverse, transport_traverse},
+    {Py_tp_clear, transport_clear},
+    {Py_tp_methods, transport_methods},
+    {Py_tp_members, transport_members},
+    {0, NULL},
+};
+
+static PyType_Spec transport_spec = {
+    .name = "asynccore._core.TLSTransport",
+    .basicsize = sizeof(TransportObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = transport_slots,
+};
+
+static const ac_slot_offset transport_layout[] = {
+    {"_extra", offsetof(TransportObject, extra)},
+    {"_high_water", offsetof(TransportObject, high_water)},
+    {"_loop", offsetof(TransportObject, loop)},
+    {"_low_water", offsetof(TransportObject, low_water)},
+    {"_protocol_paused", offsetof(TransportObject, protocol_paused)},
+    {NULL, 0},
+};
+
+int
+ac_transport_register(PyObject *module, ac_state *state)
+{
+    if (ac_state_check_layout(state->asyncio_FlowControlMixin, transport_layout,
+                              offsetof(TransportObject, ssl_protocol))
+        < 0)
+    {
+        return -1;
+    }
+    state->TLSTransport =
+        ac_state_add_type(module, &transport_spec, state->asyncio_FlowControlMixin);
+    return state->TLSTransport == NULL ? -1 : 0;
+}

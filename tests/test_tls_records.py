@@ -1,0 +1,594 @@
+"""Records: which way they go, their sizes, what waits for them, what they cost."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import ssl
+import sys
+import tracemalloc
+from asyncio import sslproto
+from typing import Any
+
+import pytest
+
+from asynccore import _tls
+from support import (
+    BufferedRecorder,
+    Recorder,
+    certificates,
+    link,
+    looped,
+    only_asynccore,
+    settle,
+)
+from support.tls import APPLICATION_DATA, raw_peer, records
+
+TLS_WAYS = True  # conftest: on the loops, and with records by ssl.MemoryBIO
+
+
+def is_direct(transport: Any) -> bool:
+    return bool(transport._ssl_protocol._is_direct())
+
+
+class Overriding(ssl.SSLObject):
+    def read(self, *args: Any) -> Any:
+        return super().read(*args)
+
+
+class Verifying(ssl.SSLObject):
+    def do_handshake(self) -> None:
+        super().do_handshake()
+
+
+def plain(context: ssl.SSLContext) -> None:
+    pass
+
+
+def observed(context: ssl.SSLContext) -> None:
+    context._msg_callback = lambda *args: None  # type: ignore[attr-defined]
+
+
+def overriding(context: ssl.SSLContext) -> None:
+    context.sslobject_class = Overriding
+
+
+def verifying(context: ssl.SSLContext) -> None:
+    context.sslobject_class = Verifying
+
+
+# --- the ways ---
+
+
+@pytest.mark.parametrize(
+    ("change", "direct"),
+    [(plain, True), (observed, False), (overriding, False), (verifying, True)],
+    ids=["plain", "observed", "overriding", "verifying"],
+)
+@pytest.mark.parametrize("server_side", [False, True])
+@looped
+async def test_ways(change: Any, direct: bool, server_side: bool) -> None:
+    """Everything works on each way, and the short one is taken where it may be."""
+    context = certificates().client_context()
+    if server_side:
+        context = certificates().server_context()
+    change(context)
+    data = random.Random(1).randbytes(100_000)
+    near = Recorder(data_received=lambda p, data: p.transport.write(data))
+    async with raw_peer(near, server_side=server_side, context=context) as peer:
+        await peer.send(data)
+        assert await peer.recv(len(data)) == data
+        assert near.received == data
+        if isinstance(near.transport, _tls._SSLProtocolTransport):
+            ours = _tls.mode() == "direct" and not _tls.use("direct")
+            assert is_direct(near.transport) == (direct and ours)
+        near.transport.close()
+        assert await peer.recv(1) == b""
+        assert peer.tls.unwrap() is None
+        await peer.flush()
+        assert await near.lost() is None
+
+
+@looped
+async def test_context_changed_by_the_name_of_the_server() -> None:
+    """A context with _msg_callback, which comes in the middle of the handshake."""
+    seen: list[Any] = []
+    other = certificates().server_context()
+    other._msg_callback = lambda *args: seen.append(args[1])  # type: ignore[attr-defined]
+    context = certificates().server_context()
+
+    def choose(sslobj: Any, name: str, _: Any) -> None:
+        sslobj.context = other
+
+    context.sni_callback = choose
+    far = Recorder()
+    async with raw_peer(far, server_side=True, context=context) as peer:
+        await far.made()
+        before = len(seen)
+        await peer.send(b"hello")
+        assert await far.got(5) == b"hello"
+        assert len(seen) > before
+        if isinstance(far.transport, _tls._SSLProtocolTransport):
+            assert not is_direct(far.transport)
+
+
+@only_asynccore
+@looped
+async def test_patched_classes_are_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def write(self: Any, data: Any) -> None:
+        calls.append("write")
+        standard(self, data)
+
+    standard = sslproto._SSLProtocolTransport.write
+    near, far = Recorder(), Recorder()
+    with monkeypatch.context() as patch:
+        patch.setattr(sslproto._SSLProtocolTransport, "write", write)
+        async with link("tls", near, far) as pair:
+            assert type(pair.near) is sslproto._SSLProtocolTransport
+            pair.near.write(b"hello")
+            assert await far.got(5) == b"hello"
+    assert calls == ["write"]
+
+    class Counting(sslproto.SSLProtocol):
+        def connection_made(self, transport: Any) -> None:
+            calls.append("made")
+            super().connection_made(transport)
+
+    calls.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(sslproto, "SSLProtocol", Counting)
+        near, far = Recorder(), Recorder()
+        async with link("start_tls", near, far):
+            assert calls == ["made", "made"]
+
+
+@only_asynccore
+@looped
+async def test_inherited_methods_may_be_patched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is the interpreter's own code stays so: no other class is needed."""
+    calls: list[Any] = []
+
+    def complete(self: Any, exc: Any) -> None:
+        calls.append(exc)
+        standard(self, exc)
+
+    standard: Any = sslproto.SSLProtocol._on_handshake_complete  # type: ignore[attr-defined]
+    monkeypatch.setattr(sslproto.SSLProtocol, "_on_handshake_complete", complete)
+    near, far = Recorder(), Recorder()
+    async with link("tls", near, far) as pair:
+        assert isinstance(pair.near, _tls._SSLProtocolTransport)
+    assert calls == [None, None]
+
+
+def test_wrong_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASYNCCORE_TLS", "fast")
+    monkeypatch.setattr(_tls, "_mode", None)
+    with pytest.raises(ValueError, match="ASYNCCORE_TLS must be one of"):
+        _tls.mode()
+
+
+def test_choice_of_the_standard_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASYNCCORE_TLS", "stdlib")
+    monkeypatch.setattr(_tls, "_mode", None)
+    assert _tls.protocol_class() is sslproto.SSLProtocol
+    assert _tls.describe() == "asyncio's SSLProtocol"
+
+
+# --- sizes ---
+
+
+@pytest.mark.parametrize("server_side", [False, True])
+@pytest.mark.parametrize("kind", [Recorder, BufferedRecorder])
+@looped
+async def test_sizes_of_records(kind: Any, server_side: bool) -> None:
+    rest = random.Random(2)
+    near = kind(data_received=lambda p, data: None)
+    sent = b""
+    async with raw_peer(near, server_side=server_side) as peer:
+        for size in (1, 2, 100, 4096, 16383, 16384):
+            data = rest.randbytes(size * 5 + 1)
+            sent += data
+            await peer.send(data, size)
+            assert await near.got(len(sent)) == sent
+
+
+@looped
+async def test_records_of_one_byte() -> None:
+    data = random.Random(3).randbytes(5000)
+    near = Recorder()
+    async with raw_peer(near) as peer:
+        await peer.send(data, 1)
+        assert await near.got(len(data)) == data
+
+
+@pytest.mark.parametrize("kind", [Recorder, BufferedRecorder])
+@looped
+async def test_byte_by_byte(kind: Any) -> None:
+    """Each byte of a record on its own, and the end of one with the next one's."""
+    data = random.Random(4).randbytes(300)
+    near = kind()
+    async with raw_peer(near) as peer:
+        sent = peer.encrypt(data[:100]) + peer.encrypt(data[100:])
+        for start in range(len(sent)):
+            await peer.loop.sock_sendall(peer.sock, sent[start : start + 1])
+        assert await near.got(len(data)) == data
+
+
+@looped
+async def test_large_writes() -> None:
+    rest = random.Random(5)
+    near = Recorder()
+    async with raw_peer(near, server_side=True) as peer:
+        for size in (16384, 16385, 1 << 17, (1 << 17) + 1, 3_000_001):
+            data = rest.randbytes(size)
+            near.transport.write(data)
+            assert await peer.recv(size) == data
+
+
+@looped
+async def test_large_write_is_not_lost_when_closed() -> None:
+    data = random.Random(6).randbytes(4 << 20)
+    near = Recorder()
+    async with raw_peer(near) as peer:
+        near.transport.write(data)
+        near.transport.close()
+        near.transport.write(b"too late")
+        assert await peer.recv(len(data) + 1) == data
+
+
+def far_records(data: bytes) -> list[int]:
+    return [size for kind, size in records(data) if kind == APPLICATION_DATA]
+
+
+@only_asynccore
+@looped
+async def test_writelines_is_one_record() -> None:
+    near = Recorder()
+    pieces = [b"a" * 10, b"", bytearray(b"b" * 20), memoryview(b"c" * 30)]
+    async with raw_peer(near) as peer:
+        near.transport.writelines(pieces)
+        await settle()
+        data = await peer.loop.sock_recv(peer.sock, 1 << 16)
+        assert len(far_records(data)) == 1
+        peer.incoming.write(data)
+        assert peer.tls.read(100) == b"".join(pieces)
+
+
+@pytest.mark.parametrize("pieces", [(), [b""], iter([b"x", b"y"]), [bytearray(b"xy")]])
+@looped
+async def test_writelines(pieces: Any) -> None:
+    near = Recorder()
+    if not isinstance(pieces, (tuple, list)):
+        pieces = iter([b"x", b"y"])
+    async with raw_peer(near) as peer:
+        near.transport.writelines(pieces)
+        near.transport.write(b"!")
+        while not (got := await peer.recv(1)).endswith(b"!"):
+            assert got in (b"x", b"y")
+
+
+@pytest.mark.parametrize("pieces", [[5], ["text"], [b"x", None], 7])
+@looped
+async def test_writelines_of_something_else(pieces: Any) -> None:
+    """The exception, or the end of the connection, is the standard's."""
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    near = Recorder()
+    async with raw_peer(near):
+        if pieces == ["text"]:
+            near.transport.writelines(pieces)
+            assert type(await near.lost()) is TypeError
+        else:
+            with pytest.raises(TypeError):
+                near.transport.writelines(pieces)
+
+
+@pytest.mark.parametrize("data", [5, "text", None, [b"x"]])
+@looped
+async def test_write_of_something_else(data: Any) -> None:
+    near = Recorder()
+    async with raw_peer(near):
+        name = type(data).__name__
+        text = f"data: expecting a bytes-like instance, got {name}"
+        with pytest.raises(TypeError, match=text):
+            near.transport.write(data)
+
+
+@only_asynccore
+@looped
+async def test_views() -> None:
+    data = bytes(range(200)) * 300
+    near = Recorder()
+    typed = memoryview(data).cast("I")
+    async with raw_peer(near) as peer:
+        near.transport.write(memoryview(data)[::2])
+        near.transport.write(typed)
+        near.transport.writelines([typed])
+        wanted = data[::2] + data + data
+        assert await peer.recv(len(wanted)) == wanted
+
+
+# --- waiting ---
+
+
+@only_asynccore
+@looped
+async def test_written_during_the_handshake() -> None:
+    loop: Any = asyncio.get_running_loop()
+    here, there = socket.socketpair()
+    here.setblocking(False)
+    there.setblocking(False)
+    near = Recorder()
+    waiter = loop.create_future()
+    context = certificates().client_context()
+    transport = loop._make_ssl_transport(
+        here, near, context, waiter, server_hostname="localhost"
+    )
+    await settle(1)  # before that it would be lost, as with the standard
+    data = bytearray(b"early")
+    transport.write(data)
+    transport.writelines([data, b"!"])
+    data[:] = b"later"
+    assert transport.get_write_buffer_size() == 11
+    far = Recorder()
+    await loop.connect_accepted_socket(
+        lambda: far, there, ssl=certificates().server_context()
+    )
+    await waiter
+    assert await far.got(11) == b"earlyearly!"
+    assert transport.get_write_buffer_size() == 0
+    for protocol in (near, far):
+        protocol.transport.abort()
+        await protocol.lost()
+
+
+@looped
+async def test_pause_leaves_the_rest_encrypted() -> None:
+    data = random.Random(7).randbytes(1 << 20)
+    near = Recorder()
+    async with raw_peer(near) as peer:
+        near.transport.pause_reading()
+        sending = asyncio.ensure_future(peer.send(data))
+        size = near.transport.get_read_buffer_size
+        _, high = near.transport.get_read_buffer_limits()
+        while size() < high:
+            await settle(1)
+        await settle()
+        assert size() < 2 * high + (1 << 16)
+        assert not near.transport._ssl_protocol._transport.is_reading()
+        assert near.received == b""
+        near.transport.resume_reading()
+        assert await near.got(len(data)) == data
+        await sending
+        assert size() == 0
+
+
+@looped
+async def test_pause_inside_data_received() -> None:
+    """One call for each pause, however small the pieces that come."""
+    data = random.Random(8).randbytes(50_000)
+    near = Recorder(data_received=lambda p, data: p.transport.pause_reading())
+    async with raw_peer(near) as peer:
+        for start in range(0, len(data), 1000):
+            await peer.send(data[start : start + 1000])
+            if start % 5000 == 0:
+                await settle(1)
+        while len(near.received) < len(data):
+            count = near.count("data_received")
+            near.transport.resume_reading()
+            await near.until(lambda count=count: near.count("data_received") > count)
+        assert near.received == data
+
+
+@looped
+async def test_flow_control_of_the_writer() -> None:
+    data = bytes(1 << 20)
+    near = Recorder()
+    async with raw_peer(near) as peer:
+        written = 0
+        while not near.count("pause_writing"):
+            near.transport.write(data)
+            written += len(data)
+            await asyncio.sleep(0)
+        assert near.transport.get_write_buffer_size() > 0
+        assert len(await peer.recv(written)) == written
+        await near.until(lambda: near.count("resume_writing"))
+        assert near.transport.get_write_buffer_size() == 0
+
+
+@looped
+async def test_write_limits() -> None:
+    near = Recorder()
+    async with raw_peer(near) as peer:
+        transport = near.transport
+        transport.set_write_buffer_limits(high=0)
+        assert near.names()[-1] == "pause_writing"
+        transport.set_write_buffer_limits(high=10.5, low=1)
+        assert near.names()[-1] == "resume_writing"
+        transport.write(b"x" * 100)
+        assert await peer.recv(100) == b"x" * 100
+        assert transport.get_write_buffer_limits() == (1, 10.5)
+
+
+@only_asynccore
+@looped
+async def test_idle_connections_keep_nothing() -> None:
+    """After 200 KB each way: what Python's allocators have given, per connection."""
+    data = random.Random(9).randbytes(200_000)
+    near = Recorder(data_received=lambda p, data: p.transport.write(data))
+    peers = []
+
+    async def connect() -> Any:
+        near = Recorder()
+        made = raw_peer(near)
+        peer = await made.__aenter__()
+        await peer.send(data)
+        await near.got(len(data))
+        near.transport.write(data)
+        assert await peer.recv(len(data)) == data
+        near.received.clear()
+        near.calls[1:] = []
+        protocol = near.transport._ssl_protocol
+        assert protocol._get_read_buffer_size() == 0
+        assert protocol._get_write_buffer_size() == 0
+        return made, near
+
+    peers.append(await connect())
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(5):
+            peers.append(await connect())
+        each = (tracemalloc.get_traced_memory()[0] - before) / 5
+    finally:
+        tracemalloc.stop()
+    assert each < 30_000
+    for made, near in peers:
+        near.transport.abort()
+        await made.__aexit__(None, None, None)
+
+
+# --- the end ---
+
+
+@looped
+async def test_ssl_object_outlives_the_connection() -> None:
+    near = Recorder()
+    async with raw_peer(near) as peer:
+        found = near.transport.get_extra_info("ssl_object")
+        await peer.send(b"never read")
+        near.transport.abort()
+        await near.lost()
+    assert found.version() == "TLSv1.3"
+    assert found.getpeercert()["subject"] == ((("commonName", "server"),),)
+    assert found.pending() == 0
+    with pytest.raises(ssl.SSLWantReadError):
+        found.read(1)
+    assert found.write(b"nobody hears it") == 15
+
+
+@looped
+async def test_truncated_in_a_record() -> None:
+    near = Recorder()
+    async with raw_peer(near) as peer:
+        data = peer.encrypt(b"whole") + peer.encrypt(b"a part")[:-3]
+        await peer.loop.sock_sendall(peer.sock, data)
+        peer.sock.shutdown(socket.SHUT_WR)
+        assert await near.got(5) == b"whole"
+        assert await near.lost() is None
+    assert near.received == b"whole"
+
+
+@pytest.mark.parametrize("reading", [False, True])
+@looped
+async def test_close_with_data_on_its_way(reading: bool) -> None:
+    """What came before close_notify is passed on, unless reading is paused."""
+    near = Recorder()
+    async with raw_peer(near) as peer:
+        if not reading:
+            near.transport.pause_reading()
+        peer.tls.write(b"last words")
+        with pytest.raises(ssl.SSLWantReadError):
+            peer.tls.unwrap()
+        await peer.flush()
+        await settle()
+        if not reading:
+            assert near.received == b""
+            near.transport.resume_reading()
+        assert await near.got(10) == b"last words"
+        assert await near.lost() is None
+    assert near.names()[-2:] == ["eof_received", "connection_lost"]
+
+
+@looped
+async def test_flood_of_garbage() -> None:
+    """A peer that sends megabytes of no record at all is cut off."""
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    near = Recorder()
+    async with raw_peer(near) as peer:
+        with pytest.raises((ConnectionError, ssl.SSLError)):
+            for _ in range(1000):
+                await peer.loop.sock_sendall(peer.sock, bytes(1 << 16))
+        exc = await near.lost()
+        assert isinstance(exc, ssl.SSLError)
+        assert exc.reason == "WRONG_VERSION_NUMBER" or exc.library == "SSL"
+        exc.__traceback__ = None
+    assert near.received == b""
+
+
+@looped
+async def test_key_update_of_the_peer() -> None:
+    """Session tickets come after the handshake as well, in records of their own."""
+    near = Recorder()
+    async with raw_peer(near) as peer:
+        await peer.send(b"first")
+        assert await near.got(5) == b"first"
+        near.transport.write(b"second")
+        assert await peer.recv(6) == b"second"
+
+
+@pytest.mark.parametrize("kind", [Recorder, BufferedRecorder])
+@looped
+async def test_callback_that_writes_and_closes(kind: Any) -> None:
+    def answer(protocol: Any, *_: Any) -> None:
+        protocol.transport.write(b"bye")
+        protocol.transport.close()
+
+    near = kind(data_received=answer, buffer_updated=answer)
+    async with raw_peer(near) as peer:
+        await peer.send(b"hello")
+        assert await peer.recv(10) == b"bye"
+
+
+@looped
+async def test_buffer_that_is_too_small() -> None:
+    data = random.Random(10).randbytes(100_000)
+    near = BufferedRecorder(size=1000)
+    async with raw_peer(near) as peer:
+        await peer.send(data)
+        assert await near.got(len(data)) == data
+
+
+@pytest.mark.parametrize("what", ["read-only", "raises", "closes"])
+@looped
+async def test_buffer_that_is_unfit(what: str) -> None:
+    loop = asyncio.get_running_loop()
+    reports: list[Any] = []
+    loop.set_exception_handler(lambda _, context: reports.append(context))
+
+    def get_buffer(protocol: Any, hint: int) -> Any:
+        assert hint > 0
+        if what == "raises":
+            raise ValueError("hostile")
+        if what == "closes":
+            protocol.transport.abort()
+            return memoryview(bytearray(10))
+        return memoryview(bytes(100))
+
+    near = BufferedRecorder()
+    async with raw_peer(near) as peer:
+        near.hooks["get_buffer"] = get_buffer
+        await peer.send(b"hello")
+        exc = await near.lost()
+        if what == "closes":
+            assert exc is None
+        else:
+            kinds = {"raises": ValueError, "read-only": (BufferError, TypeError)}
+            assert isinstance(exc, kinds[what])
+            assert [r["message"] for r in reports] == ["Fatal error on SSL protocol"]
+            exc.__traceback__ = None
+        reports.clear()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="new in 3.14")
+@looped
+async def test_is_closing_asks_the_transport_below() -> None:
+    near = Recorder()
+    async with raw_peer(near):
+        assert not near.transport.is_closing()
+        near.transport._ssl_protocol._transport.abort()
+        assert near.transport.is_closing()
