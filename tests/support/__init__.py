@@ -36,6 +36,7 @@ __all__ = [
     "looped",
     "needs_ipv6",
     "only_asynccore",
+    "others_end",
     "outcome",
     "refused_port",
     "settle",
@@ -77,6 +78,13 @@ async def settle(rounds: int = 3) -> None:
             there.send(b"x")
             await seen.wait()
             loop.remove_reader(here)
+
+
+async def others_end() -> None:
+    """Returns when no other task of the loop is left; they must end by themselves."""
+    while others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others)
+    await settle()
 
 
 def refused_port() -> int:
