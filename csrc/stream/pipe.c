@@ -134,6 +134,18 @@ log_closed_by_peer(StreamObject *self)
     return result == NULL ? -1 : 0;
 }
 
+Py_ssize_t
+ac_pipe_capacity(const StreamObject *self)
+{
+#ifdef F_GETPIPE_SZ
+    int size = fcntl(self->fd, F_GETPIPE_SZ);
+    return size > 0 && size < AC_READ_BUFFER ? size : AC_READ_BUFFER;
+#else
+    (void)self;
+    return AC_READ_BUFFER;
+#endif
+}
+
 int
 ac_pipe_eof(StreamObject *self)
 {

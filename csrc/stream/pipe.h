@@ -16,6 +16,11 @@ ac_pipe_watch(StreamObject *self, unsigned int events);
 void
 ac_pipe_unwatch(StreamObject *self, unsigned int events);
 
+/* As much as one read can give: most pipes hold 64 KiB, and memory for four times that
+ * would be mapped and unmapped for each read. */
+Py_ssize_t
+ac_pipe_capacity(const StreamObject *self);
+
 /* The end of what can be read: schedules eof_received() and connection_lost(None).
  * Returns 0, or -1 with an exception. */
 int

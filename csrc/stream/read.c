@@ -95,17 +95,19 @@ read_eof(StreamObject *self)
 static ssize_t
 receive_large(StreamObject *self, PyObject **data)
 {
-    PyObject *bytes = PyBytes_FromStringAndSize(NULL, AC_READ_BUFFER);
+    Py_ssize_t size =
+        self->flags & AC_STREAM_PIPE ? ac_pipe_capacity(self) : AC_READ_BUFFER;
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, size);
     if (bytes == NULL) {
         PyErr_Clear();
         return -ENOMEM;
     }
-    ssize_t n = self->ops->recv(self, PyBytes_AS_STRING(bytes), AC_READ_BUFFER);
+    ssize_t n = self->ops->recv(self, PyBytes_AS_STRING(bytes), (size_t)size);
     if (n <= 0) {
         Py_DECREF(bytes);
         return n;
     }
-    if (n < AC_READ_BUFFER && _PyBytes_Resize(&bytes, n) < 0) {
+    if (n < size && _PyBytes_Resize(&bytes, n) < 0) {
         PyErr_Clear();
         return -ENOMEM;
     }
@@ -146,8 +148,7 @@ read_data(StreamObject *self)
     if (n == 0) {
         return read_eof(self);
     }
-    // a pipe holds 64 KiB, and to map and unmap four times that costs more than a copy
-    if (n >= LARGE_READ && !(self->flags & AC_STREAM_PIPE)) {
+    if (n >= LARGE_READ) {
         self->flags |= AC_STREAM_LARGE_READ;
     }
     else {
