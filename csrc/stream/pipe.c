@@ -12,7 +12,8 @@
  *  - The writing end watches for reading as well where that tells that the reader has
  *    left: on sockets and FIFOs.
  *
- * AC_STREAM_PAUSED of a writing end: it has nothing to read, ever. */
+ * AC_STREAM_PAUSED of a writing end: it has nothing to read, ever. AC_STREAM_EOF of a
+ * reading end: eof_received() is scheduled. */
 #include "core/python.h"
 
 #include "core/args.h"
@@ -155,14 +156,25 @@ ac_pipe_eof(StreamObject *self)
     if (self->flags & AC_STREAM_LOST) {  // by a handler of the logger
         return 0;
     }
-    self->flags |= AC_STREAM_CLOSING;
-    ac_read_stop(self);
-    PyObject *protocol = self->protocol == NULL ? Py_None : self->protocol;
-    PyObject *method =
-        PyObject_GetAttr(protocol, ac_stream_state(self)->str_eof_received);
-    int rc = method == NULL ? -1 : ac_stream_call_soon(self, method, NULL, 0);
-    Py_XDECREF(method);
-    return rc < 0 ? -1 : ac_close_force(self, Py_None);
+    // without memory for one of the two, the next event tries again
+    if (!(self->flags & AC_STREAM_EOF)) {
+        PyObject *protocol = self->protocol == NULL ? Py_None : self->protocol;
+        PyObject *method =
+            PyObject_GetAttr(protocol, ac_stream_state(self)->str_eof_received);
+        int rc = method == NULL ? -1 : ac_stream_call_soon(self, method, NULL, 0);
+        Py_XDECREF(method);
+        if (rc < 0) {
+            if (!PyErr_ExceptionMatches(PyExc_MemoryError)) {
+                self->flags |= AC_STREAM_CLOSING;  // as there: it never ends
+                PyObject *exc = ac_err_take();
+                ac_read_stop(self);
+                ac_err_restore_steal(exc);
+            }
+            return -1;
+        }
+        self->flags |= AC_STREAM_EOF;
+    }
+    return ac_close_force(self, Py_None);
 }
 
 /* _read_ready() of a writing end: the reader has left. */

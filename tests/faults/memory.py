@@ -26,6 +26,7 @@ from typing import Any
 FD_DIR = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
 DATA = bytes(range(256)) * 40
 LARGE = bytes(1 << 20)
+devnull = os.open(os.devnull, os.O_RDWR)
 HELD = 300  # more handles than a loop keeps for reuse
 ENOUGH = 15  # rounds in a row without an exception: all allocations are through
 FACTORIES = {
@@ -344,6 +345,111 @@ def drain_turn(loop: Any) -> Iterator[Call]:
             with contextlib.suppress(BlockingIOError):
                 there.recv(1 << 20)
             turns(loop, 1)
+
+
+# ------------------------------------------------------------------- pipes --
+
+
+@contextlib.contextmanager
+def piped(loop: Any, reading: bool) -> Iterator[tuple[Any, Any, int]]:
+    """A pipe's transport, its protocol and the descriptor of the other end."""
+    read, write = os.pipe()
+    own, other = (read, write) if reading else (write, read)
+    os.set_blocking(other, False)
+    protocol = Receiver()
+    protocol.eof_received = deque[Any]().clear  # type: ignore[method-assign]
+    file = os.fdopen(own, "rb" if reading else "wb", 0)
+    make = (
+        loop._make_read_pipe_transport if reading else loop._make_write_pipe_transport
+    )
+    transport = make(file, protocol)
+    turns(loop)
+    try:
+        yield transport, protocol, other
+    finally:
+        transport.close()
+        with contextlib.suppress(OSError):
+            os.read(other, 1 << 20)
+        turns(loop)
+        os.close(other)
+        turns(loop)
+        assert len(protocol.lost) == 1, protocol.lost
+        assert file.closed
+
+
+@step
+def pipe_read_turn(loop: Any) -> Iterator[Call]:
+    with piped(loop, True) as (_, protocol, other):
+        os.write(other, DATA)
+        yield one_turn(loop)
+        turns(loop, 3)
+        assert protocol.lost or protocol.data, "neither data nor the end"
+
+
+@step
+def pipe_large_read_turn(loop: Any) -> Iterator[Call]:
+    with piped(loop, True) as (_, protocol, other):
+        os.write(other, LARGE)
+        turns(loop, 2)
+        os.write(other, LARGE)
+        yield one_turn(loop)
+        turns(loop, 3)
+        assert protocol.lost or len(protocol.data) >= 2
+
+
+@step
+def pipe_eof_turn(loop: Any) -> Iterator[Call]:
+    with piped(loop, True) as (_, _, other):
+        os.dup2(devnull, other)
+        yield one_turn(loop)
+        turns(loop, 3)
+
+
+@step
+def pipe_reader_left_turn(loop: Any) -> Iterator[Call]:
+    with piped(loop, False) as (_, _, other):
+        os.dup2(devnull, other)
+        yield one_turn(loop)
+        turns(loop, 3)
+
+
+def _piping(name: str, call: Callable[[Any], Call], reading: bool = False) -> None:
+    def piping(loop: Any) -> Iterator[Call]:
+        with piped(loop, reading) as (transport, _, _):
+            yield call(transport)
+            turns(loop, 2)
+
+    piping.__name__ = name
+    step(piping)
+
+
+_piping("pipe_write", _bound("write", DATA))
+_piping("pipe_write_large", _bound("write", LARGE))
+_piping("pipe_write_copied", _bound("write", bytearray(LARGE)))
+_piping("pipe_write_end", _bound("write_eof"))
+_piping("pipe_close", _bound("close"))
+_piping("pipe_abort", _bound("abort"))
+_piping("pipe_close_reading", _bound("close"), True)
+_piping("pipe_pause", _bound("pause_reading"), True)
+
+
+@step
+def pipe_drain_turn(loop: Any) -> Iterator[Call]:
+    with piped(loop, False) as (transport, _, other):
+        transport.write(LARGE)
+        os.read(other, 1 << 20)
+        yield one_turn(loop)
+        turns(loop, 2)
+
+
+@step
+def pipe_last_turn(loop: Any) -> Iterator[Call]:
+    with piped(loop, False) as (transport, _, other):
+        transport.write(bytes(100_000))
+        transport.close()
+        os.read(other, 1 << 20)
+        yield one_turn(loop)
+        turns(loop, 2)
 
 
 # ------------------------------------------------------------------- sweep --
