@@ -35,11 +35,14 @@ STOP_LIMIT = 10.0
 class Program:
     """A started program that serves on `port`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
-        self.port = port
-        self.url = f"http://127.0.0.1:{port}"
+        self.port = 0  # until it tells
         self.output = b""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     def connect(self) -> socket.socket:
         """A connection; some programs tell their port before they listen."""
@@ -75,6 +78,11 @@ class Program:
         sock.close()
         return answer.partition(b"\r\n\r\n")[2]
 
+    def kill(self) -> None:
+        """Ends the program and the workers that it has."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
     def stop(
         self, sig: signal.Signals = signal.SIGTERM, limit: float = STOP_LIMIT
     ) -> int:
@@ -87,7 +95,7 @@ class Program:
         try:
             self.output += self.process.communicate(timeout=limit)[0]
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            self.kill()
             self.output += self.process.communicate()[0]
             text = self.output.decode(errors="replace")
             raise AssertionError(f"goes on after the signal:\n{text}") from None
@@ -111,9 +119,11 @@ def program(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        start_new_session=True,  # so that its workers end with it
     )
     with process:
         assert process.stdout is not None
+        started = Program(process)
         try:
             data = b""
             deadline = time.monotonic() + START_LIMIT
@@ -126,12 +136,12 @@ def program(
                     if not piece:
                         raise AssertionError(f"ended early:\n{data.decode()}")
                     data += piece
-            started = Program(process, int(match[1]))
+            started.port = int(match[1])
             started.output = data
             yield started
         finally:
             if process.poll() is None:
-                process.kill()
+                started.kill()
 
 
 def wrk(url: str, connections: int = 32, seconds: int = 1) -> int:
