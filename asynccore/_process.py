@@ -28,9 +28,10 @@ def may_watch(loop: Loop) -> bool:
     if sys.version_info >= (3, 14):
         return type(loop._watcher) is unix_events._PidfdChildWatcher  # type: ignore[attr-defined]
     policy: Any = events.get_event_loop_policy()
-    get = type(policy).get_child_watcher
-    if get is events.AbstractEventLoopPolicy.get_child_watcher:
-        return True  # it has none
+    none = events.AbstractEventLoopPolicy.get_child_watcher
+    get = getattr(type(policy), "get_child_watcher", none)
+    if get is none:
+        return True
     if get is not unix_events.DefaultEventLoopPolicy.get_child_watcher:
         return False
     watcher = policy._watcher

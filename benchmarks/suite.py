@@ -82,7 +82,6 @@ GOALS: dict[str, tuple[float | None, float | None]] = {
     "tls-streams": (None, 1.35),
     "sock-1k": (None, 2.5),
     "sock-64k": (None, 1.35),
-    "spawn": (None, 3),
     "cat-64k": (None, 1.5),
     "signal": (None, 1.3),
     "call-soon": (1.35, 1.6),
