@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from support import Recorder, compare, looped, only_asynccore, outcome, settle
-from support.pipes import KINDS, connect_write, ends, fill
+from support.pipes import KINDS, connect_write, ends, fill, may_be_closed_first
 
 DATA = bytes(range(256)) * 1024
 
@@ -235,7 +235,9 @@ def test_close_within_a_callback(loop: Any, name: str, method: str) -> None:
         with ends("pipe", "wb") as held:
             hook: Any = {name: lambda p, *args: getattr(p.transport, method)()}
             protocol = Recorder(**hook)
-            transport = await connect_write(held, protocol)
+            with may_be_closed_first():
+                await connect_write(held, protocol)
+            transport = protocol.transport
             for _ in range(4):
                 transport.write(b"x" * 65536)
             reading = asyncio.ensure_future(held.read(4 * 65536))
