@@ -291,10 +291,18 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
     ) -> None:
         rest: tuple[Any, ...] = () if context is None else (context,)
         error: int | None = None
-        if sslcontext is None and not self._debug:
-            error = _core.accept_ready(
-                self, protocol_factory, sock, server, backlog, context
-            )
+        if not self._debug:
+            factory: Any = protocol_factory
+            if sslcontext:
+                factory = partial(
+                    _tls.accepted,
+                    self,
+                    protocol_factory,
+                    sslcontext,
+                    ssl_handshake_timeout,
+                    ssl_shutdown_timeout,
+                )
+            error = _core.accept_ready(self, factory, sock, server, backlog, context)
         if error in _OUT_OF_RESOURCES:
             # once, where the standard's loop asks again for each place of the backlog
             self.call_exception_handler(
@@ -318,7 +326,7 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
                 *rest,
             )
         elif error != 0:
-            # TLS, debug mode, or an error, which the standard's code meets again
+            # debug mode, or an error, which the standard's code meets again
             super()._accept_connection(  # type: ignore[misc]
                 protocol_factory,
                 sock,

@@ -21,6 +21,8 @@ from . import _core
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
+    import ssl
+    from collections.abc import Callable
     from typing import Any, Final
 
 MODES: Final = ("direct", "memorybio", "stdlib")
@@ -44,24 +46,15 @@ class SSLProtocol(_core.TLSProtocol, sslproto.SSLProtocol):
         "_conn_lost",
         "_eof_received",
         "_extra",
-        "_handshake_start_time",
-        "_handshake_timeout_handle",
         "_loop",
         "_server_hostname",
         "_server_side",
-        "_shutdown_timeout_handle",
         "_ssl_handshake_timeout",
         "_ssl_shutdown_timeout",
         "_sslcontext",
         "_waiter",
     )
     _app_transport_created: bool
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._handshake_start_time = None  # class attributes of the standard's
-        self._handshake_timeout_handle = None
-        self._shutdown_timeout_handle = None
-        super().__init__(*args, **kwargs)
 
     def _get_app_transport(self) -> Any:
         if self._app_transport_created:
@@ -74,7 +67,8 @@ class SSLProtocol(_core.TLSProtocol, sslproto.SSLProtocol):
         return self._app_transport
 
     def _do_handshake(self) -> None:
-        self._pour()
+        if not self._pour() and self._server_side:
+            return  # the client speaks first
         super()._do_handshake()  # type: ignore[misc]
 
     def _do_shutdown(self) -> None:
@@ -111,17 +105,28 @@ _stock_write = _stock_transport.write
 _stock_writelines = _stock_transport.writelines
 
 
+_seen = 0  # _core.tls_versions() when the methods were looked at
+_unchanged = False  # what came out
+
+
 def _is_stock() -> bool:
     """Whether nobody has replaced what is replaced here."""
-    return (
-        sslproto.SSLProtocol is _stock_protocol
-        and sslproto._SSLProtocolTransport is _stock_transport
-        and _stock_transport.write is _stock_write
-        and _stock_transport.writelines is _stock_writelines
-        and all(
-            getattr(_stock_protocol, name, None) is stock
-            for name, stock in zip(_REPLACED, _stock_methods, strict=True)
+    global _seen, _unchanged
+    versions = _core.tls_versions()
+    if versions == 0 or versions != _seen:
+        _seen = versions
+        _unchanged = (
+            _stock_transport.write is _stock_write
+            and _stock_transport.writelines is _stock_writelines
+            and all(
+                getattr(_stock_protocol, name, None) is stock
+                for name, stock in zip(_REPLACED, _stock_methods, strict=True)
+            )
         )
+    return (
+        _unchanged
+        and sslproto.SSLProtocol is _stock_protocol
+        and sslproto._SSLProtocolTransport is _stock_transport
     )
 
 
@@ -150,6 +155,28 @@ def protocol_class() -> type[sslproto.SSLProtocol]:
     if mode() == "stdlib" or not _is_stock():
         return sslproto.SSLProtocol
     return SSLProtocol
+
+
+def accepted(
+    loop: asyncio.AbstractEventLoop,
+    protocol_factory: Callable[[], asyncio.BaseProtocol],
+    sslcontext: ssl.SSLContext,
+    ssl_handshake_timeout: float | None,
+    ssl_shutdown_timeout: float | None,
+) -> sslproto.SSLProtocol:
+    """The protocol of an accepted connection, with the program's above it.
+
+    Nobody waits for the handshake: a failure has nowhere to go, but in debug mode.
+    """
+    return protocol_class()(
+        loop,
+        protocol_factory(),
+        sslcontext,
+        None,  # type: ignore[arg-type]
+        True,
+        ssl_handshake_timeout=ssl_handshake_timeout,  # type: ignore[arg-type]
+        ssl_shutdown_timeout=ssl_shutdown_timeout,
+    )
 
 
 def describe() -> str:

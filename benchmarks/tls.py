@@ -8,7 +8,7 @@ import tempfile
 
 from benchmarks.harness import BACKLOG, IdleMemory, Load, Serve, keep, port_of
 from benchmarks.streams import echo_bytes
-from benchmarks.tcp import Echo
+from benchmarks.tcp import BULK, Bulk, Echo
 
 # A self-signed key and certificate for these benchmarks alone; EC P-256.
 PEM = """\
@@ -50,6 +50,15 @@ async def echo(_: str) -> int:
     return port_of(server)
 
 
+async def bulk(_: str) -> int:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        Bulk, "127.0.0.1", 0, backlog=BACKLOG, ssl=server_context()
+    )
+    keep(server)
+    return port_of(server)
+
+
 async def streams(_: str) -> int:
     server = await asyncio.start_server(
         echo_bytes, "127.0.0.1", 0, backlog=BACKLOG, ssl=server_context()
@@ -64,11 +73,24 @@ WORKLOADS = [
         "tls-1k", "Protocol echo 1 KiB, TLS, 100", "TLS", echo, Load(100, options=TLS)
     ),
     Serve(
-        "tls-64k",
-        "Protocol echo 64 KiB, TLS, 10",
+        "tls-1k-10", "Protocol echo 1 KiB, TLS, 10", "TLS", echo, Load(10, options=TLS)
+    ),
+    *(
+        Serve(
+            f"tls-{size}k",
+            f"Protocol echo {size} KiB, TLS, 10",
+            "TLS",
+            echo,
+            Load(10, size * 1024, options=TLS),
+        )
+        for size in (16, 64, 100)
+    ),
+    Serve(
+        "tls-bulk",
+        "1 GiB through write with flow control, TLS",
         "TLS",
-        echo,
-        Load(10, 64 * 1024, options=TLS),
+        bulk,
+        Load(1, 1, BULK, options=("tls", "warm-up=0.01"), requests=(2, 1)),
     ),
     Serve(
         "tls-connect",

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import asynccore
+from support import certificates
 
 
 @pytest.fixture
@@ -95,7 +96,10 @@ def test_many_equal_times(both: Any) -> None:
     assert sorted(standard) == ours == list(range(50))
 
 
-def test_accepted_connection_has_no_task(both: Any) -> None:
+@pytest.mark.parametrize("tls", [False, True])
+def test_accepted_connection_has_no_task(both: Any, tls: bool) -> None:
+    context = certificates().server_context() if tls else None
+
     def scenario(loop: Any) -> tuple[bool, bool]:
         names: list[str] = []
         found: list[bool] = []
@@ -109,7 +113,9 @@ def test_accepted_connection_has_no_task(both: Any) -> None:
             return asyncio.Protocol()
 
         async def main() -> None:
-            server = await loop.create_server(protocol_factory, "127.0.0.1", 0)
+            server = await loop.create_server(
+                protocol_factory, "127.0.0.1", 0, ssl=context
+            )
             async with server:
                 with socket.create_connection(server.sockets[0].getsockname()):
                     while not found:

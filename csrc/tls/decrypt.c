@@ -350,16 +350,16 @@ tls__get_read_buffer_size(PyObject *op, PyObject *Py_UNUSED(ignored))
     return size < 0 ? NULL : PyLong_FromSsize_t(size);
 }
 
-PyDoc_STRVAR(tls__pour_doc, "_pour($self, /)\n--\n\n"
-                            "Let the SSLObject see all that has come.");
+PyDoc_STRVAR(tls__pour_doc,
+             "_pour($self, /)\n--\n\n"
+             "Let the SSLObject see all that has come; False if that is nothing.");
 
 static PyObject *
 tls__pour(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    if (ac_engine_pour((TLSObject *)op) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    TLSObject *self = (TLSObject *)op;
+    Py_ssize_t size = ac_engine_pour(self) < 0 ? -1 : ac_engine_incoming(self);
+    return size < 0 ? NULL : PyBool_FromLong(size > 0);
 }
 
 PyMethodDef ac_decrypt_methods[] = {

@@ -75,6 +75,9 @@ tls_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwarg
     TLSObject *self = module == NULL ? NULL : (TLSObject *)type->tp_alloc(type, 0);
     if (self != NULL) {
         self->state = ac_state_of(module);
+        self->handshake_start = Py_NewRef(Py_None);  // class attributes of SSLProtocol
+        self->handshake_timeout = Py_NewRef(Py_None);
+        self->shutdown_timeout = Py_NewRef(Py_None);
     }
     return (PyObject *)self;
 }
@@ -103,6 +106,9 @@ tls_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->outgoing_low);
     Py_VISIT(self->ssl_reading_paused);
     Py_VISIT(self->ssl_writing_paused);
+    Py_VISIT(self->handshake_start);
+    Py_VISIT(self->handshake_timeout);
+    Py_VISIT(self->shutdown_timeout);
     return 0;
 }
 
@@ -129,6 +135,9 @@ tls_clear(PyObject *op)
     Py_CLEAR(self->outgoing_low);
     Py_CLEAR(self->ssl_reading_paused);
     Py_CLEAR(self->ssl_writing_paused);
+    Py_CLEAR(self->handshake_start);
+    Py_CLEAR(self->handshake_timeout);
+    Py_CLEAR(self->shutdown_timeout);
     return 0;
 }
 
@@ -217,6 +226,9 @@ static PyMemberDef tls_members[] = {
     OBJECT("_outgoing_low_water", outgoing_low),
     OBJECT("_ssl_reading_paused", ssl_reading_paused),
     OBJECT("_ssl_writing_paused", ssl_writing_paused),
+    OBJECT("_handshake_start_time", handshake_start),
+    OBJECT("_handshake_timeout_handle", handshake_timeout),
+    OBJECT("_shutdown_timeout_handle", shutdown_timeout),
     // 0 until there is an SSLObject: the constructor makes a buffer of that size
     {"max_size", Py_T_PYSSIZET, offsetof(TLSObject, max_size), Py_READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
@@ -320,7 +332,26 @@ core_tls_use(PyObject *module, PyObject *argument)
     return Py_NewRef(state->tls_direct ? Py_None : state->why_no_libssl);
 }
 
+PyDoc_STRVAR(
+    core_tls_versions_doc,
+    "tls_versions()\n--\n\n"
+    "A number that changes with the attributes of the standard's two classes,\n"
+    "0 if it is not known.");
+
+static PyObject *
+core_tls_versions(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    ac_state *state = ac_state_of(module);
+    unsigned int protocol = ac_type_version((PyTypeObject *)state->SSLProtocol);
+    unsigned int transport = ac_type_version((PyTypeObject *)state->SSLTransport);
+    if (protocol == 0 || transport == 0) {
+        return PyLong_FromLong(0);
+    }
+    return PyLong_FromUnsignedLongLong((unsigned long long)protocol << 32 | transport);
+}
+
 static PyMethodDef tls_functions[] = {
+    {"tls_versions", core_tls_versions, METH_NOARGS, core_tls_versions_doc},
     {"tls_use", core_tls_use, METH_O, core_tls_use_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -57,6 +57,7 @@ typedef struct {
     PyObject *incoming, *outgoing; /* MemoryBIO */
     PyObject *incoming_high, *incoming_low, *outgoing_high, *outgoing_low;
     PyObject *ssl_reading_paused, *ssl_writing_paused;
+    PyObject *handshake_start, *handshake_timeout, *shutdown_timeout; /* or None */
     Py_ssize_t max_size;
 } TLSObject;
 

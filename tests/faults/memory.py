@@ -16,7 +16,9 @@ import gc
 import importlib
 import logging
 import os
+import pathlib
 import socket
+import ssl
 import sys
 import warnings
 from collections import deque
@@ -450,6 +452,122 @@ def pipe_last_turn(loop: Any) -> Iterator[Call]:
         os.read(other, 1 << 20)
         yield one_turn(loop)
         turns(loop, 2)
+
+
+# --------------------------------------------------------------------- TLS --
+
+
+@functools.cache
+def tls_contexts() -> tuple[Any, Any]:
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+    from support.certs import certificates
+
+    return certificates().server_context(), certificates().client_context()
+
+
+class Peer:
+    """The client of a TLS connection: plain parts, driven by hand."""
+
+    def __init__(self, loop: Any, sock: socket.socket) -> None:
+        self.loop, self.sock = loop, sock
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = tls_contexts()[1].wrap_bio(
+            self.incoming, self.outgoing, server_hostname="localhost"
+        )
+        while True:
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self.exchange()
+            else:
+                break
+        self.exchange()
+
+    def exchange(self) -> None:
+        if data := self.outgoing.read():
+            self.sock.send(data)
+        turns(self.loop, 3)
+        with contextlib.suppress(BlockingIOError):
+            self.incoming.write(self.sock.recv(1 << 20))
+
+    def send(self, data: bytes) -> None:
+        self.tls.write(data)
+        self.sock.send(self.outgoing.read())
+
+
+@contextlib.contextmanager
+def connected_tls(loop: Any, kind: type = Receiver) -> Iterator[tuple[Any, Any, Peer]]:
+    """The same as `connected`, over TLS."""
+    here, there = socket.socketpair()
+    here.setblocking(False)
+    there.setblocking(False)
+    protocol = kind()
+    with there:
+        transport = loop._make_ssl_transport(
+            here, protocol, tls_contexts()[0], server_side=True
+        )
+        peer = Peer(loop, there)
+        assert len(protocol.made) == 1
+        try:
+            yield transport, protocol, peer
+        finally:
+            transport.abort()
+            turns(loop)
+            assert len(protocol.lost) == 1, protocol.lost
+
+
+@step
+def tls_read_turn(loop: Any) -> Iterator[Call]:
+    with connected_tls(loop) as (_, protocol, peer):
+        peer.send(DATA)
+        yield one_turn(loop)
+        turns(loop, 3)
+        received = b"".join(protocol.data)
+        assert received == DATA or (protocol.lost and not received)
+
+
+@step
+def tls_buffered_read_turn(loop: Any) -> Iterator[Call]:
+    with connected_tls(loop, BufferedReceiver) as (_, protocol, peer):
+        peer.send(DATA)
+        yield one_turn(loop)
+        turns(loop, 3)
+        assert protocol.lost or list(protocol.sizes) == [len(DATA)]
+
+
+@step
+def tls_paused_turn(loop: Any) -> Iterator[Call]:
+    with connected_tls(loop) as (transport, protocol, peer):
+        transport.pause_reading()
+        peer.send(DATA)
+        turns(loop, 2)
+        peer.send(DATA)
+        yield one_turn(loop)
+        turns(loop, 3)
+        if not protocol.lost:
+            transport.resume_reading()
+            turns(loop, 3)
+            assert b"".join(protocol.data) == DATA * 2
+
+
+def _writing_tls(name: str, call: Callable[[Any], Call]) -> None:
+    def writing(loop: Any) -> Iterator[Call]:
+        with connected_tls(loop) as (transport, protocol, peer):
+            yield call(transport)
+            turns(loop, 2)
+            if not protocol.lost:
+                peer.exchange()
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    assert DATA.startswith(peer.tls.read(len(DATA)))
+
+    writing.__name__ = name
+    step(writing)
+
+
+_writing_tls("tls_write", _bound("write", DATA))
+_writing_tls("tls_write_copied", _bound("write", bytearray(DATA)))
+_writing_tls("tls_write_large", _bound("write", DATA * 30))
+_writing_tls("tls_write_lines", _bound("writelines", [DATA, bytearray(DATA)]))
 
 
 # ------------------------------------------------------------------- sweep --
