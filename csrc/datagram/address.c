@@ -19,6 +19,7 @@ typedef struct {
     PyObject *object; /* owned */
     uint16_t places;  /* the tables that refer to the entry */
     uint16_t len;
+    uint16_t size;         /* how many of the bytes tell it from others */
     unsigned char bytes[]; /* the sockaddr */
 } entry;
 
@@ -56,15 +57,26 @@ place_set(entry **place, entry *item)
     }
 }
 
+/* The bytes that tell addresses apart: what follows differs between kernels. */
+static size_t
+size_of(const struct sockaddr_storage *address, socklen_t len)
+{
+    if (len >= (socklen_t)sizeof(struct sockaddr_in) && address->ss_family == AF_INET) {
+        return offsetof(struct sockaddr_in, sin_zero);
+    }
+    return len;
+}
+
 static entry *
-entry_new(PyObject *object, const void *bytes, size_t len)
+entry_new(PyObject *object, const struct sockaddr_storage *address, socklen_t len)
 {
     entry *item = PyMem_Malloc(sizeof(*item) + len);
     if (item != NULL) {
         item->object = Py_NewRef(object);
         item->places = 0;
         item->len = (uint16_t)len;
-        memcpy(item->bytes, bytes, len);
+        item->size = (uint16_t)size_of(address, len);
+        memcpy(item->bytes, address, len);
     }
     return item;
 }
@@ -79,16 +91,6 @@ table_need(ac_addresses **kept)
     return *kept != NULL;
 }
 
-/* The bytes that tell addresses apart: what follows differs between kernels. */
-static size_t
-size_of(const struct sockaddr_storage *address, socklen_t len)
-{
-    if (len >= (socklen_t)sizeof(struct sockaddr_in) && address->ss_family == AF_INET) {
-        return offsetof(struct sockaddr_in, sin_zero);
-    }
-    return len;
-}
-
 PyObject *
 ac_address_object(ac_addresses **kept, const struct sockaddr_storage *address,
                   socklen_t len)
@@ -99,14 +101,13 @@ ac_address_object(ac_addresses **kept, const struct sockaddr_storage *address,
     const unsigned char *bytes = (const unsigned char *)address;
     size_t size = size_of(address, len);
     entry **place = place_of_bytes(*kept, bytes, size);
-    if (*place != NULL && (*place)->len >= size
-        && memcmp((*place)->bytes, bytes, size) == 0
-        && size_of((struct sockaddr_storage *)(*place)->bytes, (*place)->len) == size)
+    if (*place != NULL && (*place)->size == size
+        && memcmp((*place)->bytes, bytes, size) == 0)
     {
         return Py_NewRef((*place)->object);
     }
     PyObject *object = ac_sockaddr_object(address, len);
-    entry *item = object == NULL ? NULL : entry_new(object, bytes, len);
+    entry *item = object == NULL ? NULL : entry_new(object, address, len);
     if (item != NULL) {
         place_set(place, item);
         if (PyTuple_CheckExact(object)) {  // so the answer is not parsed

@@ -126,8 +126,10 @@ datagram_set_object(PyObject *op, PyObject *value, void *closure)
     }
     DatagramObject *self = (DatagramObject *)op;
     PyObject **member = (PyObject **)((char *)self + (Py_ssize_t)closure);
-    if (member == &self->sock) {
+    if (member == &self->sock) {  // what is kept was made for the old one
         self->family = AF_UNSPEC;
+        ac_address_free(self->addresses);
+        self->addresses = NULL;
     }
     Py_XSETREF(*member, Py_NewRef(value));
     return 0;

@@ -63,6 +63,7 @@ receive(DatagramObject *self, LoopObject *loop, int fd)
     ssize_t n = recvfrom(fd, buffer, AC_READ_BUFFER, MSG_DONTWAIT,
                          (struct sockaddr *)&from, &from_len);
     if (n >= 0) {
+        from_len = from_len < sizeof(from) ? from_len : sizeof(from);
         return deliver(self, buffer, n, &from, from_len);
     }
     if (ac_errors_is_transient(-errno)) {

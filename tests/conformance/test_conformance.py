@@ -7,6 +7,7 @@ The modules of the subset run always, the others when `-m` names the marker:
 from __future__ import annotations
 
 import pathlib
+import subprocess
 import sys
 
 import pytest
@@ -30,6 +31,31 @@ def test_module(name: str) -> None:
         pytest.skip(module.absent)
     assert not module.failures, "\n\n".join(module.failures)
     assert any(test.loops for test in module.tests.values())
+
+
+DATAGRAMS = """
+import unittest
+import test.test_asyncio.test_selector_events as module
+from asynccore._datagram import DatagramTransport
+
+module._SelectorDatagramTransport = DatagramTransport
+tests = unittest.defaultTestLoader.loadTestsFromTestCase(
+    module.SelectorDatagramTransportTests
+)
+result = unittest.TextTestRunner().run(tests)
+assert result.wasSuccessful() and result.testsRun > 20
+"""
+
+
+@pytest.mark.conformance
+def test_datagram_transport() -> None:
+    """CPython's tests of the standard datagram transport, on ours."""
+    done = subprocess.run(
+        [sys.executable, "-c", DATAGRAMS], capture_output=True, text=True, timeout=60
+    )
+    if "No module named 'test.test_asyncio'" in done.stderr:
+        pytest.skip("this Python comes without its tests")
+    assert done.returncode == 0, done.stderr
 
 
 def test_exempt_names_modules_that_run() -> None:

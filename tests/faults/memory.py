@@ -57,6 +57,16 @@ class Receiver(asyncio.Protocol):
         self.connection_lost = self.lost.append  # type: ignore[method-assign]
 
 
+class DatagramReceiver(asyncio.DatagramProtocol):
+    """The same for datagrams: by their content, the sender."""
+
+    def __init__(self) -> None:
+        self.data: dict[bytes, Any] = {}
+        self.lost: deque[Any] = deque()
+        self.datagram_received = self.data.__setitem__  # type: ignore[method-assign]
+        self.connection_lost = self.lost.append  # type: ignore[method-assign]
+
+
 class BufferedReceiver(asyncio.BufferedProtocol):
     def __init__(self) -> None:
         self.made: deque[Any] = deque()
@@ -250,6 +260,48 @@ def read_turn(loop: Any) -> Iterator[Call]:
         assert DATA.startswith(received)
         assert received == DATA or protocol.lost or not protocol.data
         assert protocol.lost or received, "neither data nor the end"
+
+
+@contextlib.contextmanager
+def datagrams(loop: Any) -> Iterator[tuple[Any, dict[bytes, Any], socket.socket]]:
+    """A datagram transport, what it received, and a plain socket."""
+    here, there = (socket.socket(type=socket.SOCK_DGRAM) for _ in range(2))
+    for sock in (here, there):
+        sock.bind(("127.0.0.1", 0))
+        sock.setblocking(False)
+    protocol = DatagramReceiver()
+    with there:
+        transport = loop._make_datagram_transport(here, protocol)
+        turns(loop)
+        try:
+            yield transport, protocol.data, there
+        finally:
+            transport.abort()
+            turns(loop)
+            assert len(protocol.lost) == 1, protocol.lost
+
+
+@step
+def datagram_sendto(loop: Any) -> Iterator[Call]:
+    with datagrams(loop) as (transport, _, there):
+        yield functools.partial(transport.sendto, DATA, there.getsockname())
+        transport.sendto(b"after", there.getsockname())
+        turns(loop, 3)
+        got = [there.recv(1 << 16)]
+        with contextlib.suppress(BlockingIOError):
+            got.append(there.recv(1 << 16))
+        assert got in ([DATA, b"after"], [b"after"]) or transport.is_closing(), got
+
+
+@step
+def datagram_turn(loop: Any) -> Iterator[Call]:
+    with datagrams(loop) as (transport, received, there):
+        for number in range(3):
+            there.sendto(b"%d" % number * 500, transport.get_extra_info("sockname"))
+        yield one_turn(loop)
+        turns(loop, 5)
+        # as on the standard loop, want of memory is a fatal error
+        assert transport.is_closing() or len(received) >= 2, received
 
 
 @step
