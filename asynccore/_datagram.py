@@ -36,36 +36,13 @@ class DatagramTransport(_core.DatagramTransport, _SelectorDatagramTransport):  #
         ) -> None: ...
 
 
-_socket = socket.socket
-_METHODS = ("recvfrom", "send", "sendto", "fileno", "getsockname", "getpeername")
-_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
-_CHECKS_NUMBER = (
+# The methods of a socket that `_core` does without, and the families whose addresses
+# it knows: other sockets get the standard class.
+SOCKET_METHODS = ("recvfrom", "send", "sendto", "fileno")
+FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+
+# Whether the standard loop refuses a number that another transport has (3.13).
+CHECKS_NUMBER = (
     "_ensure_fd_no_transport"
     in BaseSelectorEventLoop._make_datagram_transport.__code__.co_names  # type: ignore[attr-defined]
 )
-
-
-def make_datagram_transport(
-    loop: Loop,
-    sock: socket.socket,
-    protocol: asyncio.DatagramProtocol,
-    address: Any,
-    waiter: asyncio.Future[None] | None,
-    extra: dict[str, Any] | None,
-) -> asyncio.DatagramTransport | None:
-    """Returns None for a socket that the standard class must see to.
-
-    That is one with methods of its own, or of a family whose addresses `_core` does not
-    know.
-    """
-    kind = type(sock)
-    if kind is not _socket and not (
-        issubclass(kind, _socket)
-        and all(getattr(kind, name) is getattr(_socket, name) for name in _METHODS)
-    ):
-        return None
-    if sock.family not in _FAMILIES:
-        return None
-    if _CHECKS_NUMBER:
-        loop._ensure_fd_no_transport(sock)
-    return DatagramTransport(loop, sock, protocol, address, waiter, extra)

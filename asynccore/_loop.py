@@ -19,8 +19,7 @@ from functools import lru_cache, partial
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from weakref import WeakSet, ref
 
-from . import _core, _tls
-from ._datagram import make_datagram_transport
+from . import _core, _datagram, _tls
 
 TYPE_CHECKING = False  # typing would be half of what our import costs (3.14)
 if TYPE_CHECKING:
@@ -196,7 +195,7 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
         server: Server | None = None,
         context: Context | None = None,
     ) -> asyncio.Transport:
-        if type(sock) is not _socket and not _is_plain(sock):
+        if not _is_plain(sock, _STREAM_METHODS):
             # its own send and recv are to be called, as the standard's transport does
             rest: dict[str, Any] = {} if context is None else {"context": context}
             standard: asyncio.Transport = super()._make_socket_transport(  # type: ignore[misc]
@@ -247,12 +246,17 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
         waiter: asyncio.Future[None] | None = None,
         extra: dict[str, Any] | None = None,
     ) -> asyncio.DatagramTransport:
-        made = make_datagram_transport(self, sock, protocol, address, waiter, extra)
-        if made is None:
-            made = super()._make_datagram_transport(  # type: ignore[misc]
+        if (
+            not _is_plain(sock, _datagram.SOCKET_METHODS)
+            or sock.family not in _datagram.FAMILIES
+        ):
+            standard: asyncio.DatagramTransport = super()._make_datagram_transport(  # type: ignore[misc]
                 sock, protocol, address, waiter, extra
             )
-        return made
+            return standard
+        if _datagram.CHECKS_NUMBER:
+            self._ensure_fd_no_transport(sock)
+        return _datagram.DatagramTransport(self, sock, protocol, address, waiter, extra)
 
     async def start_tls(
         self,
@@ -412,11 +416,15 @@ _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _socket = socket.socket
 
 
-def _is_plain(sock: object) -> bool:
+_STREAM_METHODS = ("recv", "recv_into", "send", "sendmsg", "shutdown", "fileno")
+
+
+def _is_plain(sock: object, methods: tuple[str, ...]) -> bool:
     """Whether the methods that carry bytes are those of `socket.socket`."""
-    return issubclass(type(sock), _socket) and all(
-        getattr(type(sock), name) is getattr(_socket, name)
-        for name in ("recv", "recv_into", "send", "sendmsg", "shutdown", "fileno")
+    kind = type(sock)
+    return kind is _socket or (
+        issubclass(kind, _socket)
+        and all(getattr(kind, name) is getattr(_socket, name) for name in methods)
     )
 
 
