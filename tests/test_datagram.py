@@ -6,10 +6,12 @@ import array
 import asyncio
 import contextlib
 import gc
+import os
 import socket
 import sys
 import warnings
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ import pytest
 from support import DatagramRecorder, compare, has_ipv6, looped, settle
 
 LOCAL = ("127.0.0.1", 0)
+LOOPBACK = socket.if_nametoindex("lo" if sys.platform == "linux" else "lo0")
 ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the abstract namespace")
 
@@ -160,6 +163,45 @@ async def test_equal_addresses_are_the_same_address() -> None:
         assert senders == {address_of(one)}
 
 
+@looped
+async def test_max_size_bounds_a_datagram() -> None:
+    async with endpoint() as one, endpoint(remote_addr=address_of(one)) as two:
+        one.transport.max_size = 3
+        two.transport.sendto(b"abcdef")
+        assert await one.datagrams(1) == [b"abc"]
+
+
+@looped
+async def test_assigned_sendto_is_called() -> None:
+    """As programs do that count or filter what is sent."""
+    async with endpoint() as one:
+        sent: list[Any] = []
+        one.transport.sendto = lambda *args: sent.append(args)
+        one.transport.sendto(b"x", address_of(one))
+        assert sent == [(b"x", address_of(one))]
+        del one.transport.sendto
+        one.transport.sendto(b"y", address_of(one))
+        assert await one.datagrams(1) == [b"y"]
+
+
+@looped
+async def test_a_flood_starves_nobody() -> None:
+    """Beside an endpoint that answers itself for ever, others get their turn."""
+
+    def echo(protocol: Any, data: bytes, addr: Any) -> None:
+        protocol.transport.sendto(data, addr)
+
+    async with endpoint(DatagramRecorder(datagram_received=echo)) as flood:
+        for _ in range(40):
+            flood.transport.sendto(b"x", address_of(flood))
+        async with endpoint() as one, endpoint(remote_addr=address_of(one)) as two:
+            for number in range(20):
+                two.transport.sendto(b"%d" % number)
+                assert (await one.datagrams(number + 1))[-1] == b"%d" % number
+                await asyncio.sleep(0.0001)
+        assert flood.count("datagram_received") > 40
+
+
 # --- families ---
 
 
@@ -172,26 +214,66 @@ async def test_ipv6() -> None:
     ):
         host, port, flow, scope = address_of(two)
         assert (host, flow, scope) == ("::1", 0, 0)
-        for address in ((host, port), (host, port, 0), (host, port, 0, 0)):
-            one.transport.sendto(b"x", address)
-        assert await two.datagrams(3) == [b"x"] * 3
+        addresses = ((), (0,), (0, 0), (0, LOOPBACK), (1, 0))
+        for rest in addresses:
+            one.transport.sendto(b"x", (host, port, *rest))
+        assert await two.datagrams(len(addresses)) == [b"x"] * len(addresses)
         sender = two.calls[-1][2]
         assert sender == address_of(one)
         two.transport.sendto(b"answer", sender)
         assert await one.datagrams(1) == [b"answer"]
 
 
+def link_local() -> tuple[str, int]:
+    """An address of this machine that needs a scope, and the scope."""
+    table = "/proc/net/if_inet6"
+    if os.path.exists(table):
+        for line in Path(table).read_text().splitlines():
+            digits, index, *_ = line.split()
+            if digits.startswith("fe80"):
+                host = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(digits))
+                return host, int(index, 16)
+    return "fe80::1", LOOPBACK  # of the loopback interface on macOS
+
+
+@ipv6
+@looped
+async def test_ipv6_link_local() -> None:
+    """The sender's address has the scope, and takes the answer back."""
+    host, scope = link_local()
+    sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    try:
+        sock.bind((host, 0, 0, scope))
+    except OSError as exc:
+        sock.close()
+        pytest.skip(f"no link-local address: {exc}")
+
+    def echo(protocol: Any, data: bytes, addr: Any) -> None:
+        protocol.transport.sendto(data, addr)
+
+    async with (
+        endpoint(sock=sock) as one,
+        endpoint(DatagramRecorder(datagram_received=echo), local_addr=("::", 0)) as two,
+    ):
+        port = address_of(two)[1]
+        for _ in range(2):
+            one.transport.sendto(b"x", (host, port, 0, scope))
+        one.transport.sendto(b"x", (f"{host}%{socket.if_indextoname(scope)}", port))
+        assert await one.datagrams(3) == [b"x"] * 3
+        assert {call[2] for call in two.calls[1:]} == {sock.getsockname()}
+        assert {call[2] for call in one.calls[1:]} == {(host, port, 0, scope)}
+
+
 @ipv6
 @looped
 async def test_ipv6_scope_and_multicast() -> None:
     """A link-local group on the loopback interface: only the scope id tells where."""
-    index = socket.if_nametoindex("lo" if sys.platform == "linux" else "lo0")
     async with (
         endpoint(local_addr=("::", 0)) as one,
         endpoint(local_addr=("::1", 0)) as two,
     ):
         group = socket.inet_pton(socket.AF_INET6, "ff02::beef")
-        joined = group + index.to_bytes(4, sys.byteorder)
+        joined = group + LOOPBACK.to_bytes(4, sys.byteorder)
         try:
             one.transport.get_extra_info("socket").setsockopt(
                 socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, joined
@@ -199,7 +281,7 @@ async def test_ipv6_scope_and_multicast() -> None:
         except OSError as exc:
             pytest.skip(f"no multicast on the loopback interface: {exc}")
         port = address_of(one)[1]
-        two.transport.sendto(b"group", ("ff02::beef", port, 0, index))
+        two.transport.sendto(b"group", ("ff02::beef", port, 0, LOOPBACK))
         if two.count("error_received"):
             pytest.skip(f"no route to a group: {two.calls[-1][1]}")
         assert await one.datagrams(1) == [b"group"]
