@@ -194,15 +194,8 @@ stop_with_steal(PyObject *value)
     if (value == Py_None) {
         PyErr_SetNone(PyExc_StopIteration);
     }
-    else if (!PyTuple_Check(value) && !PyExceptionInstance_Check(value)) {
-        PyErr_SetObject(PyExc_StopIteration, value);
-    }
     else {
-        PyObject *exc = PyObject_CallOneArg(PyExc_StopIteration, value);
-        if (exc != NULL) {
-            PyErr_SetObject(PyExc_StopIteration, exc);
-            Py_DECREF(exc);
-        }
+        ac_err_set_stop_iteration(value);
     }
     Py_DECREF(value);
 }

@@ -34,6 +34,7 @@
     X(socket_gettimeout)        \
     X(standard_sock)            \
     X(names_loop)               \
+    X(empty_tuple)              \
     X(high_water)               \
     X(low_water)                \
     X(handle_run)               \
@@ -142,9 +143,10 @@ inspect_transports(ac_state *state)
     state->high_water = PyLong_FromLong(64 * 1024);
     state->low_water = PyLong_FromLong(16 * 1024);
     state->names_loop = PyTuple_Pack(1, state->str_loop);
+    state->empty_tuple = PyTuple_New(0);
     return state->socket_fileno == NULL || state->socket_gettimeout == NULL
                    || state->high_water == NULL || state->low_water == NULL
-                   || state->names_loop == NULL
+                   || state->names_loop == NULL || state->empty_tuple == NULL
                ? -1
                : 0;
 }

@@ -167,7 +167,8 @@ typedef struct ac_state {
     PyObject *socket_gettimeout;
     PyObject *standard_sock; /* the standard loop's sock_* functions: a tuple */
     PyObject *names_loop;    /* ("loop",) */
-    PyObject *high_water;    /* the limits of a new transport */
+    PyObject *empty_tuple;
+    PyObject *high_water; /* the limits of a new transport */
     PyObject *low_water;
     PyObject *handle_run; /* asyncio.Handle._run as it was at import */
     PyObject *get_asyncgen_hooks;
@@ -205,6 +206,7 @@ typedef struct ac_state {
     bool tls_direct;          /* new connections use it */
 
     unsigned int socket_version; /* of socket.socket, when its methods were looked up */
+    uint8_t socket_layout;       /* of its struct: unknown, proven, other; plain.c */
     bool socket_is_patched;      /* they are not those of its base */
     unsigned long main_thread;   /* its identifier, 0 until looked up */
     unsigned int main_thread_forks; /* `forks` when it was */

@@ -447,18 +447,10 @@ loop__remove_writer(PyObject *self, PyObject *fd)
 
 /* True if no transport can have the number: the usual case, told without Python. */
 static bool
-surely_no_transport(LoopObject *loop, PyObject *fileobj)
+surely_no_transport(LoopObject *loop, int fd)
 {
-    if (!PyLong_CheckExact(fileobj)) {
-        return false;
-    }
-    int overflow;
-    long number = PyLong_AsLongAndOverflow(fileobj, &overflow);
-    if (overflow != 0 || number < 0 || number > INT_MAX) {
-        return false;
-    }
-    ac_watcher *watcher = ac_watcher_of_foreign(loop, (int)number);
-    if (ac_watcher_of_own(loop, (int)number) != NULL
+    ac_watcher *watcher = ac_watcher_of_foreign(loop, fd);
+    if (ac_watcher_of_own(loop, fd) != NULL
         || (watcher != NULL && watcher->on_ready != on_fd_ready))
     {
         return false;
@@ -475,11 +467,24 @@ surely_no_transport(LoopObject *loop, PyObject *fileobj)
     return none;
 }
 
+/* The number that a plain int is, -1 for everything else. Raises nothing. */
+static int
+plain_number(PyObject *fileobj)
+{
+    if (!PyLong_CheckExact(fileobj)) {
+        return -1;
+    }
+    int overflow;
+    long number = PyLong_AsLongAndOverflow(fileobj, &overflow);
+    return overflow != 0 || number < 0 || number > INT_MAX ? -1 : (int)number;
+}
+
 /* BaseSelectorEventLoop._ensure_fd_no_transport. Returns 0, or -1 with an exception. */
 static int
 ensure_no_transport(LoopObject *loop, PyObject *fileobj)
 {
-    if (surely_no_transport(loop, fileobj)) {
+    int fd = plain_number(fileobj);
+    if (fd >= 0 && surely_no_transport(loop, fd)) {
         return 0;
     }
     PyObject *result = PyObject_CallMethodOneArg(
@@ -539,6 +544,9 @@ remove_checked(LoopObject *loop, int which, PyObject *const *args, Py_ssize_t na
 int
 ac_watch_ensure_no_transport(LoopObject *loop, int fd)
 {
+    if (fd >= 0 && surely_no_transport(loop, fd)) {
+        return 0;
+    }
     PyObject *number = PyLong_FromLong(fd);
     int rc = number == NULL ? -1 : ensure_no_transport(loop, number);
     Py_XDECREF(number);

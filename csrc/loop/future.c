@@ -4,6 +4,29 @@
 
 #include "loop/future.h"
 
+/* type(loop=loop) with a dict of keywords that is kept for it, 300 instructions less
+ * than to make one. It holds the loop during the call only: no cycle. */
+static PyObject *
+call_with_kept_keywords(LoopObject *loop, PyObject *type)
+{
+    ac_state *state = loop->state;
+    PyObject *keywords = loop->future_keywords;
+    if (keywords == NULL) {
+        keywords = loop->future_keywords = PyDict_New();
+    }
+    if (keywords == NULL
+        || PyDict_SetItem(keywords, state->str_loop, (PyObject *)loop) < 0) {
+        return NULL;
+    }
+    loop->future_keywords_busy = true;  // the call may run Python that makes another
+    PyObject *future = PyObject_Call(type, state->empty_tuple, keywords);
+    loop->future_keywords_busy = false;
+    if (PyDict_SetItem(keywords, state->str_loop, Py_None) < 0) {
+        Py_CLEAR(future);
+    }
+    return future;
+}
+
 /* futures.Future(loop=loop), as BaseEventLoop.create_future. */
 static PyObject *
 future_make(LoopObject *loop)
@@ -13,9 +36,15 @@ future_make(LoopObject *loop)
     if (type == NULL) {
         return NULL;
     }
-    PyObject *args[] = {NULL, (PyObject *)loop};
-    PyObject *future = PyObject_Vectorcall(
-        type, args + 1, PY_VECTORCALL_ARGUMENTS_OFFSET, state->names_loop);
+    PyObject *future;
+    if (!loop->future_keywords_busy) {
+        future = call_with_kept_keywords(loop, type);
+    }
+    else {
+        PyObject *args[] = {NULL, (PyObject *)loop};
+        future = PyObject_Vectorcall(type, args + 1, PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                     state->names_loop);
+    }
     Py_DECREF(type);
     return future;
 }

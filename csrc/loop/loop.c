@@ -300,6 +300,7 @@ loop_traverse(PyObject *self, visitproc visit, void *arg)
     for (ac_flush *node = loop->flush_head; node != NULL; node = node->next) {
         Py_VISIT(node->object);
     }
+    Py_VISIT(loop->future_keywords);
     return ac_timer_traverse(loop, visit, arg);
 }
 
@@ -314,6 +315,7 @@ loop_clear(PyObject *self)
         node->queued = false;
         Py_DECREF(node->object);
     }
+    Py_CLEAR(loop->future_keywords);
     return 0;
 }
 

@@ -112,6 +112,8 @@ struct LoopObject {
     ac_freelist handles, timer_handles; /* see handle.c */
     ac_buf *spare_buf; /* small and empty, for the next stream that queues; or NULL */
     char *read_buffer; /* AC_READ_BUFFER bytes, made at the first read */
+    PyObject *future_keywords; /* owned: {"loop": None}, or NULL; see future.c */
+    bool future_keywords_busy;
     bool sock_reads_are_large; /* the last sock_recv was: the next one may be, too */
 };
 

@@ -1,9 +1,13 @@
-/* What is asked of plain sockets. */
+/* What is asked of plain sockets.
+ *
+ * The number and the time-out of a socket are read out of its struct, which is private
+ * to the interpreter, if a trial at the first use has shown where they lie; else its
+ * methods tell, at 560 more of the 6,700 instructions of an echo. */
 #include "core/python.h"
 
 #include "sock/plain.h"
 
-#include <stddef.h>
+#include <sys/socket.h>
 
 /* What C code does in their place; everything else goes through the object. */
 static const char *const methods[] = {"recv", "recv_into", "send", "fileno",
@@ -45,9 +49,83 @@ ac_plain_is(ac_state *state, PyObject *sock)
     return !state->socket_is_patched;
 }
 
+/* ----------------------------------------------------------------- the struct -- */
+
+/* PySocketSockObject of Modules/socketmodule.h, as far as it is needed. */
+typedef struct {
+    PyObject_HEAD
+    int fd;
+    int family;
+    int type;
+    int proto;
+    PyObject *(*errorhandler)(void);
+    int64_t timeout; /* nanoseconds, negative: None */
+} socket_struct;
+
+enum {
+    LAYOUT_UNKNOWN,
+    LAYOUT_PROVEN,
+    LAYOUT_OTHER
+};
+
+/* Whether the struct of a trial socket says what was set by the method `settimeout`. */
+static bool
+trial_agrees(PyObject *sock, PyObject *timeout, int64_t nanoseconds)
+{
+    PyObject *done = PyObject_CallMethod(sock, "settimeout", "O", timeout);
+    PyObject *number = PyObject_CallMethod(sock, "fileno", NULL);
+    const socket_struct *seen = (const socket_struct *)sock;
+    bool agrees = done != NULL && number != NULL && PyLong_AsLong(number) == seen->fd
+                  && seen->family == AF_UNIX && (seen->type & 0xf) == SOCK_STREAM
+                  && seen->timeout == nanoseconds;
+    Py_XDECREF(done);
+    Py_XDECREF(number);
+    return agrees;
+}
+
+/* Looks at a socket of our own. Without a free descriptor nothing is found out. */
+static void
+prove_layout(ac_state *state)
+{
+    PyTypeObject *base = (PyTypeObject *)state->socket_base;
+    if (base->tp_basicsize < (Py_ssize_t)sizeof(socket_struct)) {
+        state->socket_layout = LAYOUT_OTHER;
+        return;
+    }
+    PyObject *sock =
+        PyObject_CallFunction(state->socket_base, "ii", AF_UNIX, SOCK_STREAM);
+    PyObject *seconds = PyFloat_FromDouble(1.5);
+    PyObject *zero = PyFloat_FromDouble(0.0);
+    if (sock != NULL && seconds != NULL && zero != NULL) {
+        bool proven = trial_agrees(sock, seconds, 1500000000)
+                      && trial_agrees(sock, Py_None, -1000000000)
+                      && trial_agrees(sock, zero, 0);
+        PyObject *closed = PyObject_CallMethod(sock, "close", NULL);
+        proven = closed != NULL && proven && ((socket_struct *)sock)->fd == -1;
+        Py_XDECREF(closed);
+        state->socket_layout = proven ? LAYOUT_PROVEN : LAYOUT_OTHER;
+    }
+    PyErr_Clear();
+    Py_XDECREF(sock);
+    Py_XDECREF(seconds);
+    Py_XDECREF(zero);
+}
+
+static inline bool
+layout_is_known(ac_state *state)
+{
+    if (state->socket_layout == LAYOUT_UNKNOWN) {
+        prove_layout(state);
+    }
+    return state->socket_layout == LAYOUT_PROVEN;
+}
+
 int
 ac_plain_number(ac_state *state, PyObject *sock)
 {
+    if (layout_is_known(state)) {
+        return ((socket_struct *)sock)->fd;
+    }
     PyObject *number = PyObject_CallOneArg(state->socket_fileno, sock);
     if (number == NULL) {
         return -2;
@@ -60,6 +138,9 @@ ac_plain_number(ac_state *state, PyObject *sock)
 int
 ac_plain_is_nonblocking(ac_state *state, PyObject *sock)
 {
+    if (layout_is_known(state)) {
+        return ((socket_struct *)sock)->timeout == 0;
+    }
     PyObject *timeout = PyObject_CallOneArg(state->socket_gettimeout, sock);
     if (timeout == NULL) {
         return -1;
