@@ -19,7 +19,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any  # the packages are optional, and not typed
 
-__all__ = ["ASGIWorker", "AiohttpWorker", "UvicornWorker"]  # noqa: F822
+    ASGIWorker: type[Any]
+    AiohttpWorker: type[Any]
+    UvicornWorker: type[Any]
+
+__all__ = ["ASGIWorker", "AiohttpWorker", "UvicornWorker"]
 
 
 def _uvicorn() -> object:
