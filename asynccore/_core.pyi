@@ -4,7 +4,7 @@ import asyncio
 import socket
 from asyncio.base_events import Server
 from asyncio.transports import _FlowControlMixin
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextvars import Context
 from types import CodeType, FrameType
 from typing import Any, Self, TypeVarTuple, final
@@ -178,6 +178,14 @@ class DatagramTransport(_FlowControlMixin):
         data: bytes | bytearray | memoryview,
         addr: tuple[Any, ...] | str | bytes | None = None,
     ) -> None: ...
+
+@final
+class CoroutineAwaiter(Generator[Any, Any, Any]):
+    def close(self) -> None: ...
+    def send(self, arg: Any, /) -> Any: ...
+    def throw(self, *args: Any) -> Any: ...  # type: ignore[override]
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
 
 @final
 class SockCoroutine(Coroutine[Any, Any, Any]):

@@ -2,6 +2,7 @@
  * methods, lower ones first. */
 #include "core/python.h"
 
+#include "core/awaiter.h"
 #include "core/state.h"
 #include "datagram/datagram.h"
 #include "io/watch.h"
@@ -71,6 +72,7 @@ core_exec(PyObject *module)
         || ac_handle_register(module, state) < 0 || ac_loop_register(module, state) < 0
         || ac_watch_register(module, state) < 0 || ac_stream_register(module, state) < 0
         || ac_accept_register(module, state) < 0 || ac_pipe_register(module, state) < 0
+        || ac_awaiter_register(module, state) < 0
         || ac_methods_register(module, state) < 0
         || ac_datagram_register(module, state) < 0
         || ac_tls_register(module, state) < 0)

@@ -7,7 +7,10 @@ import collections.abc
 import gc
 import inspect
 import io
+import socket
 import sys
+import types
+import unittest.mock
 import warnings
 import weakref
 
@@ -223,7 +226,135 @@ def test_exceptions_of_a_waiter_come_out_of_the_await(loop, run, pair):
     run(main())
 
 
+class Awaitable:
+    """An `__await__` as they are written in Python."""
+
+    def __init__(self, coro):
+        self.coro = coro
+
+    def __await__(self):
+        value = yield from self.coro.__await__()
+        return [value]
+
+
+@types.coroutine
+def old_style(coro):
+    value = yield from coro
+    return [value]
+
+
+@pytest.mark.parametrize("wrap", [Awaitable, old_style])
+@pytest.mark.parametrize("waits", [False, True])
+def test_yield_from(loop, run, pair, wrap, waits):
+    a, b = pair
+
+    async def main():
+        if waits:
+            loop.call_soon(b.send, b"data")
+        else:
+            b.send(b"data")
+        return await wrap(loop.sock_recv(a, 100))
+
+    assert run(main()) == [b"data"]
+
+
+def test_cancelled_in_a_yield_from(loop, run, pair):
+    a, b = pair
+
+    async def outer():
+        await Awaitable(loop.sock_recv(a, 100))
+
+    async def main():
+        task = loop.create_task(outer())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        b.send(b"data")
+        assert await loop.sock_recv(a, 100) == b"data"
+
+    run(main())
+
+
+def test_driven_through_its_iterator(loop, recv, pair):
+    iterator = recv.__await__()
+    assert iter(iterator) is iterator
+    future = next(iterator)
+    assert inspect.getcoroutinestate(recv) == inspect.CORO_SUSPENDED
+    with pytest.raises(KeyError):
+        iterator.throw(KeyError("thrown"))
+    iterator.close()
+    with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+        iterator.send(None)
+    future.cancel()
+
+
 # -- misuse
+
+
+def test_not_iterable(recv):
+    assert not isinstance(recv, collections.abc.Iterable)
+    assert not hasattr(recv, "__iter__")
+    with pytest.raises(TypeError, match="object is not iterable"):
+        list(recv)
+
+    def generator():
+        yield from recv
+
+    with pytest.raises(TypeError, match=r"iterable|'yield from' a coroutine object"):
+        next(generator())
+    assert inspect.getcoroutinestate(recv) == inspect.CORO_CREATED
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="not deprecated yet")
+def test_throw_of_several_arguments_is_deprecated(recv):
+    with (
+        pytest.warns(DeprecationWarning, match=r"\(type, exc, tb\) signature"),
+        pytest.raises(ValueError, match="text"),
+    ):
+        recv.throw(ValueError, "text")
+
+
+@pytest.mark.parametrize("args", [(), (1, 2, 3, 4)])
+def test_wrong_number_of_arguments_of_throw(recv, args):
+    expected = (
+        "at least 1 argument, got 0" if not args else "at most 3 arguments, got 4"
+    )
+    with pytest.raises(TypeError, match=f"^throw expected {expected}$"):
+        recv.throw(*args)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        (["connection", "address"], None),
+        (("connection",), ValueError),
+        ((1, 2, 3), ValueError),
+        (None, TypeError),
+    ],
+)
+def test_accept_that_was_replaced(
+    loop, run, listener, monkeypatch, waits, given, error
+):
+    blocked = [BlockingIOError()] if waits else []
+    connection = unittest.mock.Mock()
+
+    def accept(self):
+        if blocked:
+            raise blocked.pop()
+        if isinstance(given, list):
+            return [connection, given[1]]
+        return given
+
+    monkeypatch.setattr(socket.socket, "accept", accept)
+    with socket.create_connection(listener.getsockname()):
+        if error is None:
+            assert run(loop.sock_accept(listener)) == (connection, "address")
+            connection.setblocking.assert_called_once_with(False)
+        else:
+            with pytest.raises(error):
+                run(loop.sock_accept(listener))
 
 
 def test_never_awaited(loop, pair):

@@ -109,6 +109,21 @@ finish(ac_coroutine *self)
     self->ops->end((PyObject *)self);
 }
 
+/* An `async def` never raises StopIteration: RuntimeError takes its place. */
+static void
+replace_stop_iteration(void)
+{
+    if (!PyErr_ExceptionMatches(PyExc_StopIteration)) {
+        return;
+    }
+    PyObject *cause = ac_err_take();
+    PyErr_SetString(PyExc_RuntimeError, "coroutine raised StopIteration");
+    PyObject *exc = ac_err_take();
+    PyException_SetCause(exc, Py_NewRef(cause));
+    PyException_SetContext(exc, cause);
+    ac_err_restore_steal(exc);
+}
+
 /* Goes on with what the awaited thing gave (consumed; NULL at the start). */
 static PySendResult
 go_on_steal(ac_coroutine *self, PyObject *value, PyObject **result)
@@ -118,6 +133,9 @@ go_on_steal(ac_coroutine *self, PyObject *value, PyObject **result)
         *result = NULL;
         status = self->ops->step((PyObject *)self, value, result);
         Py_CLEAR(value);
+        if (status == PYGEN_ERROR) {
+            replace_stop_iteration();
+        }
         if (status != PYGEN_NEXT) {
             break;
         }
@@ -234,6 +252,9 @@ ac_coroutine_await(PyObject *op)
 }
 
 /* ------------------------------------------------------------------- methods -- */
+
+const char ac_coroutine_await_doc[] =
+    "__await__($self, /)\n--\n\nReturn an iterator to be used in await expression.";
 
 const char ac_coroutine_send_doc[] =
     "send($self, arg, /)\n--\n\n"
@@ -367,8 +388,17 @@ ac_coroutine_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 {
     ac_coroutine *self = (ac_coroutine *)op;
     if (nargs < 1 || nargs > 3) {
-        PyErr_Format(PyExc_TypeError, "throw expected %s 3 arguments, got %zd",
-                     nargs < 1 ? "at least 1, at most" : "at most", nargs);
+        PyErr_Format(PyExc_TypeError, "throw expected %s, got %zd",
+                     nargs < 1 ? "at least 1 argument" : "at most 3 arguments", nargs);
+        return NULL;
+    }
+    if (AC_THROW_WARNS && nargs > 1
+        && PyErr_WarnEx(PyExc_DeprecationWarning,
+                        "the (type, exc, tb) signature of throw() is deprecated, use "
+                        "the single-arg signature instead.",
+                        1)
+               < 0)
+    {
         return NULL;
     }
     PyObject *exc = exception_of(args, nargs);

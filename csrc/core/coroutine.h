@@ -6,6 +6,7 @@
 #ifndef AC_COROUTINE_H
 #define AC_COROUTINE_H
 
+#include "core/awaiter.h"
 #include "core/python.h"
 
 typedef enum {
@@ -62,7 +63,8 @@ PyObject *
 ac_coroutine_awaitable(PyObject *object);
 
 /* The slots of a coroutine type: all but tp_traverse, tp_clear and tp_methods, which
- * begins with AC_COROUTINE_METHODS. */
+ * begins with AC_COROUTINE_METHODS. The registered type gets ac_awaiter_iter as its
+ * tp_iter. */
 #define AC_COROUTINE_SLOTS                                                        \
     {Py_tp_dealloc, ac_coroutine_dealloc}, {Py_am_await, ac_coroutine_await},     \
         {Py_am_send, ac_coroutine_send}, {Py_tp_iternext, ac_coroutine_iternext}, \
@@ -72,12 +74,13 @@ ac_coroutine_awaitable(PyObject *object);
         Py_tp_members, ac_coroutine_members                                       \
     }
 
-#define AC_COROUTINE_METHODS                                                      \
-    {"send", ac_coroutine_send_method, METH_O, ac_coroutine_send_doc},            \
-        {"throw", (PyCFunction)(void (*)(void))ac_coroutine_throw, METH_FASTCALL, \
-         ac_coroutine_throw_doc},                                                 \
-    {                                                                             \
-        "close", ac_coroutine_close, METH_NOARGS, ac_coroutine_close_doc          \
+#define AC_COROUTINE_METHODS                                                           \
+    {"__await__", ac_awaiter_new, METH_NOARGS | METH_COEXIST, ac_coroutine_await_doc}, \
+        {"send", ac_coroutine_send_method, METH_O, ac_coroutine_send_doc},             \
+        {"throw", (PyCFunction)(void (*)(void))ac_coroutine_throw, METH_FASTCALL,      \
+         ac_coroutine_throw_doc},                                                      \
+    {                                                                                  \
+        "close", ac_coroutine_close, METH_NOARGS, ac_coroutine_close_doc               \
     }
 
 PyObject *
@@ -97,6 +100,7 @@ ac_coroutine_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs);
 PyObject *
 ac_coroutine_close(PyObject *op, PyObject *ignored);
 
+extern const char ac_coroutine_await_doc[];
 extern const char ac_coroutine_send_doc[];
 extern const char ac_coroutine_throw_doc[];
 extern const char ac_coroutine_close_doc[];

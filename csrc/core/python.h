@@ -30,8 +30,10 @@
 /* asyncio's slotted classes hold their weak reference list themselves; from
  * 3.12 on it lies in front of the object. */
 #define AC_HANDLE_WEAKREFS PyObject *weakrefs;
+#define AC_THROW_WARNS 0
 #else
 #define AC_HANDLE_WEAKREFS
+#define AC_THROW_WARNS 1 /* throw() of a coroutine, of more than one argument */
 #define AC_T_OBJECT _Py_T_OBJECT
 #endif
 

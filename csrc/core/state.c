@@ -14,6 +14,7 @@
     X(Accepted)                 \
     X(ReadPipe)                 \
     X(WritePipe)                \
+    X(Awaiter)                  \
     X(Operation)                \
     X(Sink)                     \
     X(TLSTransport)             \

@@ -145,6 +145,7 @@ typedef struct ac_state {
     PyTypeObject *Accepted; /* a connection that waits for its turn to be set up */
     PyTypeObject *ReadPipe;
     PyTypeObject *WritePipe;
+    PyTypeObject *Awaiter;   /* what __await__() of a coroutine returns */
     PyTypeObject *Operation; /* the coroutine of a sock_* method */
     PyTypeObject *Sink;      /* TLSProtocol: takes bytes by sink_data, in C */
     PyTypeObject *TLSTransport;

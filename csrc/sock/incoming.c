@@ -4,6 +4,29 @@
 #include "loop/poller.h"
 #include "sock/incoming.h"
 
+/* (connection, address) of what accept() gave (consumed), which somebody may have
+ * replaced. NULL with an exception. */
+static PyObject *
+pair_of_steal(PyObject *given)
+{
+    if (PyTuple_CheckExact(given) && PyTuple_GET_SIZE(given) == 2) {
+        return given;
+    }
+    PyObject *pair = PySequence_Tuple(given);
+    Py_DECREF(given);
+    Py_ssize_t size = pair == NULL ? 2 : PyTuple_GET_SIZE(pair);
+    if (size < 2) {
+        PyErr_Format(PyExc_ValueError,
+                     "not enough values to unpack (expected 2, got %zd)", size);
+        Py_CLEAR(pair);
+    }
+    else if (size > 2) {
+        PyErr_SetString(PyExc_ValueError, "too many values to unpack (expected 2)");
+        Py_CLEAR(pair);
+    }
+    return pair;
+}
+
 static int
 accept_attempt(OperationObject *self, PyObject **result)
 {
@@ -12,6 +35,10 @@ accept_attempt(OperationObject *self, PyObject **result)
     int rc = ac_operation_call(state->str_accept, self->sock, NULL, 0, &pair);
     if (rc <= 0) {
         return rc;
+    }
+    pair = pair_of_steal(pair);
+    if (pair == NULL) {
+        return -1;
     }
     PyObject *done = PyObject_CallMethodOneArg(PyTuple_GET_ITEM(pair, 0),
                                                state->str_setblocking, Py_False);

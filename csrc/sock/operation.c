@@ -80,12 +80,16 @@ int
 ac_operation_call(PyObject *method_name, PyObject *sock, PyObject *const *args,
                   Py_ssize_t nargs, PyObject **result)
 {
-    PyObject *stack[4] = {sock};
+    // held: while the call waits, another thread may close the coroutine
+    PyObject *stack[4] = {Py_NewRef(sock)};
     assert(nargs < 4);
     for (Py_ssize_t i = 0; i < nargs; i++) {
-        stack[i + 1] = args[i];
+        stack[i + 1] = Py_XNewRef(args[i]);
     }
     *result = PyObject_VectorcallMethod(method_name, stack, (size_t)nargs + 1, NULL);
+    for (Py_ssize_t i = 0; i <= nargs; i++) {
+        Py_XDECREF(stack[i]);
+    }
     if (*result != NULL) {
         return 1;
     }
@@ -235,5 +239,9 @@ int
 ac_operation_register(PyObject *module, ac_state *state)
 {
     state->Operation = ac_state_add_type(module, &operation_spec, NULL);
-    return state->Operation == NULL ? -1 : 0;
+    if (state->Operation == NULL) {
+        return -1;
+    }
+    state->Operation->tp_iter = ac_awaiter_iter;
+    return 0;
 }

@@ -56,16 +56,21 @@ ac_wait_end(OperationObject *self)
 
 /* Tries, and settles the future. Returns -1 with what neither of them catches. */
 static int
-try_again(OperationObject *self)
+try_again(OperationObject *self, PyObject *future)
 {
     ac_state *state = self->loop->state;
-    int done = ac_future_is_done(state, self->future);
+    int done = ac_future_is_done(state, future);
     if (done != 0) {
         ac_wait_end(self);  // cancelled
         return done < 0 ? -1 : 0;
     }
+    if (self->future == NULL) {  // closed by done() of a future in Python
+        return 0;
+    }
     PyObject *result = NULL;
-    int rc = self->kind->attempt(self, &result);
+    int nonblocking = ac_plain_is_nonblocking(state, self->sock);
+    self->nonblocking = nonblocking > 0;
+    int rc = nonblocking < 0 ? -1 : self->kind->attempt(self, &result);
     if (rc == 0) {
         return 0;
     }
@@ -79,9 +84,9 @@ try_again(OperationObject *self)
     }
     ac_wait_end(self);
     if (rc < 0) {
-        return ac_future_set_raised(state, self->future);
+        return ac_future_set_raised(state, future);
     }
-    rc = ac_future_set_result(state, self->future, result);
+    rc = ac_future_set_result(state, future, result);
     Py_DECREF(result);
     return rc;
 }
@@ -91,8 +96,10 @@ ac_wait_ready(PyObject *op)
 {
     OperationObject *self = (OperationObject *)Py_NewRef(op);
     int rc = 0;
-    if (self->future != NULL) {
-        rc = try_again(self);
+    PyObject *future = Py_XNewRef(self->future);
+    if (future != NULL) {
+        rc = try_again(self, future);
+        Py_DECREF(future);
     }
     if (rc < 0) {
         rc = ac_report_unraised(self->loop, "Exception in callback of a socket");

@@ -540,6 +540,9 @@ async def sock_coroutines() -> None:
         coro.send(None)
         with contextlib.suppress(OSError):
             coro.throw(OSError)
+        iterator = loop.sock_recv(here, 1).__await__()
+        next(iter(iterator))
+        iterator.close()
         coro = loop.sock_recv(here, 1)
         coro.send(None)
         coro.close()
