@@ -9,6 +9,7 @@ import functools
 import gc
 import socket
 import sys
+import threading
 import tracemalloc
 import weakref
 from asyncio import format_helpers
@@ -187,6 +188,51 @@ def test_handle_attributes(loop, make):
     if not loop.get_debug():
         assert handle._source_traceback is None
         assert handle._repr is None
+
+
+def test_chain_of_handles_ends_without_a_stack_frame_for_each(loop, make):
+    former = threading.stack_size(2 * 1024 * 1024)
+    try:
+        count = on_shallow_stack(lambda: run_chain(loop, make, 100_000))
+    finally:
+        threading.stack_size(former)
+    assert count == 100_000
+
+
+def run_chain(loop, make, length):
+    count = 0
+
+    def counted(former):
+        nonlocal count
+        count += 1
+
+    handle = None
+    for _ in range(length):
+        handle = make(counted, handle)
+    turn(loop)
+    reference = weakref.ref(handle)
+    del handle
+    assert reference() is None
+    return count
+
+
+def test_context_of_another_type(loop, trace):
+    class Runs:
+        def run(self, callback, *args):
+            trace.append("run")
+            callback(*args)
+
+    loop.call_soon(trace.append, 1, context=Runs())
+    loop.call_later(-1, trace.append, 2, context=Runs())
+    turn(loop)
+    assert trace == ["run", 1, "run", 2]
+
+    contexts = []
+    loop.set_exception_handler(lambda _, context: contexts.append(context))
+    loop.call_soon(trace.append, 3, context=object())
+    turn(loop)
+    assert isinstance(contexts[0]["exception"], AttributeError)
+    assert len(trace) == 4
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="get_context came in 3.12")

@@ -200,14 +200,18 @@ handle_take_loop(HandleObject *handle)
     return loop;
 }
 
+/* Handles may be chained by their arguments, as long as one likes: the trashcan keeps
+ * the end of such a chain from taking a stack frame for each. */
 static void
 handle_dealloc(PyObject *self)
 {
     PyObject_GC_UnTrack(self);
+    Py_TRASHCAN_BEGIN(self, handle_dealloc);
     PyObject_ClearWeakRefs(self);
     LoopObject *loop = handle_take_loop((HandleObject *)self);
     (void)handle_clear(self);
     handle_free(self, loop, loop == NULL ? NULL : &loop->handles);
+    Py_TRASHCAN_END;
 }
 
 static int
@@ -233,13 +237,15 @@ timer_handle_dealloc(PyObject *self)
 {
     TimerHandleObject *timer = (TimerHandleObject *)self;
     PyObject_GC_UnTrack(self);
-    PyObject_ClearWeakRefs(self);
-    if (timer->young >= 0) {
+    if (timer->young >= 0) {  // before it may wait in the trashcan
         ac_timer_grown((LoopObject *)timer->loop, timer);
     }
+    Py_TRASHCAN_BEGIN(self, timer_handle_dealloc);
+    PyObject_ClearWeakRefs(self);
     LoopObject *loop = handle_take_loop((HandleObject *)self);
     (void)timer_handle_clear(self);
     handle_free(self, loop, loop == NULL ? NULL : &loop->timer_handles);
+    Py_TRASHCAN_END;
 }
 
 static void

@@ -120,12 +120,39 @@ handle_call(PyObject *callback, PyObject *args, PyObject *context)
     return PyContext_Exit(context);
 }
 
+/* handle._cancelled of any Handle class: 1, 0, or -1 with an exception. */
+static int
+handle_is_cancelled(PyObject *handle)
+{
+    PyObject *flag = PyObject_GetAttrString(handle, "_cancelled");
+    int cancelled = flag == NULL ? -1 : PyObject_IsTrue(flag);
+    Py_XDECREF(flag);
+    return cancelled;
+}
+
+/* Handle._run, where it or the handle's class or context is not the usual one. */
+static int
+run_method(LoopObject *loop, PyObject *handle)
+{
+    PyObject *result = PyObject_CallMethodNoArgs(handle, loop->state->str__run);
+    if (result == NULL) {
+        // _run reports what it catches; what comes out is an exit or a defect of
+        // the patch, which the standard loop lets out of run_forever as well
+        return -1;
+    }
+    Py_DECREF(result);
+    return 0;
+}
+
 /* What Handle._run does, in C. */
 static int
 run_ours(LoopObject *loop, HandleObject *handle)
 {
     if (handle->callback == NULL) {  // cancelled, also by clearing
         return 0;
+    }
+    if (!PyContext_CheckExact(handle->context)) {  // anything that has a run()
+        return run_method(loop, (PyObject *)handle);
     }
     PyObject *callback = Py_NewRef(handle->callback);
     PyObject *args = Py_XNewRef(handle->args);
@@ -139,30 +166,6 @@ run_ours(LoopObject *loop, HandleObject *handle)
     Py_XDECREF(args);
     Py_DECREF(callback);
     return rc;
-}
-
-/* handle._cancelled of any Handle class: 1, 0, or -1 with an exception. */
-static int
-handle_is_cancelled(PyObject *handle)
-{
-    PyObject *flag = PyObject_GetAttrString(handle, "_cancelled");
-    int cancelled = flag == NULL ? -1 : PyObject_IsTrue(flag);
-    Py_XDECREF(flag);
-    return cancelled;
-}
-
-/* Handle._run of a class that is not ours or that somebody patched. */
-static int
-run_method(LoopObject *loop, PyObject *handle)
-{
-    PyObject *result = PyObject_CallMethodNoArgs(handle, loop->state->str__run);
-    if (result == NULL) {
-        // _run reports what it catches; what comes out is an exit or a defect of
-        // the patch, which the standard loop lets out of run_forever as well
-        return -1;
-    }
-    Py_DECREF(result);
-    return 0;
 }
 
 /* The warning of debug mode about a callback that took too long. */
