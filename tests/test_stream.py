@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import random
 import re
 import socket
@@ -743,6 +744,30 @@ async def test_number_of_a_closed_socket_is_watched_by_its_new_owner() -> None:
         await seen.wait()
         assert loop.remove_reader(one)
         assert protocol.received == b""
+
+
+@only_asynccore  # the standard loop raises from pause_reading() and from abort()
+@looped
+async def test_paused_when_a_duplicate_outlives_its_number() -> None:
+    """The kernel goes on reporting a number that no change can be made to."""
+    loop = asyncio.get_running_loop()
+    protocol = Recorder()
+    here, there = socket.socketpair()
+    number = here.fileno()
+    with there:
+        transport, _ = await loop.create_connection(lambda: protocol, sock=here)
+        await settle()
+        transport.write(bytes(10_000_000))  # so that writability is waited for as well
+        duplicate = os.dup(number)
+        os.close(number)
+        transport.pause_reading()
+        os.dup2(duplicate, number)  # for the socket object to close
+        os.close(duplicate)
+        there.send(b"not for a paused one")
+        await settle()
+        assert protocol.received == b""
+        transport.abort()
+        assert await protocol.lost() is None
 
 
 @looped

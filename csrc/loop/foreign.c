@@ -220,6 +220,9 @@ ac_foreign_set(ac_watcher *watcher, unsigned int events)
     if (err == 0) {
         watcher->wanted = watcher->armed = (uint8_t)events;
     }
+    else {  // what is not wanted any more may still be reported, by a duplicate
+        watcher->wanted &= (uint8_t)events;
+    }
     return err;
 }
 
