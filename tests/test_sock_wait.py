@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import time
@@ -399,6 +400,27 @@ def test_duplicate_of_a_closed_socket(loop, run):
                     d.send(b"third")
                     assert await task == b"third"
                 assert other.recv(100) == b"more"
+
+    run(main())
+
+
+def test_event_of_a_closed_socket_with_another_waiter(loop, run):
+    # the standard loop reports that it can watch the number no more
+    loop.set_exception_handler(lambda loop, context: None)
+
+    async def main():
+        with socketpair() as (a, b):
+            sending = asyncio.ensure_future(loop.sock_sendall(a, bytes(1 << 22)))
+            receiving = asyncio.ensure_future(loop.sock_recv(a, 100))
+            await asyncio.sleep(0.001)  # the loop has all of its descriptors now
+            with a.dup():  # the kernel goes on watching what this keeps open
+                a.close()
+                b.send(b"data")
+                with pytest.raises(OSError) as caught:
+                    await receiving
+            assert caught.value.errno == errno.EBADF
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
 
     run(main())
 

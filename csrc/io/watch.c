@@ -349,7 +349,8 @@ add_handle(LoopObject *loop, int which, PyObject *const *args, Py_ssize_t nargs,
     return handle;
 }
 
-/* The place is empty: no event is wanted for it. May free self. */
+/* The place is empty: no event is wanted for it. May free self; the exception being
+ * raised, if any, stays. */
 static void
 unwatch(FdHandlesObject *self, int which)
 {
@@ -358,9 +359,14 @@ unwatch(FdHandlesObject *self, int which)
     }
     if (self->handles[1 - which] == NULL) {
         fd_handles_end(self);
+        return;
     }
-    else if (ac_watcher_set(self->watcher, event_of[1 - which]) < 0) {
+    PyObject *exc = ac_err_take();
+    if (ac_watcher_set(self->watcher, event_of[1 - which]) < 0) {
         PyErr_Clear();  // the number is closed: nothing is watched any more
+    }
+    if (exc != NULL) {
+        ac_err_restore_steal(exc);
     }
 }
 
