@@ -13,6 +13,7 @@ import pytest
 
 from support import (
     LINKS,
+    PAUSES_EARLY,
     SIDES,
     WIRES,
     BufferedRecorder,
@@ -76,7 +77,9 @@ async def test_pause_and_resume_can_be_repeated() -> None:
 
 
 @looped
-async def test_pause_in_connection_made() -> None:
+async def test_pause_in_connection_made(loop_name: str) -> None:
+    if loop_name == "asyncio" and not PAUSES_EARLY:
+        pytest.skip("the standard transport of this Python reads on")
     made = lambda protocol, transport: transport.pause_reading()  # noqa: E731
     async with wire(Recorder(connection_made=made)) as held:
         assert not held.transport.is_reading()

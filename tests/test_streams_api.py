@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from support import (
+    HANDLERS_ARE_REPORTED,
+    LOST_TLS_ABORTS,
     certificates,
     compare,
     looped,
@@ -70,7 +72,8 @@ async def serving(
             if handling := asyncio.all_tasks() - others - {asyncio.current_task()}:
                 await asyncio.wait(handling)
             for writer in accepted:
-                writer.transport.abort()
+                if not writer.transport.is_closing() or LOST_TLS_ABORTS:
+                    writer.transport.abort()
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
             server.close()
@@ -420,6 +423,7 @@ async def test_start_tls_of_a_stream() -> None:
 # --- handlers ---
 
 
+@pytest.mark.skipif(not HANDLERS_ARE_REPORTED, reason="this Python leaves it alone")
 @looped
 async def test_handler_that_raises_is_reported() -> None:
     loop = asyncio.get_running_loop()

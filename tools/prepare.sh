@@ -41,8 +41,11 @@ missing_packages() {
         [ -n "${ASYNCCORE_LIBUV:-}" ] || has_header uv.h || pkg-config libuv 2>/dev/null ||
             echo libuv1-dev
     fi
-    [ -f /etc/ssl/certs/ca-certificates.crt ] || [ ! -f /etc/debian_version ] ||
-        echo ca-certificates
+    if [ -f /etc/debian_version ]; then
+        [ -f /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
+        # who else would make it, so that localhost has an address
+        [ -f /etc/hosts ] || dpkg -s netbase >/dev/null 2>&1 || echo netbase
+    fi
     while [ $# -ge 2 ]; do
         command -v "$2" >/dev/null || echo "$1"
         shift 2

@@ -13,12 +13,16 @@ import pytest
 
 from support.certs import Certificates, certificates
 from support.differential import compare, outcome
+from support.interpreter import HANDLERS_ARE_REPORTED, LOST_TLS_ABORTS, PAUSES_EARLY
 from support.links import LINKS, PLAIN_LINKS, Link, has_ipv6, link, needs_ipv6
 from support.protocols import BufferedRecorder, DatagramRecorder, Recorder
 from support.wires import SIDES, WIRES, Peer, Wire, wire
 
 __all__ = [
+    "HANDLERS_ARE_REPORTED",
     "LINKS",
+    "LOST_TLS_ABORTS",
+    "PAUSES_EARLY",
     "PLAIN_LINKS",
     "SIDES",
     "WIRES",

@@ -1,0 +1,30 @@
+"""What of asyncio the patch release that runs the tests has: its code is asked."""
+
+from __future__ import annotations
+
+from asyncio import StreamReaderProtocol, selector_events, sslproto
+from types import CodeType
+from typing import Any
+
+
+def lost_tls_aborts() -> bool:
+    transport: Any = sslproto._SSLProtocolTransport(None, None)  # type: ignore[arg-type]
+    try:
+        transport.abort()
+    except AttributeError:
+        return False
+    return True
+
+
+def handlers_are_reported() -> bool:
+    made = StreamReaderProtocol.connection_made
+    codes = [code for code in made.__code__.co_consts if isinstance(code, CodeType)]
+    return any(code.co_name == "callback" for code in codes)
+
+
+# abort() of a TLS transport after connection_lost(); 3.11.2 raises AttributeError
+LOST_TLS_ABORTS = lost_tls_aborts()
+# an exception of start_server's callback; 3.11.2 leaves it in the task
+HANDLERS_ARE_REPORTED = handlers_are_reported()
+# pause_reading() in connection_made(); the standard transport of 3.11.2 reads on
+PAUSES_EARLY = "pause_reading" in vars(selector_events._SelectorTransport)
