@@ -6,7 +6,8 @@ Environment:
     ASYNCCORE_SANITIZE=address,undefined  what goes to -fsanitize=
     ASYNCCORE_COVERAGE=1                  gcov's counters
     ASYNCCORE_WERROR=1                    warnings are errors
-    ASYNCCORE_LIBUV=PREFIX                libuv in PREFIX/include and PREFIX/lib
+    ASYNCCORE_LIBUV=PREFIX                libuv in PREFIX/include and PREFIX/lib,
+                                          PREFIX/lib64 or Debian's PREFIX/lib/TRIPLET
     PKG_CONFIG                            the pkg-config program that finds it otherwise
 """
 
@@ -52,6 +53,15 @@ def switch(name: str) -> bool:
     return os.environ.get(name, "0") not in ("", "0")
 
 
+def library_folder(prefix: str) -> str | None:
+    triplet = sysconfig.get_config_var("MULTIARCH") or ""
+    for name in ("lib", "lib64", os.path.join("lib", triplet)):
+        folder = os.path.join(prefix, name)
+        if glob(os.path.join(folder, "libuv.*")):
+            return folder
+    return None
+
+
 @dataclass
 class Libuv:
     """Where a libuv is, in the compiler's words."""
@@ -62,7 +72,7 @@ class Libuv:
 
     @classmethod
     def in_prefix(cls, prefix: str, origin: str) -> Libuv:
-        lib = os.path.join(prefix, "lib")
+        lib = library_folder(prefix) or os.path.join(prefix, "lib")
         return cls(
             origin,
             ["-I" + os.path.join(prefix, "include")],
@@ -117,8 +127,10 @@ class BuildExt(build_ext):
         if prefix:
             prefix = os.path.abspath(prefix)
             libuv = Libuv.in_prefix(prefix, f"ASYNCCORE_LIBUV={prefix}")
-            if not glob(f"{prefix}/include/uv.h") or not glob(f"{prefix}/lib/libuv.*"):
-                raise fail(f"{prefix} has no include/uv.h or no lib/libuv.*")
+            if not os.path.exists(f"{prefix}/include/uv.h"):
+                raise fail(f"{prefix}/include/uv.h was not found")
+            if library_folder(prefix) is None:
+                raise fail(f"no libuv.* was found in {prefix}/lib")
             version = self.libuv_version(libuv)
             if version is None:
                 raise fail(f"{prefix}/include/uv.h does not compile")
