@@ -553,6 +553,51 @@ async def test_buffer_that_is_too_small() -> None:
         assert await near.got(len(data)) == data
 
 
+@looped
+async def test_rest_that_waits_while_something_else_is_read() -> None:
+    """What the protocol's buffer had no room for is not the loop's memory any more."""
+    loop = asyncio.get_running_loop()
+    here, there = socket.socketpair()
+    here.setblocking(False)
+    there.setblocking(False)
+    got = bytearray()
+
+    def read_other(protocol: Any, size: int) -> None:
+        there.send(b"\xff" * 50_000)
+        reading = loop.sock_recv(here, 50_000)
+        with pytest.raises(StopIteration) as done:
+            reading.send(None)
+        got.extend(done.value.value)
+
+    data = random.Random(11).randbytes(30_000)
+    near = BufferedRecorder(size=1000, buffer_updated=read_other)
+    async with raw_peer(near) as peer:
+        await peer.send(data, 900)
+        assert await near.got(len(data)) == data
+    assert set(got) == {0xFF}
+    here.close()
+    there.close()
+
+
+@looped
+async def test_buffer_without_room() -> None:
+    """SSLObject.read() into nothing returns 0, which means EOF."""
+    near = BufferedRecorder()
+    async with raw_peer(near) as peer:
+        near.hooks["get_buffer"] = lambda p, hint: memoryview(bytearray())
+        await peer.send(b"hello")
+        assert await peer.recv(1) == b""
+        peer.sock.shutdown(socket.SHUT_WR)
+        await near.lost()
+    assert near.names() == [
+        "connection_made",
+        "get_buffer",
+        "eof_received",
+        "get_buffer",  # for what may be left when it is closed
+        "connection_lost",
+    ]
+
+
 @pytest.mark.parametrize("what", ["read-only", "raises", "closes"])
 @looped
 async def test_buffer_that_is_unfit(what: str) -> None:

@@ -34,6 +34,7 @@
     X(_do_handshake)                      \
     X(_do_read)                           \
     X(_do_shutdown)                       \
+    X(_do_write)                          \
     X(_ensure_fd_no_transport)            \
     X(_fatal_error)                       \
     X(_format_callback_source)            \

@@ -101,22 +101,6 @@ read_copied(TLSObject *self)
     return rc;
 }
 
-/* loop.call_soon(self._do_read), for what did not fit into the protocol's buffer */
-static int
-read_later(TLSObject *self)
-{
-    PyObject *method = PyObject_GetAttr((PyObject *)self, self->state->str__do_read);
-    PyObject *loop = PyObject_GetAttr((PyObject *)self, self->state->str__loop);
-    PyObject *handle = NULL;
-    if (method != NULL && loop != NULL) {
-        handle = PyObject_CallMethodOneArg(loop, self->state->str_call_soon, method);
-    }
-    Py_XDECREF(method);
-    Py_XDECREF(loop);
-    Py_XDECREF(handle);
-    return handle == NULL ? -1 : 0;
-}
-
 /* Decrypts into the protocol's buffer. *used is how much. Returns as decrypt_bytes(),
  * and 1 if the buffer is full. */
 static Py_ssize_t
@@ -142,7 +126,7 @@ decrypt_into(TLSObject *self, PyObject *buffer, size_t *used)
         return AC_ENGINE_FAILED;
     }
     size_t size = (size_t)view.len;
-    Py_ssize_t n = 1;
+    Py_ssize_t n = size > 0;  // into no room SSLObject.read() says what it says at EOF
     while (*used < size) {
         n = ac_engine_read(self, (char *)view.buf + *used, size - *used);
         if (n <= 0) {
@@ -179,7 +163,7 @@ read_buffered(TLSObject *self)
     Py_DECREF(buffer);
     int rc = n == AC_ENGINE_FAILED ? -1 : 0;
     if (rc == 0 && n > 0) {
-        rc = read_later(self);
+        rc = ac_tls_call_soon(self, state->str__do_read);  // for the rest
     }
     if (rc == 0 && used > 0 && self->app_buffer_updated != NULL) {
         PyObject *updated = Py_NewRef(self->app_buffer_updated);

@@ -287,10 +287,13 @@ write_bytes(TLSObject *self, const char *data, size_t len, PyObject *object)
     if (backlog_add(self, data, len) < 0) {
         return -1;
     }
-    if (ac_tls_is_wrapped(self) && !(self->flags & AC_TLS_BUSY)) {
-        return write_backlog(self) < 0 ? ac_tls_fatal_raised(self) : 0;
+    if (!ac_tls_is_wrapped(self)) {
+        return 0;
     }
-    return 0;
+    if (self->flags & AC_TLS_BUSY) {  // within a callback of OpenSSL
+        return ac_tls_call_soon(self, self->state->str__do_write);
+    }
+    return write_backlog(self) < 0 ? ac_tls_fatal_raised(self) : 0;
 }
 
 int

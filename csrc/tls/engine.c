@@ -278,46 +278,54 @@ static Py_ssize_t
 read_direct(TLSObject *self, char *data, size_t len)
 {
     const ac_libssl *lib = self->state->libssl;
+    ac_ssl *ssl = self->ssl;
+    PyObject *sslobj = Py_NewRef(self->sslobj);  // whose `ssl` is
     size_t n = 0;
     clear_errors(lib);
     self->flags |= AC_TLS_BUSY;
-    int done = lib->SSL_read_ex(self->ssl, data, len, &n);
+    int done = lib->SSL_read_ex(ssl, data, len, &n);
     self->flags &= ~(uint32_t)AC_TLS_BUSY;
+    Py_ssize_t result = (Py_ssize_t)n;
     if (PyErr_Occurred()) {  // a callback's
-        return AC_ENGINE_FAILED;
+        result = AC_ENGINE_FAILED;
     }
-    if (done) {
-        return (Py_ssize_t)n;
+    else if (!done && lib->SSL_get_error(ssl, 0) == ERROR_WANT_READ) {
+        result = AC_ENGINE_AGAIN;
     }
-    if (lib->SSL_get_error(self->ssl, 0) == ERROR_WANT_READ) {
-        return AC_ENGINE_AGAIN;
+    else if (!done) {
+        result = read_method(self, data, 1);
     }
-    return read_method(self, data, 1);
+    Py_DECREF(sslobj);
+    return result;
 }
 
 static Py_ssize_t
 write_direct(TLSObject *self, const char *data, size_t len)
 {
     const ac_libssl *lib = self->state->libssl;
+    ac_ssl *ssl = self->ssl;
+    PyObject *sslobj = Py_NewRef(self->sslobj);
     size_t n = 0;
     clear_errors(lib);
     self->flags |= AC_TLS_BUSY;
-    int done = lib->SSL_write_ex(self->ssl, data, len, &n);
+    int done = lib->SSL_write_ex(ssl, data, len, &n);
     self->flags &= ~(uint32_t)AC_TLS_BUSY;
     if (self->flows.out.failed) {
         self->flows.out.failed = false;
         PyErr_NoMemory();
     }
+    Py_ssize_t result = (Py_ssize_t)n;
     if (PyErr_Occurred()) {
-        return AC_ENGINE_FAILED;
+        result = AC_ENGINE_FAILED;
     }
-    if (done) {
-        return (Py_ssize_t)n;
+    else if (!done && lib->SSL_get_error(ssl, 0) == ERROR_WANT_READ) {
+        result = AC_ENGINE_AGAIN;
     }
-    if (lib->SSL_get_error(self->ssl, 0) == ERROR_WANT_READ) {
-        return AC_ENGINE_AGAIN;
+    else if (!done) {
+        result = write_method(self, data, len, NULL);
     }
-    return write_method(self, data, len, NULL);
+    Py_DECREF(sslobj);
+    return result;
 }
 
 /* ----------------------------------------------------------------- functions -- */

@@ -40,6 +40,21 @@ ac_tls_call_standard(TLSObject *self, PyObject *name, PyObject *argument)
 }
 
 int
+ac_tls_call_soon(TLSObject *self, PyObject *name)
+{
+    PyObject *method = PyObject_GetAttr((PyObject *)self, name);
+    PyObject *loop = PyObject_GetAttr((PyObject *)self, self->state->str__loop);
+    PyObject *handle = NULL;
+    if (method != NULL && loop != NULL) {
+        handle = PyObject_CallMethodOneArg(loop, self->state->str_call_soon, method);
+    }
+    Py_XDECREF(method);
+    Py_XDECREF(loop);
+    Py_XDECREF(handle);
+    return handle == NULL ? -1 : 0;
+}
+
+int
 ac_tls_fatal_raised(TLSObject *self)
 {
     if (!PyErr_ExceptionMatches(PyExc_Exception)) {

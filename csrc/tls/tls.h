@@ -75,6 +75,10 @@ ac_tls_free(ac_state *state);
 int
 ac_tls_call(TLSObject *self, PyObject *name, PyObject *argument);
 
+/* loop.call_soon(self.<name>). Returns 0, or -1 with an exception. */
+int
+ac_tls_call_soon(TLSObject *self, PyObject *name);
+
 /* The interpreter's SSLProtocol.<name>(self, argument): what ours has replaced.
  * Returns 0, or -1 with an exception. */
 int
