@@ -93,7 +93,6 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
         "_ssock",
         "_task_factory",
         "_timer_cancelled_count",
-        "_transports",
         "_unix_server_sockets",
         "_watcher",
     )

@@ -382,6 +382,99 @@ def test_number_that_is_reused_between_waits(loop, run):
     run(main())
 
 
+async def echo(loop, sock):
+    while data := await loop.sock_recv(sock, 100):
+        await loop.sock_sendall(sock, data)
+
+
+async def ask(loop, sock, count):
+    for i in range(count):
+        await loop.sock_sendall(sock, b"%d" % i)
+        assert await loop.sock_recv(sock, 100) == b"%d" % i
+
+
+@contextlib.asynccontextmanager
+async def echoing(loop, count):
+    """So many sockets that an echo answers."""
+    async with asyncio.TaskGroup() as tasks:
+        with contextlib.ExitStack() as stack:
+            ours = []
+            for _ in range(count):
+                a, b = stack.enter_context(socketpair())
+                tasks.create_task(echo(loop, b))
+                ours.append(a)
+            yield ours
+            for a in ours:
+                a.close()
+            await settle()
+
+
+def test_many_that_wait_in_turn(loop, run):
+    """What is known of their numbers is used again, whether or not the loop blocks."""
+
+    async def main():
+        async with echoing(loop, 20) as ours:
+            await asyncio.gather(*(ask(loop, a, 50) for a in ours))
+            for a in ours:
+                await ask(loop, a, 5)
+            await asyncio.gather(*(ask(loop, a, 50) for a in ours[:10]))
+
+    run(main())
+
+
+@pytest.mark.parametrize("others", [0, 20], ids=["alone", "among others"])
+@pytest.mark.parametrize("kept", [False, True], ids=["gone", "kept"])
+def test_number_that_is_given_another_file(loop, run, pair, others, kept):
+    """By dup2, so that the socket object stays the same."""
+    a, b = pair
+
+    async def main():
+        async with echoing(loop, others) as busy:
+            work = asyncio.gather(*(ask(loop, sock, 200) for sock in busy))
+            await ask_both(loop, a, b, b"before")
+            with contextlib.ExitStack() as stack:
+                if kept:  # the first file goes on being watched, and has data
+                    stack.enter_context(a.dup())
+                    b.send(b"not asked for")
+                c, d = stack.enter_context(socketpair())
+                os.dup2(c.fileno(), a.fileno())
+                for i in range(5):
+                    await ask_both(loop, a, d, b"%d" % i)
+            await work
+
+    async def ask_both(loop, receiver, sender, data):
+        task = asyncio.ensure_future(loop.sock_recv(receiver, 100))
+        await settle()
+        assert not task.done()
+        sender.send(data)
+        assert await task == data
+
+    run(main())
+
+
+def test_accepted_sockets_with_the_numbers_of_others(loop, run, listener):
+    """They may have the addresses of the closed socket objects as well."""
+    address = listener.getsockname()
+
+    async def main():
+        async with echoing(loop, 5) as busy:
+            work = asyncio.gather(*(ask(loop, sock, 200) for sock in busy))
+            for i in range(30):
+                with socket.socket() as client:
+                    client.setblocking(False)
+                    await loop.sock_connect(client, address)
+                    peer, _ = await loop.sock_accept(listener)
+                    with peer:
+                        waiting = asyncio.ensure_future(loop.sock_recv(peer, 100))
+                        await asyncio.sleep(0)
+                        await loop.sock_sendall(client, b"%d" % i)
+                        assert await waiting == b"%d" % i
+                        del waiting
+            await work
+
+    run(main())
+
+
 def test_duplicate_of_a_closed_socket(loop, run):
     # the kernel goes on watching what the duplicate keeps open
     async def main():

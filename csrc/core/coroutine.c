@@ -82,6 +82,10 @@ ac_coroutine_dealloc(PyObject *op)
     PyObject_ClearWeakRefs(op);
     type->tp_clear(op);
     Py_CLEAR(self->function);
+    if (self->ops->free != NULL) {
+        self->ops->free(op);
+        return;
+    }
     PyObject_GC_Del(op);
     Py_DECREF(type);
 }

@@ -27,6 +27,8 @@ typedef struct {
     /* It returned, raised or was closed: lets go of what it used. May run Python;
      * the exception being raised, if any, stays. */
     void (*end)(PyObject *self);
+    /* The last part of tp_dealloc, after tp_clear; NULL: frees the memory. */
+    void (*free)(PyObject *self);
 } ac_coroutine_ops;
 
 /* The first members of each coroutine type. */

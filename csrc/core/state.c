@@ -34,6 +34,9 @@
     X(socket_fileno)            \
     X(socket_gettimeout)        \
     X(standard_sock)            \
+    X(fast_Future)              \
+    X(future_done)              \
+    X(future_set_result)        \
     X(names_loop)               \
     X(empty_tuple)              \
     X(high_water)               \
@@ -152,6 +155,21 @@ inspect_transports(ac_state *state)
                : 0;
 }
 
+/* The class of futures in C. */
+static int
+inspect_futures(ac_state *state)
+{
+    state->fast_Future = ac_state_import("_asyncio", "Future");
+    if (state->fast_Future == NULL) {
+        PyErr_Clear();  // an interpreter without the class: its methods are looked up
+        return 0;
+    }
+    state->future_done = PyObject_GetAttr(state->fast_Future, state->str_done);
+    state->future_set_result =
+        PyObject_GetAttr(state->fast_Future, state->str_set_result);
+    return state->future_done == NULL || state->future_set_result == NULL ? -1 : 0;
+}
+
 int
 ac_state_init(ac_state *state)
 {
@@ -201,7 +219,10 @@ ac_state_init(ac_state *state)
     if (state->time_monotonic == NULL) {
         return -1;
     }
-    return inspect_format_helper(state) < 0 ? -1 : inspect_transports(state);
+    return inspect_format_helper(state) < 0 || inspect_transports(state) < 0
+                   || inspect_futures(state) < 0
+               ? -1
+               : 0;
 }
 
 int

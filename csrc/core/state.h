@@ -168,7 +168,10 @@ typedef struct ac_state {
     PyObject *socket_fileno;
     PyObject *socket_gettimeout;
     PyObject *standard_sock; /* the standard loop's sock_* functions: a tuple */
-    PyObject *names_loop;    /* ("loop",) */
+    PyObject *fast_Future;   /* _asyncio.Future, whose methods stay, and two */
+    PyObject *future_done;   /* of these; NULL where there is none */
+    PyObject *future_set_result;
+    PyObject *names_loop; /* ("loop",) */
     PyObject *empty_tuple;
     PyObject *high_water; /* the limits of a new transport */
     PyObject *low_water;

@@ -8,6 +8,7 @@
 
 #include "core/args.h"
 #include "io/watch.h"
+#include "loop/freelist.h"
 #include "loop/handle.h"
 #include "loop/poller.h"
 #include "loop/ready.h"
@@ -16,6 +17,7 @@
 
 typedef struct {
     PyObject_HEAD
+    LoopObject *loop; /* owned */
     ac_open open;
     ac_watcher *watcher;  /* NULL once ended */
     PyObject *fileobj;    /* what the user named, when it is no int */
@@ -142,6 +144,7 @@ fd_handles_traverse(PyObject *op, visitproc visit, void *arg)
 {
     FdHandlesObject *self = (FdHandlesObject *)op;
     Py_VISIT(Py_TYPE(op));
+    Py_VISIT((PyObject *)self->loop);
     Py_VISIT(self->fileobj);
     Py_VISIT(self->handles[READER]);
     Py_VISIT(self->handles[WRITER]);
@@ -163,11 +166,10 @@ fd_handles_clear(PyObject *op)
 static void
 fd_handles_dealloc(PyObject *op)
 {
-    PyTypeObject *type = Py_TYPE(op);
+    LoopObject *loop = ((FdHandlesObject *)op)->loop;
     PyObject_GC_UnTrack(op);
     (void)fd_handles_clear(op);
-    PyObject_GC_Del(op);
-    Py_DECREF(type);
+    ac_freelist_free(op, loop, &loop->fd_handles);
 }
 
 /* --------------------------------------------------------------- registering -- */
@@ -242,11 +244,13 @@ registered_as(LoopObject *loop, PyObject *fileobj)
 static FdHandlesObject *
 register_number(LoopObject *loop, int fd, PyObject *fileobj)
 {
-    FdHandlesObject *self = PyObject_GC_New(FdHandlesObject, loop->state->FdHandles);
+    FdHandlesObject *self = (FdHandlesObject *)ac_freelist_new(
+        &loop->fd_handles, loop->state->FdHandles, sizeof(FdHandlesObject));
     if (self == NULL) {
         return NULL;
     }
-    memset(&self->open, 0, sizeof(*self) - offsetof(FdHandlesObject, open));
+    memset(&self->loop, 0, sizeof(*self) - offsetof(FdHandlesObject, loop));
+    self->loop = (LoopObject *)Py_NewRef((PyObject *)loop);
     PyObject_GC_Track(self);
     self->open.object = (PyObject *)self;
     self->open.on_loop_close = fd_handles_on_loop_close;
@@ -280,10 +284,11 @@ cancel_steal(ac_state *state, PyObject *handle)
 }
 
 /* Puts a handle in its place, or a waiter, which learns its registration, and watches
- * the number. Returns 0, or -1 with an exception. */
+ * the number. `user` as in ac_watch_wait. Returns 0, or -1 with an exception. */
 static int
-put_in_place(LoopObject *loop, int which, int fd, PyObject *fileobj, PyObject *handle,
-             const ac_waiter_ops *waiter, ac_registration **registration)
+put_in_place(LoopObject *loop, int which, int fd, PyObject *fileobj, const void *user,
+             PyObject *handle, const ac_waiter_ops *waiter,
+             ac_registration **registration)
 {
     FdHandlesObject *self = registered_at(loop, fd);
     if (self == NULL) {
@@ -296,6 +301,7 @@ put_in_place(LoopObject *loop, int which, int fd, PyObject *fileobj, PyObject *h
     if (self->handles[1 - which] != NULL) {
         wanted |= event_of[1 - which];
     }
+    self->watcher->user = user;
     if (ac_watcher_set(self->watcher, wanted) < 0) {
         if (self->handles[READER] == NULL && self->handles[WRITER] == NULL) {
             fd_handles_end(self);
@@ -343,7 +349,8 @@ add_handle(LoopObject *loop, int which, PyObject *const *args, Py_ssize_t nargs,
         Py_DECREF(handle);
         return NULL;
     }
-    if (put_in_place(loop, which, fd, parsed.leading[0], handle, NULL, NULL) < 0) {
+    if (put_in_place(loop, which, fd, parsed.leading[0], NULL, handle, NULL, NULL) < 0)
+    {
         Py_CLEAR(handle);
     }
     return handle;
@@ -461,16 +468,7 @@ surely_no_transport(LoopObject *loop, int fd)
     {
         return false;
     }
-    // the transports of the standard library, a WeakValueDictionary
-    PyObject *transports =
-        PyObject_GetAttr((PyObject *)loop, loop->state->str__transports);
-    PyObject *data =
-        transports == NULL ? NULL : PyObject_GetAttr(transports, loop->state->str_data);
-    bool none = data != NULL && PyDict_Check(data) && PyDict_GET_SIZE(data) == 0;
-    Py_XDECREF(transports);
-    Py_XDECREF(data);
-    PyErr_Clear();  // whatever it is, the method that is called instead raises it
-    return none;
+    return loop->transports_data != NULL && PyDict_GET_SIZE(loop->transports_data) == 0;
 }
 
 /* The number that a plain int is, -1 for everything else. Raises nothing. */
@@ -562,8 +560,9 @@ ac_watch_ensure_no_transport(LoopObject *loop, int fd)
 /* -------------------------------------------------------------------- waiters -- */
 
 int
-ac_watch_wait(LoopObject *loop, int fd, unsigned int event, PyObject *waiter,
-              const ac_waiter_ops *ops, ac_registration **registration)
+ac_watch_wait(LoopObject *loop, int fd, const void *user, unsigned int event,
+              PyObject *waiter, const ac_waiter_ops *ops,
+              ac_registration **registration)
 {
     if (ac_loop_check_closed(loop) < 0) {
         return -1;
@@ -572,7 +571,8 @@ ac_watch_wait(LoopObject *loop, int fd, unsigned int event, PyObject *waiter,
         PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %d", fd);
         return -1;
     }
-    return put_in_place(loop, index_of(event), fd, NULL, waiter, ops, registration);
+    return put_in_place(loop, index_of(event), fd, NULL, user, waiter, ops,
+                        registration);
 }
 
 void

@@ -20,11 +20,13 @@ typedef struct {
 
 /* What _add_reader (AC_READ) and _add_writer (AC_WRITE) do, with a waiter in the place
  * of the handle: it is held until it is dropped or taken out, and takes the place of
- * who waits. Sets *registration (borrowed, valid until then). May run Python. Returns
- * 0, or -1 with an exception. */
+ * who waits. `user` is the object that has the number: if the same waited for it
+ * before, the kernel is not told again. Sets *registration (borrowed, valid until
+ * then). May run Python. Returns 0, or -1 with an exception. */
 int
-ac_watch_wait(LoopObject *loop, int fd, unsigned int event, PyObject *waiter,
-              const ac_waiter_ops *ops, ac_registration **registration);
+ac_watch_wait(LoopObject *loop, int fd, const void *user, unsigned int event,
+              PyObject *waiter, const ac_waiter_ops *ops,
+              ac_registration **registration);
 
 /* Takes a waiter out that is in its place. */
 void

@@ -1,6 +1,7 @@
 #include "core/python.h"
 
 #include "core/errors.h"
+#include "loop/changes.h"
 #include "loop/descriptor.h"
 #include "loop/event.h"
 #include "loop/foreign.h"
@@ -11,6 +12,14 @@
 #include <fcntl.h>
 
 #define BATCH 256
+
+/* For how many polls that find something it is assumed that the kernel knows a number:
+ * a reused one would be overlooked so long. */
+#define POLLS_ASSUMED 16
+
+/* So few are asked about before a poll that may block, and more only if a look at the
+ * set finds nothing: that is a system call as well. */
+#define FEW 2
 
 /* The set is looked at after the GIL is back: the table may be changed by other
  * threads while this one polls. */
@@ -51,6 +60,9 @@ renew(ac_foreign *foreign)
         return 0;
     }
     memset(foreign->lingering, 0, foreign->table.cap * sizeof(*foreign->lingering));
+    while (foreign->assumed != NULL) {
+        ac_changes_remove(foreign->assumed);
+    }
     ac_fdset fresh;
     int err = ac_fdset_open(&fresh);
     if (err == 0 && foreign->started) {
@@ -99,10 +111,11 @@ ac_foreign_free(ac_foreign *foreign)
 static bool
 forget_lingering(ac_foreign *foreign, int fd)
 {
-    if (fd < 0 || (size_t)fd >= foreign->table.cap || !foreign->lingering[fd]) {
+    if (fd < 0 || (size_t)fd >= foreign->table.cap
+        || foreign->lingering[fd].events == 0) {
         return false;
     }
-    foreign->lingering[fd] = false;
+    foreign->lingering[fd].events = 0;
     return ac_fdset_remove(&foreign->set, fd) == 0;
 }
 
@@ -165,13 +178,15 @@ reserve(ac_foreign *foreign, int fd)
         return -1;
     }
     if (foreign->table.cap > before) {
-        bool *lingering = PyMem_Realloc(foreign->lingering, foreign->table.cap);
+        ac_lingering *lingering =
+            PyMem_Realloc(foreign->lingering, foreign->table.cap * sizeof(*lingering));
         if (lingering == NULL) {
             foreign->table.cap = before;  // the larger table is used the next time
             PyErr_NoMemory();
             return -1;
         }
-        memset(lingering + before, 0, foreign->table.cap - before);
+        memset(lingering + before, 0,
+               (foreign->table.cap - before) * sizeof(*lingering));
         foreign->lingering = lingering;
     }
     return 0;
@@ -193,29 +208,65 @@ ac_foreign_new(ac_foreign *foreign, int fd)
     return watcher;
 }
 
+/* Takes over what the same user has left in the set, if it has. */
+static bool
+assume(ac_foreign *foreign, ac_watcher *watcher, unsigned int events)
+{
+    ac_lingering *left = &foreign->lingering[watcher->fd];
+    if (watcher->user == NULL || watcher->armed != 0 || left->events != events
+        || left->user != watcher->user || watcher->loop->polling)
+    {
+        return false;
+    }
+    left->events = 0;
+    foreign->table.items[watcher->fd] = watcher;
+    watcher->generation = left->generation;
+    watcher->polls = 0;
+    ac_changes_add(&foreign->assumed, watcher);
+    return true;
+}
+
+/* Tells the set which events are wanted of a number. Returns 0 or a negative errno. */
+static int
+tell(ac_foreign *foreign, ac_watcher *watcher, unsigned int events)
+{
+    ac_lingering *left = &foreign->lingering[watcher->fd];
+    bool known = watcher->armed != 0 || left->events != 0;
+    left->events = 0;
+    foreign->table.items[watcher->fd] = watcher;
+    if (!foreign->started) {
+        ac_poller_wake(watcher->loop);
+    }
+    return ac_fdset_set(&foreign->set, watcher->fd, watcher->generation, known, events);
+}
+
 int
 ac_foreign_set(ac_watcher *watcher, unsigned int events)
 {
     LoopObject *loop = watcher->loop;
     ac_foreign *foreign = &loop->poller->foreign;
-    int fd = watcher->fd;
     int err = 0;
+    if (watcher->prev_dirty != NULL) {
+        ac_changes_remove(watcher);
+        if (events != 0) {  // the generation is the one before's, which may live on
+            watcher->generation = ++foreign->generation;
+        }
+    }
     if (ac_loop_is_forked(loop)) {
         // the set is the parent's too; the child's own will have what is armed
     }
     else if (events == 0) {
-        if (foreign->table.items[fd] == watcher) {  // nobody has taken its place
-            foreign->lingering[fd] |= watcher->armed != 0;
+        // unless somebody has taken its place
+        if (watcher->armed != 0 && foreign->table.items[watcher->fd] == watcher) {
+            foreign->lingering[watcher->fd] = (ac_lingering){
+                .user = watcher->user,
+                .generation = watcher->generation,
+                .events = watcher->armed,
+            };
         }
     }
-    else {
-        foreign->table.items[fd] = watcher;
-        bool known = watcher->armed != 0 || foreign->lingering[fd];
-        foreign->lingering[fd] = false;
-        if (!foreign->started) {
-            ac_poller_wake(loop);
-        }
-        err = ac_fdset_set(&foreign->set, fd, watcher->generation, known, events);
+    else if (!assume(foreign, watcher, events)) {
+        err = tell(foreign, watcher, events);
     }
     if (err == 0) {
         watcher->wanted = watcher->armed = (uint8_t)events;
@@ -224,6 +275,64 @@ ac_foreign_set(ac_watcher *watcher, unsigned int events)
         watcher->wanted &= (uint8_t)events;
     }
     return err;
+}
+
+void
+ac_foreign_number_is_new(ac_foreign *foreign, int fd)
+{
+    if (fd >= 0 && (size_t)fd < foreign->table.cap) {
+        foreign->lingering[fd].user = NULL;
+    }
+}
+
+/* Whether the set has something ready, or cannot tell. */
+static bool
+is_ready(ac_foreign *foreign)
+{
+    ac_fdset_event one;
+    return ac_fdset_wait(&foreign->set, &one, 1) != 0;
+}
+
+/* The number may be another file's by now: its events are told apart by a generation
+ * of their own. One that was closed has no events, as any that is closed while it is
+ * watched. */
+static void
+confirm(ac_foreign *foreign, ac_watcher *watcher)
+{
+    ac_changes_remove(watcher);
+    if (foreign->table.items[watcher->fd] != watcher) {
+        return;
+    }
+    watcher->generation = ++foreign->generation;
+    if (tell(foreign, watcher, watcher->wanted) < 0) {
+        watcher->armed = 0;
+    }
+}
+
+bool
+ac_foreign_confirm(ac_foreign *foreign, bool may_block)
+{
+    unsigned int count = 0;
+    ac_watcher *next;
+    for (ac_watcher *watcher = foreign->assumed; watcher != NULL; watcher = next) {
+        next = watcher->next_dirty;
+        if (++watcher->polls >= POLLS_ASSUMED) {
+            confirm(foreign, watcher);
+        }
+        else {
+            count++;
+        }
+    }
+    if (!may_block || count == 0) {
+        return false;
+    }
+    if (count > FEW && is_ready(foreign)) {
+        return true;
+    }
+    while (foreign->assumed != NULL) {
+        confirm(foreign, foreign->assumed);
+    }
+    return false;
 }
 
 void

@@ -9,11 +9,19 @@
 
 #include <uv.h>
 
+/* A number that nobody watches any more, yet was left in the set until it reports
+ * something. */
+typedef struct {
+    const void *user; /* the last watcher's */
+    uint32_t generation;
+    uint8_t events; /* 0: it was not left there */
+} ac_lingering;
+
 typedef struct {
     ac_fdset set;
     ac_fdtable table;
-    bool *lingering; /* by number, as many as the table has: nobody watches it any
-                        more, yet it was left in the set until it reports something */
+    ac_lingering *lingering; /* by number, as many as the table has */
+    ac_watcher *assumed;     /* of which the kernel was not told: it should know */
     uint32_t generation;
     uv_poll_t poll; /* of the set */
     bool started;   /* libuv watches the set */
@@ -27,12 +35,24 @@ ac_foreign_init(ac_foreign *foreign);
 ac_watcher *
 ac_foreign_new(ac_foreign *foreign, int fd);
 
-/* Always a system call for a number that is wanted: only the kernel knows whether it
- * is still the one it was. One that is not wanted any more stays in the set until it
- * reports something; mostly it is wanted again, or closed, before. Returns 0 or a
- * negative errno. */
+/* A number that is not wanted any more stays in the set until it reports something;
+ * mostly it is wanted again, or closed, before.
+ *
+ * Only the kernel knows whether a number that is wanted is still the one it was. So
+ * this is a system call, but where the same user wants the same events again: then it
+ * is assumed for a few polls, none of which blocks (ac_foreign_confirm). Returns 0 or
+ * a negative errno. */
 int
 ac_foreign_set(ac_watcher *watcher, unsigned int events);
+
+void
+ac_foreign_number_is_new(ac_foreign *foreign, int fd);
+
+/* Before a poll: asks the kernel about what was assumed, if the poll `may_block` and
+ * nothing is ready, or if it was assumed for long. Returns true if something is ready:
+ * the poll must not block. */
+bool
+ac_foreign_confirm(ac_foreign *foreign, bool may_block);
 
 /* As ac_watcher_close. */
 void

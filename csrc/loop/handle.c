@@ -4,6 +4,7 @@
  * get_context) is inherited and reads the attributes below. */
 #include "core/python.h"
 
+#include "loop/freelist.h"
 #include "loop/handle.h"
 #include "loop/timer.h"
 
@@ -60,37 +61,12 @@ handle_fill(LoopObject *loop, HandleObject *handle, PyObject *callback,
     return loop->debug ? handle_trace(loop, handle, own_frames) : 0;
 }
 
-/* Dead handles are linked through a slot that is NULL in a cleared one. */
-static PyObject **
-freelist_link(PyObject *dead)
-{
-    return &((HandleObject *)dead)->callback;
-}
-
-/* An object of `size` bytes from a freelist or from the allocator, its slots NULL. */
-static PyObject *
-handle_alloc(PyTypeObject *type, ac_freelist *freelist, size_t size)
-{
-    PyObject *self = freelist->head;
-    if (self != NULL) {
-        freelist->head = *freelist_link(self);
-        freelist->len--;
-        *freelist_link(self) = NULL;
-        return PyObject_Init(self, type);
-    }
-    self = PyObject_GC_New(PyObject, type);
-    if (self != NULL) {
-        memset((char *)self + sizeof(PyObject), 0, size - sizeof(PyObject));
-    }
-    return self;
-}
-
 PyObject *
 ac_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
               Py_ssize_t nargs, PyObject *context, int own_frames)
 {
     PyObject *self =
-        handle_alloc(loop->state->Handle, &loop->handles, sizeof(HandleObject));
+        ac_freelist_new(&loop->handles, loop->state->Handle, sizeof(HandleObject));
     if (self != NULL
         && handle_fill(loop, (HandleObject *)self, callback, args, nargs, context,
                        own_frames)
@@ -106,8 +82,8 @@ ac_handle_new_timer(LoopObject *loop, PyObject *when, double deadline,
                     PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
                     PyObject *context, int own_frames)
 {
-    PyObject *self = handle_alloc(loop->state->TimerHandle, &loop->timer_handles,
-                                  sizeof(TimerHandleObject));
+    PyObject *self = ac_freelist_new(&loop->timer_handles, loop->state->TimerHandle,
+                                     sizeof(TimerHandleObject));
     if (self == NULL) {
         return NULL;
     }
@@ -169,34 +145,13 @@ handle_clear(PyObject *self)
     return 0;
 }
 
-/* Ends a cleared object: to a freelist of its loop, or freed where that is NULL or
- * full. Drops the reference to the loop (may be NULL). */
-static void
-handle_free(PyObject *self, LoopObject *loop_steal, ac_freelist *freelist)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    if (freelist != NULL && freelist->len < AC_FREELIST_MAX) {
-        *freelist_link(self) = freelist->head;
-        freelist->head = self;
-        freelist->len++;
-    }
-    else {
-        PyObject_GC_Del(self);
-    }
-    Py_XDECREF(loop_steal);
-    Py_DECREF(type);
-}
-
 /* Takes the loop out of a handle that dies, for its freelist; NULL where there is
- * none (the collector cleared the handle) or it is closed. New reference. */
+ * none (the collector cleared the handle). New reference. */
 static LoopObject *
 handle_take_loop(HandleObject *handle)
 {
     LoopObject *loop = (LoopObject *)handle->loop;
     handle->loop = NULL;
-    if (loop != NULL && loop->closed) {
-        Py_CLEAR(loop);
-    }
     return loop;
 }
 
@@ -210,7 +165,7 @@ handle_dealloc(PyObject *self)
     PyObject_ClearWeakRefs(self);
     LoopObject *loop = handle_take_loop((HandleObject *)self);
     (void)handle_clear(self);
-    handle_free(self, loop, loop == NULL ? NULL : &loop->handles);
+    ac_freelist_free(self, loop, loop == NULL ? NULL : &loop->handles);
     Py_TRASHCAN_END;
 }
 
@@ -244,26 +199,8 @@ timer_handle_dealloc(PyObject *self)
     PyObject_ClearWeakRefs(self);
     LoopObject *loop = handle_take_loop((HandleObject *)self);
     (void)timer_handle_clear(self);
-    handle_free(self, loop, loop == NULL ? NULL : &loop->timer_handles);
+    ac_freelist_free(self, loop, loop == NULL ? NULL : &loop->timer_handles);
     Py_TRASHCAN_END;
-}
-
-static void
-freelist_trim(ac_freelist *freelist, unsigned int kept)
-{
-    while (freelist->len > kept) {
-        PyObject *self = freelist->head;
-        freelist->head = *freelist_link(self);
-        freelist->len--;
-        PyObject_GC_Del(self);
-    }
-}
-
-void
-ac_handle_trim_freelists(LoopObject *loop, unsigned int kept)
-{
-    freelist_trim(&loop->handles, kept);
-    freelist_trim(&loop->timer_handles, kept);
 }
 
 /* --------------------------------------------------------------- methods -- */

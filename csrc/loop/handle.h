@@ -63,10 +63,6 @@ ac_handle_new_timer(LoopObject *loop, PyObject *when, double deadline,
 PyObject *
 ac_handle_args(HandleObject *handle);
 
-/* Frees what the loop's freelists keep, but for `kept` objects each. */
-void
-ac_handle_trim_freelists(LoopObject *loop, unsigned int kept);
-
 /* Shows a handle to the collector; nothing happens if it knows it already. */
 static inline void
 ac_handle_track(PyObject *handle)

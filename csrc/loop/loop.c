@@ -7,6 +7,7 @@
 
 #include "loop/clock.h"
 #include "loop/future.h"
+#include "loop/freelist.h"
 #include "loop/handle.h"
 #include "loop/loop.h"
 #include "loop/overrides.h"
@@ -192,6 +193,15 @@ ac_loop_read_buffer(LoopObject *loop)
 
 /* ------------------------------------------------------------------ closing -- */
 
+void
+ac_loop_trim_freelists(LoopObject *loop, unsigned int kept)
+{
+    ac_freelist_trim(&loop->handles, kept);
+    ac_freelist_trim(&loop->timer_handles, kept);
+    ac_freelist_trim(&loop->fd_handles, kept);
+    ac_freelist_trim(&loop->operations, kept);
+}
+
 /* Ends everything that libuv or the kernel knows of. Calls no protocol; dropping
  * handles may run finalizers. */
 static void
@@ -210,7 +220,7 @@ loop_shut(LoopObject *loop)
     ac_poller_close(loop);
     ac_run_clear(loop);
     ac_timer_clear(loop);
-    ac_handle_trim_freelists(loop, 0);
+    ac_loop_trim_freelists(loop, 0);
     ac_buf_free(loop->spare_buf);
     loop->spare_buf = NULL;
     PyMem_RawFree(loop->read_buffer);
@@ -301,6 +311,8 @@ loop_traverse(PyObject *self, visitproc visit, void *arg)
         Py_VISIT(node->object);
     }
     Py_VISIT(loop->future_keywords);
+    Py_VISIT(loop->transports);
+    Py_VISIT(loop->transports_data);
     return ac_timer_traverse(loop, visit, arg);
 }
 
@@ -316,6 +328,8 @@ loop_clear(PyObject *self)
         Py_DECREF(node->object);
     }
     Py_CLEAR(loop->future_keywords);
+    Py_CLEAR(loop->transports);
+    Py_CLEAR(loop->transports_data);
     return 0;
 }
 
@@ -426,6 +440,7 @@ loop_set_thread_id_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure
             ac_run_track(loop);
         }
         loop->running = false;
+        Py_CLEAR(loop->future_keywords);
         return 0;
     }
     unsigned long id = PyLong_AsUnsignedLong(value);
@@ -434,6 +449,38 @@ loop_set_thread_id_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure
     }
     loop->thread_id = id;
     loop->running = true;
+    return 0;
+}
+
+/* `_transports`: the standard library's, a WeakValueDictionary; whether it is empty is
+ * asked for each descriptor that is watched. */
+static PyObject *
+loop_get_transports_attr(PyObject *self, void *Py_UNUSED(closure))
+{
+    LoopObject *loop = (LoopObject *)self;
+    if (loop->transports == NULL) {
+        PyErr_SetObject(PyExc_AttributeError, loop->state->str__transports);
+        return NULL;
+    }
+    return Py_NewRef(loop->transports);
+}
+
+static int
+loop_set_transports_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    LoopObject *loop = (LoopObject *)self;
+    PyObject *data = NULL;
+    if (value != NULL) {
+        data = PyObject_GetAttr(value, loop->state->str_data);
+        if (data == NULL) {
+            PyErr_Clear();  // something else: the method that knows it is called
+        }
+        else if (!PyDict_CheckExact(data)) {
+            Py_CLEAR(data);
+        }
+    }
+    Py_XSETREF(loop->transports_data, data);
+    Py_XSETREF(loop->transports, Py_XNewRef(value));
     return 0;
 }
 
@@ -470,6 +517,7 @@ static PyGetSetDef loop_getset[] = {
     {"_stopping", loop_get_stopping_attr, loop_set_stopping_attr, NULL, NULL},
     {"_debug", loop_get_debug_attr, loop_set_debug_attr, NULL, NULL},
     {"_thread_id", loop_get_thread_id_attr, loop_set_thread_id_attr, NULL, NULL},
+    {"_transports", loop_get_transports_attr, loop_set_transports_attr, NULL, NULL},
     {"_ready", loop_get_ready_attr, loop_ignore_attr,
      "The handles that wait to be run, oldest first: a copy.", NULL},
     {"_scheduled", loop_get_scheduled_attr, loop_ignore_attr,

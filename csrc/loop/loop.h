@@ -51,7 +51,7 @@ typedef struct ac_flush {
     int (*flush)(struct ac_flush *node);
 } ac_flush;
 
-/* Memory of dead objects of one type, linked through the objects. */
+/* See freelist.h. */
 typedef struct {
     PyObject *head;
     unsigned int len;
@@ -62,7 +62,7 @@ typedef struct {
 #define AC_TURNS_WITHOUT_POLL 64
 #define AC_NS_WITHOUT_POLL 50000.0
 
-/* Dead handles kept for reuse: at most so many in a burst, and so many after it. */
+/* Dead objects kept for reuse: at most so many in a burst, and so many after it. */
 #define AC_FREELIST_MAX 16384
 #define AC_FREELIST_KEPT 256
 #define AC_READ_BUFFER (256 * 1024) /* BaseSelectorTransport.max_size */
@@ -110,10 +110,13 @@ struct LoopObject {
     ac_flush *flush_head, *flush_tail;
     ac_open open_head;                  /* list head of the open objects */
     ac_freelist handles, timer_handles; /* see handle.c */
+    ac_freelist fd_handles;             /* see io/watch.c */
+    ac_freelist operations;             /* see sock/operation.c */
     ac_buf *spare_buf; /* small and empty, for the next stream that queues; or NULL */
     char *read_buffer; /* AC_READ_BUFFER bytes, made at the first read */
-    PyObject *future_keywords; /* owned: {"loop": None}, or NULL; see future.c */
-    bool future_keywords_busy;
+    PyObject *future_keywords; /* owned, in a run: {"loop": the loop}; or NULL */
+    PyObject *transports;      /* owned: `_transports`, and its dict, if it has one */
+    PyObject *transports_data;
     bool sock_reads_are_large; /* the last sock_recv was: the next one may be, too */
 };
 
@@ -175,6 +178,10 @@ ac_loop_flush(LoopObject *loop)
 {
     return loop->flush_head == NULL ? 0 : ac_loop_flush_queued(loop);
 }
+
+/* Frees what the freelists keep, but for `kept` objects each. */
+void
+ac_loop_trim_freelists(LoopObject *loop, unsigned int kept);
 
 /* A buffer of AC_READ_BUFFER bytes, shared by all reads of the loop; its content
  * is dead as soon as Python code runs. NULL with MemoryError on failure. */

@@ -1,5 +1,6 @@
 #include "core/python.h"
 
+#include "loop/changes.h"
 #include "loop/descriptor.h"
 #include "loop/event.h"
 #include "loop/own.h"
@@ -22,39 +23,11 @@ struct own_watcher {
 
 /* ----------------------------------------------------- the list of changes -- */
 
-static void
-change_add(ac_own *own, ac_watcher *watcher)
-{
-    if (watcher->prev_dirty != NULL) {
-        return;
-    }
-    watcher->next_dirty = own->dirty;
-    watcher->prev_dirty = &own->dirty;
-    if (own->dirty != NULL) {
-        own->dirty->prev_dirty = &watcher->next_dirty;
-    }
-    own->dirty = watcher;
-}
-
-static void
-change_remove(ac_watcher *watcher)
-{
-    if (watcher->prev_dirty == NULL) {
-        return;
-    }
-    *watcher->prev_dirty = watcher->next_dirty;
-    if (watcher->next_dirty != NULL) {
-        watcher->next_dirty->prev_dirty = watcher->prev_dirty;
-    }
-    watcher->prev_dirty = NULL;
-    watcher->next_dirty = NULL;
-}
-
 /* Leaves a change to the next poll, or ends the one that another thread is in. */
 static void
 changed(ac_watcher *watcher)
 {
-    change_add(&watcher->loop->poller->own, watcher);
+    ac_changes_add(&watcher->loop->poller->own.dirty, watcher);
     ac_poller_wake(watcher->loop);
 }
 
@@ -163,7 +136,7 @@ ac_own_apply_changes(ac_own *own, uv_loop_t *uv)
 {
     while (own->dirty != NULL) {
         own_watcher *one = (own_watcher *)own->dirty;
-        change_remove(&one->base);
+        ac_changes_remove(&one->base);
         apply(one, uv);
     }
 }
@@ -174,7 +147,7 @@ ac_own_restart_stopped(ac_own *own)
     while (own->stopped != NULL) {
         own_watcher *one = own->stopped;
         own->stopped = one->next_stopped;
-        change_add(own, &one->base);
+        ac_changes_add(&own->dirty, &one->base);
     }
 }
 
@@ -185,7 +158,7 @@ ac_own_after_fork(ac_own *own, uv_loop_t *uv)
     for (ac_watcher *watcher = own->dirty; watcher != NULL; watcher = next) {
         next = watcher->next_dirty;
         if (watcher->closing) {
-            change_remove(watcher);
+            ac_changes_remove(watcher);
             apply((own_watcher *)watcher, uv);
         }
     }
@@ -233,13 +206,13 @@ ac_own_close(ac_watcher *watcher, int fd_to_close)
     if (ac_loop_is_forked(loop)) {
         // libuv would take the number out of the set that the parent uses
         ac_descriptor_close(&one->fd_to_close);
-        change_add(own, watcher);
+        ac_changes_add(&own->dirty, watcher);
     }
     else if (loop->polling) {
         changed(watcher);
     }
     else {
-        change_remove(watcher);
+        ac_changes_remove(watcher);
         end(one);
     }
 }
@@ -249,7 +222,7 @@ ac_own_drop_closed(ac_own *own)
 {
     while (own->dirty != NULL) {
         ac_watcher *watcher = own->dirty;
-        change_remove(watcher);
+        ac_changes_remove(watcher);
         PyMem_RawFree(watcher);
     }
 }

@@ -182,7 +182,8 @@ ac_poller_poll(LoopObject *loop, double timeout)
         ac_errors_uv(err);
         return -1;
     }
-    if (timeout != 0.0) {
+    bool ready = ac_foreign_confirm(&poller->foreign, timeout != 0.0);
+    if (timeout != 0.0 && !ready) {
         loop->polling = true;
         Py_BEGIN_ALLOW_THREADS
         uv_run(&poller->uv, UV_RUN_ONCE);

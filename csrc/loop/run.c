@@ -160,7 +160,7 @@ static void
 trim(LoopObject *loop)
 {
     ac_ring_trim(&loop->ready);
-    ac_handle_trim_freelists(loop, AC_FREELIST_KEPT);
+    ac_loop_trim_freelists(loop, AC_FREELIST_KEPT);
     loop->due_len = loop->due_pos = 0;  // all run; this turn may be inside of another
     if (loop->due_cap > DUE_KEPT) {
         PyMem_Free(loop->due);
@@ -416,6 +416,7 @@ run_end(LoopObject *loop, PyObject *old_hooks)
     ac_run_track(loop);
     loop->stopping = false;
     loop->running = false;
+    Py_CLEAR(loop->future_keywords);  // a cycle, which ends here
     int rc = set_running_loop(loop, Py_None);
     if (set_origin_tracking(loop, false) < 0) {
         rc = -1;

@@ -75,6 +75,14 @@ ac_watcher_close(ac_watcher *watcher, int fd_to_close)
     }
 }
 
+void
+ac_watcher_number_is_new(LoopObject *loop, int fd)
+{
+    if (loop->poller != NULL) {
+        ac_foreign_number_is_new(&loop->poller->foreign, fd);
+    }
+}
+
 ac_watcher *
 ac_watcher_of_foreign(LoopObject *loop, int fd)
 {

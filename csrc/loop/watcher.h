@@ -37,7 +37,9 @@ struct ac_watcher {
     bool closing;
     bool exposed;        /* own: the user has come to know the number after all */
     uint32_t generation; /* foreign: tells a number's users apart */
-    ac_watcher *next_dirty, **prev_dirty; /* own: on the list of changes */
+    const void *user;    /* foreign: whose number it is, only compared; or NULL */
+    unsigned int polls;  /* foreign: since it was assumed that the kernel knows */
+    ac_watcher *next_dirty, **prev_dirty; /* on the list of changes */
 };
 
 /* A watcher that wants nothing yet. Returns NULL with an exception. An
@@ -62,6 +64,10 @@ ac_watcher_forget(ac_watcher *watcher, unsigned int events);
  * as soon as that is safe (at once, unless another thread polls). NULL is fine. */
 void
 ac_watcher_close(ac_watcher *watcher, int fd_to_close);
+
+/* The number has just been given to a new file: nothing is left of what was known. */
+void
+ac_watcher_number_is_new(LoopObject *loop, int fd);
 
 /* The foreign watcher of a number, or NULL. Borrowed. */
 ac_watcher *

@@ -3,6 +3,7 @@
 
 #include "loop/poller.h"
 #include "sock/incoming.h"
+#include "sock/plain.h"
 
 /* (connection, address) of what accept() gave (consumed), which somebody may have
  * replaced. NULL with an exception. */
@@ -47,6 +48,11 @@ accept_attempt(OperationObject *self, PyObject **result)
         return -1;
     }
     Py_DECREF(done);
+    PyObject *connection = PyTuple_GET_ITEM(pair, 0);
+    if (Py_IS_TYPE(connection, (PyTypeObject *)state->socket_type)) {
+        ac_watcher_number_is_new(self->loop, ac_plain_number(state, connection));
+        PyErr_Clear();
+    }
     *result = pair;
     return 1;
 }

@@ -7,6 +7,7 @@
 #include "core/python.h"
 
 #include "core/errors.h"
+#include "loop/freelist.h"
 #include "sock/operation.h"
 #include "sock/plain.h"
 #include "sock/wait.h"
@@ -71,9 +72,26 @@ operation_end(PyObject *op)
     }
 }
 
+/* The reference to the loop is not tp_clear's: each cycle through the loop also ends at
+ * what the loop refers to the coroutine by. */
+static void
+operation_free(PyObject *op)
+{
+    LoopObject *loop = ((OperationObject *)op)->loop;
+    if (PyObject_GC_IsFinalized(op)) {  // a second life would have no finalizer
+        PyTypeObject *type = Py_TYPE(op);
+        PyObject_GC_Del(op);
+        Py_DECREF((PyObject *)loop);
+        Py_DECREF(type);
+        return;
+    }
+    ac_freelist_free(op, loop, &loop->operations);
+}
+
 static const ac_coroutine_ops operation_ops = {
     .step = operation_step,
     .end = operation_end,
+    .free = operation_free,
 };
 
 int
@@ -133,7 +151,6 @@ operation_clear(PyObject *op)
 {
     OperationObject *self = (OperationObject *)op;
     operation_drop(self);
-    Py_CLEAR(self->loop);
     ac_coroutine_clear((ac_coroutine *)self);
     return 0;
 }
@@ -142,7 +159,8 @@ static PyObject *
 operation_make(LoopObject *loop, const ac_operation_kind *kind, PyObject *function,
                PyObject *const *args, Py_ssize_t nargs)
 {
-    OperationObject *self = PyObject_GC_New(OperationObject, loop->state->Operation);
+    OperationObject *self = (OperationObject *)ac_freelist_new(
+        &loop->operations, loop->state->Operation, sizeof(OperationObject));
     if (self == NULL) {
         return NULL;
     }

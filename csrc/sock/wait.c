@@ -34,8 +34,8 @@ ac_wait_begin(OperationObject *self)
     }
     int fd = ac_plain_number(loop->state, self->sock);
     if (fd == -2 || ac_watch_ensure_no_transport(loop, fd) < 0
-        || ac_watch_wait(loop, fd, self->kind->event, (PyObject *)self, &waiter_ops,
-                         &self->registration)
+        || ac_watch_wait(loop, fd, self->sock, self->kind->event, (PyObject *)self,
+                         &waiter_ops, &self->registration)
                < 0)
     {
         return NULL;

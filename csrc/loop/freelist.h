@@ -1,0 +1,64 @@
+/* Memory of dead objects of one type, kept by a loop and linked through the objects. */
+#ifndef AC_FREELIST_H
+#define AC_FREELIST_H
+
+#include "loop/loop.h"
+
+/* The link is the first member after the head, whatever that is in a live object. */
+static inline PyObject **
+ac_freelist_link(PyObject *dead)
+{
+    return (PyObject **)(dead + 1);
+}
+
+/* An object of `size` bytes, which the collector does not see. Its members are NULL, or
+ * what they were at its end if it was kept; the first is NULL. NULL with MemoryError.
+ */
+static inline PyObject *
+ac_freelist_new(ac_freelist *freelist, PyTypeObject *type, size_t size)
+{
+    PyObject *self = freelist->head;
+    if (self != NULL) {
+        freelist->head = *ac_freelist_link(self);
+        freelist->len--;
+        *ac_freelist_link(self) = NULL;
+        return PyObject_Init(self, type);
+    }
+    self = PyObject_GC_New(PyObject, type);
+    if (self != NULL) {
+        memset((char *)self + sizeof(PyObject), 0, size - sizeof(PyObject));
+    }
+    return self;
+}
+
+/* Ends an object, the last part of tp_dealloc: to the freelist of `loop_steal`, or
+ * freed if that is NULL, closed or has many. */
+static inline void
+ac_freelist_free(PyObject *self, LoopObject *loop_steal, ac_freelist *freelist)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    if (loop_steal != NULL && !loop_steal->closed && freelist->len < AC_FREELIST_MAX) {
+        *ac_freelist_link(self) = freelist->head;
+        freelist->head = self;
+        freelist->len++;
+    }
+    else {
+        PyObject_GC_Del(self);
+    }
+    Py_XDECREF((PyObject *)loop_steal);
+    Py_DECREF(type);
+}
+
+/* Frees all but `kept` objects. */
+static inline void
+ac_freelist_trim(ac_freelist *freelist, unsigned int kept)
+{
+    while (freelist->len > kept) {
+        PyObject *self = freelist->head;
+        freelist->head = *ac_freelist_link(self);
+        freelist->len--;
+        PyObject_GC_Del(self);
+    }
+}
+
+#endif
