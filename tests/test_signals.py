@@ -473,6 +473,22 @@ def test_second_loop_takes_over(loop_factory, trace):
     signal.set_wakeup_fd(-1)
 
 
+@pytest.mark.parametrize("first_closed", [0, 1])
+@pytest.mark.parametrize("runs", [(0,), (1,), (1, 0), (0, 1), (1, 0, 1), (0, 1, 0, 1)])
+def test_loops_that_take_turns_leave_nothing_behind(loop_factory, runs, first_closed):
+    # in a process of pytest: a loop of the session, and one of each test
+    loops = [loop_factory(), loop_factory()]
+    for loop in loops:
+        loop.add_signal_handler(SIGNAL, int)
+    for index in runs:
+        loops[index].run_until_complete(asyncio.sleep(0.001))
+    for loop in (loops[first_closed], loops[1 - first_closed]):
+        loop.close()
+        fd = wakeup_fd()
+        assert fd == -1 or os.fstat(fd)
+    # the fixture: none is set any more
+
+
 def test_turn_by_hand_leaves_the_wake_up_fd_alone(loop):
     loop.call_later(0.001, int)
     loop._run_once()

@@ -215,6 +215,7 @@ typedef struct ac_state {
     bool socket_is_patched;      /* they are not those of its base */
     unsigned long main_thread;   /* its identifier, 0 until looked up */
     unsigned int main_thread_forks; /* `forks` when it was */
+    struct ac_signals *signals;     /* of the loops; signals.c */
     bool libuv_started;             /* a loop of this interpreter has been opened */
     unsigned int forks; /*how often this interpreter has found itself in a child */
     bool server_takes_transport; /* Server._attach(transport), since 3.13 */

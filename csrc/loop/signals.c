@@ -20,6 +20,7 @@ struct ac_signals {
     int former; /* the wake-up descriptor before ours, -1: none */
     bool set;   /* ours is set, as far as we know */
     ac_watcher *watcher;
+    struct ac_signals *next; /* of another loop; state->signals is the first */
 };
 
 /* True in the main thread of the main interpreter, where signals are handled. */
@@ -104,6 +105,43 @@ on_signal_ready(ac_watcher *watcher, unsigned int Py_UNUSED(events))
 
 /* ------------------------------------------------------------ set, restore -- */
 
+/* Makes it known to the other loops. */
+static void
+signals_link(ac_state *state, struct ac_signals *signals)
+{
+    signals->next = state->signals;
+    state->signals = signals;
+}
+
+/* It goes: a loop that would put its descriptor back gets the one before that. */
+static void
+signals_unlink(ac_state *state, const struct ac_signals *signals)
+{
+    struct ac_signals **place = &state->signals;
+    while (*place != NULL) {
+        struct ac_signals *other = *place;
+        if (other == signals) {
+            *place = signals->next;
+            continue;
+        }
+        if (other->former == signals->write_fd) {
+            other->former = signals->former == other->write_fd ? -1 : signals->former;
+        }
+        place = &other->next;
+    }
+}
+
+/* Whether `fd` is the one of a loop, and not of somebody else. */
+static bool
+is_of_a_loop(const ac_state *state, int fd)
+{
+    const struct ac_signals *signals = state->signals;
+    while (signals != NULL && signals->write_fd != fd) {
+        signals = signals->next;
+    }
+    return signals != NULL;
+}
+
 static void
 signals_free(struct ac_signals *signals)
 {
@@ -145,6 +183,7 @@ signals_open(LoopObject *loop)
         signals_free(signals);
         return NULL;
     }
+    signals_link(loop->state, signals);
     return signals;
 }
 
@@ -160,7 +199,10 @@ signals_set(LoopObject *loop)
     }
     struct ac_signals *signals = loop->signals;
     int former = ac_set_wakeup_fd(signals->write_fd);
-    if (former != signals->write_fd) {
+    // another loop may have taken the place of ours meanwhile, and put it before its
+    // own
+    bool known = signals->set && is_of_a_loop(loop->state, former);
+    if (former != signals->write_fd && !known) {
         signals->former = former;
     }
     signals->set = true;
@@ -263,6 +305,7 @@ ac_signals_close(LoopObject *loop)
     if (PyInterpreterState_Get() == PyInterpreterState_Main()) {
         signals_unset(signals);
     }
+    signals_unlink(loop->state, signals);
     signals_free(signals);
 }
 
@@ -322,7 +365,8 @@ loop__signals_changed(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (loop->running || has_handlers(loop)) {
         int former = ac_set_wakeup_fd(signals->write_fd);
         // the standard's code sets -1 when the last handler goes
-        if (former != signals->write_fd && former != -1) {
+        if (former != signals->write_fd && former != -1
+            && !is_of_a_loop(loop->state, former)) {
             signals->former = former;
         }
     }
