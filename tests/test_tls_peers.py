@@ -1,17 +1,18 @@
-"""The `openssl` command at the other end: key updates, renegotiation, sessions."""
+"""The `openssl` and `curl` commands at the other end: key updates, sessions, files."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import re
+import shutil
 import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from support import Recorder, certificates, looped
+from support import Recorder, certificates, looped, others_end
 
 TLS_WAYS = True  # conftest: on the loops, and with records by ssl.MemoryBIO
 
@@ -180,3 +181,87 @@ async def test_resumed_session() -> None:
     await far[0].until(lambda: far[0].count("connection_lost"))
     server.close()
     await asyncio.sleep(0)
+
+
+# --- curl ---
+
+
+@contextlib.asynccontextmanager
+async def http_server(context: ssl.SSLContext) -> AsyncIterator[int]:
+    """Answers each request with the length of its body and a megabyte."""
+
+    async def answer(reader: Any, writer: Any) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                size = head.partition(b"content-length: ")[2].split(b"\r\n")[0]
+                if b"expect: 100-continue" in head:
+                    writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                body = await reader.readexactly(int(size or 0))
+                text = b"%d\n" % len(body) + bytes(1 << 20)
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: ")
+                writer.write(b"%d\r\n\r\n" % len(text) + text)
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await server.wait_closed()
+        await others_end()
+
+
+async def curl(*args: str, data: bytes = b"") -> tuple[int, bytes]:
+    """The exit status and what it printed."""
+    if not shutil.which("curl"):
+        pytest.skip("curl is not installed")
+    process = await asyncio.create_subprocess_exec(
+        *("curl", "-q", "-sS", "--max-time", "20", *args),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    output, _ = await process.communicate(data)
+    assert process.returncode is not None
+    return process.returncode, output
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+@looped
+async def test_curl(version: str) -> None:
+    """Several requests on one connection, a large body, a certificate of its own."""
+    found = certificates()
+    own = ("--cacert", str(found.authority), "--cert", str(found.client))
+    limits = (f"--tlsv{version}", "--tls-max", version)
+    async with http_server(found.server_context(verify=True)) as port:
+        url = f"https://localhost:{port}/"
+        status, output = await curl(*own, *limits, url, url, url)
+        assert (status, output) == (0, (b"0\n" + bytes(1 << 20)) * 3)
+        status, output = await curl(
+            *own, *limits, "--data-binary", "@-", url, data=bytes(3_000_000)
+        )
+        assert (status, output) == (0, b"3000000\n" + bytes(1 << 20))
+
+
+@looped
+async def test_curl_that_trusts_nobody() -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    async with http_server(certificates().server_context()) as port:
+        untrusted = ("--cacert", str(certificates().other))
+        status, output = await curl(*untrusted, f"https://localhost:{port}/")
+        assert (status, output) in ((60, b""), (77, b""))
+        status, _ = await curl(f"http://localhost:{port}/")  # plain text
+        assert status in (52, 56)  # no answer, or a reset
+
+
+@looped
+async def test_curl_of_http_2() -> None:
+    """It offers h2; we take http/1.1."""
+    context = certificates().server_context()
+    context.set_alpn_protocols(["http/1.1"])
+    trust = ("--cacert", str(certificates().authority))
+    async with http_server(context) as port:
+        status, output = await curl("--http2", *trust, f"https://localhost:{port}/")
+        assert (status, output[:2]) == (0, b"0\n")

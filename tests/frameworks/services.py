@@ -112,12 +112,19 @@ def entry_of(name: str) -> pwd.struct_passwd | None:
 
 
 class Redis:
-    """A Redis on a port of 127.0.0.1 and a socket, without a file of its data."""
+    """A Redis on a port of 127.0.0.1 and a socket, without a file of its data.
+
+    If it was built with TLS, it serves on `tls_port` whoever has a certificate.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.socket = str(path / "socket")
         self.port = 0
+        self.tls_port = 0
+        program = shutil.which("redis-server")
+        assert program is not None
+        self.tls = b"Failed to configure TLS" in Path(program).read_bytes()
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -125,6 +132,12 @@ class Redis:
             port = self.port or refused_port()
             words = ["--bind", "127.0.0.1", "--port", str(port), "--save", ""]
             words += ["--unixsocket", self.socket, "--dir", str(self.path)]
+            tls_port = self.tls_port or refused_port()
+            if self.tls:
+                own = str(certificates().server)
+                words += ["--tls-port", str(tls_port), "--tls-cert-file", own]
+                words += ["--tls-key-file", own, "--tls-auth-clients", "yes"]
+                words += ["--tls-ca-cert-file", str(certificates().authority)]
             with (self.path / "log").open("wb") as log:
                 process = subprocess.Popen(
                     ["redis-server", *words, "--daemonize", "no"],
@@ -133,7 +146,7 @@ class Redis:
                     stderr=log,
                 )
             if self.wait(process, port):
-                self.process, self.port = process, port
+                self.process, self.port, self.tls_port = process, port, tls_port
                 return
             if not left:
                 pytest.fail((self.path / "log").read_text())
@@ -164,6 +177,73 @@ def redis() -> Iterator[Redis]:
         pytest.skip("Redis is not installed (Debian: apt-get install redis-server)")
     with folder() as path:
         server = Redis(path)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+class Nginx:
+    """An nginx with one `server` block, on a port of 127.0.0.1."""
+
+    def __init__(self, path: Path, block: str) -> None:
+        self.path = path
+        self.block = block
+        self.port = 0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        for left in reversed(range(TRIES)):
+            port = refused_port()
+            temporary = " ".join(
+                f"{kind}_temp_path {self.path}/{kind};"
+                for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+            )
+            (self.path / "conf").write_text(
+                f"daemon off; master_process off; pid {self.path}/pid;"
+                f"error_log {self.path}/log; events {{}}"
+                f"http {{ access_log off; {temporary}"
+                f"server {{ {self.block.replace('PORT', str(port))} }} }}"
+            )
+            process = subprocess.Popen(
+                ["nginx", "-p", self.path, "-c", "conf", "-e", self.path / "log"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            if self.wait(process, port):
+                self.process, self.port = process, port
+                return
+            process.kill()
+            process.wait(START_LIMIT)
+            if not left:
+                pytest.fail((self.path / "log").read_text())
+
+    def wait(self, process: subprocess.Popen[bytes], port: int) -> bool:
+        """Whether the server listens; False when it has ended."""
+        deadline = time.monotonic() + START_LIMIT
+        while process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.socket() as sock:
+                sock.connect(("127.0.0.1", port))
+                return True
+            time.sleep(0.01)
+        return False
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(START_LIMIT)
+            self.process = None
+
+
+@contextlib.contextmanager
+def nginx(block: str) -> Iterator[Nginx]:
+    """`block` is the inside of `server`; PORT in it is the port."""
+    if not shutil.which("nginx"):
+        pytest.skip("nginx is not installed (Debian: apt-get install nginx-light)")
+    with folder() as path:
+        server = Nginx(path, block)
         server.start()
         try:
             yield server

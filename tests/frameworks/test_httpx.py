@@ -1,4 +1,4 @@
-"""httpx over anyio, against uvicorn in the same loop."""
+"""httpx over anyio, against uvicorn in the same loop, with and without TLS."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 import pytest
 import uvicorn
 
-from support import looped
+from support import certificates, looped
 
 from .programs import APPS
 
@@ -20,40 +20,50 @@ httpx = pytest.importorskip("httpx", reason="an optional peer of these tests")
 
 
 @contextlib.asynccontextmanager
-async def serving() -> AsyncIterator[str]:
+async def both(tls: bool) -> AsyncIterator[httpx.AsyncClient]:
+    """A server, and a client of it."""
     sys.path.insert(0, str(APPS))
     try:
         import asgi
     finally:
         sys.path.remove(str(APPS))
-    config = uvicorn.Config(asgi.app, port=0, log_config=None, lifespan="off")
+    files = {"ssl_certfile": str(certificates().server)} if tls else {}
+    config = uvicorn.Config(asgi.app, port=0, log_config=None, lifespan="off", **files)
     server = uvicorn.Server(config)
     config.load()
     server.lifespan = config.lifespan_class(config)
     await server.startup()
     try:
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
+        url = f"http{'s' if tls else ''}://127.0.0.1:{port}"
+        trust = certificates().client_context() if tls else True
+        async with httpx.AsyncClient(base_url=url, verify=trust) as client:
+            yield client
     finally:
         await server.shutdown()
 
 
+@pytest.fixture(params=[False, True], ids=["plain", "tls"])
+def tls(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
 @looped
-async def test_requests() -> None:
-    async with serving() as url, httpx.AsyncClient(base_url=url) as client:
+async def test_requests(tls: bool) -> None:
+    async with both(tls) as client:
         answers = await asyncio.gather(*(client.get("/") for _ in range(100)))
         assert [answer.text for answer in answers] == ["hello"] * 100
 
 
 @looped
-async def test_upload_and_download() -> None:
+async def test_upload_and_download(tls: bool) -> None:
     body = bytes(range(256)) * (1 << 14)
 
     async def pieces() -> AsyncIterator[bytes]:
         for start in range(0, len(body), 100_000):
             yield body[start : start + 100_000]
 
-    async with serving() as url, httpx.AsyncClient(base_url=url) as client:
+    async with both(tls) as client:
         answer = await client.post("/digest", content=pieces())
         assert answer.text == hashlib.sha256(body).hexdigest()
         async with client.stream("GET", "/large") as response:
@@ -62,6 +72,14 @@ async def test_upload_and_download() -> None:
                 found.update(piece)
         expected = hashlib.sha256(bytes(range(256)) * (1 << 15))
         assert found.digest() == expected.digest()
+
+
+@looped
+async def test_server_that_is_not_trusted() -> None:
+    async with both(tls=True) as client, httpx.AsyncClient() as other:
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            await other.get(client.base_url)
+        assert (await client.get("/")).text == "hello"
 
 
 @looped

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -67,6 +68,27 @@ async def test_queries(address: dict[str, Any]) -> None:
         async with db.transaction():
             cursor = db.cursor("select generate_series(1, 1000)", prefetch=10)
             assert [row[0] async for row in cursor] == list(range(1, 1001))
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "another"])
+@looped
+async def test_certificate_that_is_verified(server: Postgres, name: str) -> None:
+    """sslmode=verify-full in the address, as programs have it in their settings."""
+    host = "localhost" if name == "another" else name
+    trust = certificates().authority if name != "another" else certificates().other
+    address = (
+        f"postgresql://postgres@{host}:{server.port}/postgres"
+        f"?sslmode=verify-full&sslrootcert={trust}"
+    )
+    if name == "another":
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await asyncpg.connect(address)
+        await settle()
+        return
+    async with connection({"dsn": address}) as db:
+        query = "select ssl from pg_stat_ssl where pid = pg_backend_pid()"
+        assert await db.fetchval(query) is True
+        assert await db.fetchval("select $1::bytea", LARGE) == LARGE
 
 
 @looped

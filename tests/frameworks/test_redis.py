@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from conftest import FD_DIR, RUN_LIMIT, LoopFactory
-from support import looped, settle
+from support import certificates, looped, settle
 
 from .services import Redis, redis
 
@@ -29,11 +29,22 @@ def server() -> Iterator[Redis]:
         yield server
 
 
-@pytest.fixture(params=["tcp", "unix"])
+@pytest.fixture(params=["tcp", "tls", "unix"])
 def address(server: Redis, request: pytest.FixtureRequest) -> dict[str, Any]:
     """The arguments of a client."""
     if request.param == "unix":
         return {"unix_socket_path": server.socket}
+    if request.param == "tls":
+        if not server.tls:
+            pytest.skip("this Redis was built without TLS")
+        return {
+            "host": "localhost",
+            "port": server.tls_port,
+            "ssl": True,
+            "ssl_ca_certs": str(certificates().authority),
+            "ssl_certfile": str(certificates().client),
+            "ssl_keyfile": str(certificates().client),
+        }
     return {"host": "127.0.0.1", "port": server.port}
 
 
