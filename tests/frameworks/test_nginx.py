@@ -66,7 +66,8 @@ async def test_proxy_with_a_client_certificate(version: str) -> None:
         block = f"""
             listen 127.0.0.1:PORT; client_max_body_size 10m;
             location / {{
-                proxy_pass https://127.0.0.1:{port}; proxy_ssl_verify on; proxy_ssl_name localhost;
+                proxy_pass https://127.0.0.1:{port}; proxy_ssl_verify on;
+                proxy_ssl_name localhost;
                 proxy_http_version 1.1; proxy_set_header Connection "";
                 proxy_ssl_protocols {version};
                 proxy_ssl_trusted_certificate {found.authority};
