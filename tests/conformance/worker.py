@@ -146,13 +146,13 @@ def main(path: str) -> None:
     try:
         full = PACKAGE + name if name.startswith("test_") else name
         module = importlib.import_module(full)
+        adapt(name, module, new_loop)
     except ModuleNotFoundError as exc:
         report.send("absent", text=str(exc))
         os._exit(0)
     except unittest.SkipTest as exc:
         report.send("absent", text=f"skipped: {exc}")
         os._exit(0)
-    adapt(name, module, new_loop)
     if not sys.warnoptions:
         warnings.simplefilter("default")
     unittest.TestSuite(pick(module, config, report)).run(report)

@@ -114,7 +114,7 @@ async def serving(*, tls: bool = False, path: str = "") -> AsyncIterator[Server]
             yield Server(app, "http://localhost")
         else:
             context = certificates().server_context() if tls else None
-            site = web.TCPSite(runner, "localhost", 0, ssl_context=context)
+            site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
             await site.start()
             port = runner.addresses[0][1]
             yield Server(app, f"http{'s' if tls else ''}://localhost:{port}")
