@@ -1,4 +1,5 @@
-# Sourced by run and full: steps with their times, interpreters, one last line.
+# Sourced by run and full: steps with their times, lanes of steps side by side,
+# interpreters, one last line.
 # shellcheck shell=bash
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -8,27 +9,30 @@ unset ASYNCCORE_DEBUG ASYNCCORE_SANITIZE ASYNCCORE_COVERAGE ASYNCCORE_WERROR
 unset ASYNCCORE_VENV VIRTUAL_ENV PYTHONPATH PYTHONHOME CC
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
 
-passed=0
-failed=0
+lanes=$top/.cache/lanes # the output and the results of each, and their checkouts
+rm -f "$lanes"/*.log "$lanes"/*.results "$lanes/failed"
+mkdir -p "$lanes"
+running=() # NAME=PID
 results=()
 
 # step NAME COMMAND...: runs it, and ends the script with the summary if it fails; with
-# KEEP_GOING=1 only the script's status tells in the end.
+# KEEP_GOING=1 only the script's status tells in the end. A lane of its own ends with its
+# first failure, and at the next step after a failure in another one.
 step() {
     local name=$1 start=$SECONDS status
     shift
+    [ -n "${KEEP_GOING:-}" ] || [ ! -e "$lanes/failed" ] || exit 1
     printf '\n##### %s\n' "$name"
     # Not in a condition: there `set -e` would not hold.
     (set -e; "$@") </dev/null
     status=$?
     local took=$((SECONDS - start))
     if [ "$status" = 0 ]; then
-        passed=$((passed + 1))
         results+=("ok      $(printf '%4d' $took) s  $name")
         printf '##### %s: ok, %d s\n' "$name" "$took"
         return
     fi
-    failed=$((failed + 1))
+    touch "$lanes/failed"
     results+=("FAILED  $(printf '%4d' $took) s  $name (status $status)")
     printf '##### %s: FAILED with %d, %d s\n' "$name" "$status" "$took"
     [ -n "${KEEP_GOING:-}" ] || exit 1
@@ -40,11 +44,58 @@ step_skipped() {
     printf '\n##### %s: skipped, %s\n' "$1" "$2"
 }
 
+# lane NAME FUNCTION: starts the steps of FUNCTION beside what follows, in a copy of the
+# checkout, where nobody else builds. `join` waits for the lanes and shows what they said.
+lane() {
+    printf '\n##### lane %s: output in %s\n' "$1" "$lanes/$1.log"
+    set -m # a process group of its own, to be ended with all that it has started
+    in_lane "$@" >"$lanes/$1.log" 2>&1 </dev/null &
+    running+=("$1=$!")
+    set +m
+}
+
+in_lane() {
+    results=()
+    running=()
+    trap 'printf "%s\n" "${results[@]}" >"$copy.results"' EXIT
+    copy=$lanes/$1
+    sh -euc '. tools/prepare.sh; copy_tree "$1"' tools/lane "$copy" || exit 1
+    cd "$copy" || exit 1
+    "$2"
+}
+
+join() {
+    local pair name line
+    for pair in "${running[@]}"; do
+        name=${pair%%=*}
+        wait "${pair#*=}" || touch "$lanes/failed"
+        printf '\n########## lane %s\n' "$name"
+        cat "$lanes/$name.log"
+        if [ ! -s "$lanes/$name.results" ]; then
+            results+=("FAILED          lane $name: it ended without a result")
+            continue
+        fi
+        while read -r line; do
+            results+=("$line")
+        done <"$lanes/$name.results"
+    done
+    running=()
+    [ -n "${KEEP_GOING:-}" ] || [ ! -e "$lanes/failed" ] || exit 1
+}
+
 summary() {
+    local pair failed
+    for pair in "${running[@]}"; do
+        kill -- "-${pair#*=}" 2>/dev/null
+        touch "$lanes/failed"
+        results+=("stopped         lane ${pair%%=*}: see $lanes/${pair%%=*}.log")
+    done
     printf '\n'
     printf '%s\n' "${results[@]}" "        $(printf '%4d' "$SECONDS") s  in all"
-    printf 'steps: %d passed, %d failed\n' "$passed" "$failed"
-    [ "$failed" = 0 ] || exit 1
+    failed=$(printf '%s\n' "${results[@]}" | grep -c '^FAILED')
+    printf 'steps: %d passed, %d failed\n' \
+        "$(printf '%s\n' "${results[@]}" | grep -c '^ok ')" "$failed"
+    [ "$failed" = 0 ] && [ ! -e "$lanes/failed" ] || exit 1
 }
 trap summary EXIT
 
@@ -78,8 +129,16 @@ END
     done
 }
 
+# The version of the interpreter that tools/test.sh takes.
+default_version() {
+    "${PYTHON:-python3}" -c 'import sys; print("%d.%d" % sys.version_info[:2])' || true
+}
+
 # What on_python installs into a virtualenv of this machine.
 extras='test'
+
+# Nothing takes longer than this many seconds, unless it hangs.
+limit=7200
 
 # on_python VERSION COMMAND: a sh command with `python` of that version, asynccore built
 # in place for it; on this machine, else in the sid root.
@@ -87,10 +146,11 @@ on_python() {
     local base
     base=$(find_python "$1")
     if [ -n "$base" ]; then
+        # shellcheck disable=SC2016 # expanded by the inner sh
         PYTHON=$base ASYNCCORE_VENV=$top/.cache/venv/$1 PATH=$top/.cache/venv/$1/bin:$PATH \
-            sh -euc '. tools/prepare.sh; prepare "$2"; eval "$1"' tools/on_python "$2" "$extras"
+            timeout "$limit" sh -euc '. tools/prepare.sh; prepare "$2"; eval "$1"' tools/on_python "$2" "$extras"
     else
-        tools/sid-root.sh run "python$1" \
+        timeout "$limit" tools/sid-root.sh run "python$1" \
             "set -e; python -V; python setup.py -q build_ext --inplace; $2"
     fi
 }

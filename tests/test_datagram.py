@@ -16,7 +16,14 @@ from typing import Any
 
 import pytest
 
-from support import DatagramRecorder, compare, has_ipv6, looped, settle
+from support import (
+    PAUSES_EARLY,
+    DatagramRecorder,
+    compare,
+    has_ipv6,
+    looped,
+    settle,
+)
 
 LOCAL = ("127.0.0.1", 0)
 LOOPBACK = socket.if_nametoindex("lo" if sys.platform == "linux" else "lo0")
@@ -383,7 +390,7 @@ async def test_what_it_is() -> None:
         if sys.version_info >= (3, 13):
             assert isinstance(transport, asyncio.DatagramTransport)
         assert transport.get_protocol() is one
-        assert transport.is_reading()
+        assert not PAUSES_EARLY or transport.is_reading()
         assert not transport.is_closing()
         assert transport.get_write_buffer_size() == 0
         assert transport.get_write_buffer_limits() == (16384, 65536)
@@ -410,9 +417,10 @@ def test_repr_in_each_state(both_factories: Any) -> None:
             name = type(transport).__name__
             number = transport.get_extra_info("socket").fileno()
             seen = [shown()]
-            transport.pause_reading()
-            seen.append(shown())
-            transport.resume_reading()
+            if PAUSES_EARLY:
+                transport.pause_reading()
+                seen.append(shown())
+                transport.resume_reading()
             transport.close()
             seen.append(shown())
             await one.lost()
@@ -420,9 +428,10 @@ def test_repr_in_each_state(both_factories: Any) -> None:
             seen.append(shown())
             return seen
 
-    assert len(set(compare(both_factories, scenario))) == 4
+    assert len(set(compare(both_factories, scenario))) == 3 + PAUSES_EARLY
 
 
+@pytest.mark.skipif(not PAUSES_EARLY, reason="datagram transports cannot pause")
 def test_unclosed_transport_warns(loop: Any) -> None:
     async def leave() -> None:
         transport, protocol = await loop.create_datagram_endpoint(
@@ -430,7 +439,7 @@ def test_unclosed_transport_warns(loop: Any) -> None:
         )
         protocol.transport = None
         protocol.calls.clear()
-        transport.pause_reading()
+        transport.pause_reading()  # else the loop keeps it
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -31,7 +31,7 @@ def test_start(both_factories: Any) -> None:
         trace: list[Any] = []
 
         def made(protocol: Any, transport: Any) -> None:
-            trace.append(("made", transport.is_reading()))
+            trace.append(("made", outcome(transport.is_reading)))
             loop.call_soon(trace.append, "scheduled by connection_made")
             with sender_to(transport) as sock:
                 sock.send(b"x")
@@ -367,7 +367,7 @@ class Run:
         if name == "burst":
             value = None
         trace.append((name, size, kind, str(value).replace(peer, "peer")))
-        trace.append((transport.is_closing(), transport.is_reading()))
+        trace.append((transport.is_closing(), outcome(transport.is_reading)))
 
     async def run(self, folder: Any) -> list[Any]:
         loop = asyncio.get_running_loop()
@@ -391,7 +391,7 @@ class Run:
                 self.trace[self.protocols.index(protocol)].append(
                     protocol.transport.get_write_buffer_size()
                 )
-                protocol.transport.resume_reading()
+                outcome(protocol.transport.resume_reading)
         await self.quiet()
         for protocol in self.protocols:
             protocol.transport.abort()

@@ -112,4 +112,5 @@ copy_tree() {
     git -C "$top" ls-files -z --cached --others --exclude-standard |
         tar -C "$top" --null --ignore-failed-read --no-recursion -T - -cf - |
         tar -C "$1" -xf -
+    [ -f "$1/setup.py" ] || die "git does not list the files of $top"
 }

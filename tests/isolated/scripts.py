@@ -1001,13 +1001,15 @@ async def datagrams_that_wait() -> None:
         for number in range(200):  # more addresses than are kept
             sender.sendto(DATA, f"{folder}/{number}")
         assert len(failed) == 200
-        receiver.pause_reading()
+        with contextlib.suppress(NotImplementedError):  # 3.11.2 has it not
+            receiver.pause_reading()
         filler = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         filler.bind(f"{folder}/filler")
         for _ in range(1000):  # most of them are queued
             sender.sendto(bytearray(DATA), f"{folder}/filler")
         assert sender.get_write_buffer_size() > 0
-        receiver.resume_reading()
+        with contextlib.suppress(NotImplementedError):
+            receiver.resume_reading()
         pair[1].send(DATA)
         await turns()
         filler.close()

@@ -26,5 +26,6 @@ def handlers_are_reported() -> bool:
 LOST_TLS_ABORTS = lost_tls_aborts()
 # an exception of start_server's callback; 3.11.2 leaves it in the task
 HANDLERS_ARE_REPORTED = handlers_are_reported()
-# pause_reading() in connection_made(); the standard transport of 3.11.2 reads on
+# pause_reading() of a datagram transport, and in connection_made() of a stream; in
+# 3.11.2 datagram transports have none, and the standard stream transport reads on
 PAUSES_EARLY = "pause_reading" in vars(selector_events._SelectorTransport)
