@@ -543,6 +543,10 @@ async def sock_coroutines() -> None:
         iterator = loop.sock_recv(here, 1).__await__()
         next(iter(iterator))
         iterator.close()
+        iterator = loop.sock_recv(here, 1).__await__()
+        iterator.send(None)
+        with contextlib.suppress(OSError):
+            iterator.throw(OSError())
         coro = loop.sock_recv(here, 1)
         coro.send(None)
         coro.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncio import StreamReaderProtocol, selector_events, sslproto
+from asyncio import StreamReaderProtocol, selector_events, sslproto, unix_events
 from types import CodeType
 from typing import Any
 
@@ -29,3 +29,14 @@ HANDLERS_ARE_REPORTED = handlers_are_reported()
 # pause_reading() of a datagram transport, and in connection_made() of a stream; in
 # 3.11.2 datagram transports have none, and the standard stream transport reads on
 PAUSES_EARLY = "pause_reading" in vars(selector_events._SelectorTransport)
+# the same, and close(), in connection_made() of a read pipe
+PIPES_PAUSE_EARLY = "is_reading" in vars(unix_events._UnixReadPipeTransport)
+
+
+def is_reading(transport: Any) -> bool:
+    """transport.is_reading(), which the standard read pipe of 3.11.2 does not have."""
+    standard = isinstance(transport, unix_events._UnixReadPipeTransport)
+    if standard and not PIPES_PAUSE_EARLY:
+        return not (transport._paused or transport._closing)
+    reading: bool = transport.is_reading()
+    return reading
