@@ -844,6 +844,32 @@ def test_loop_at_interpreter_exit(script):
     """)
 
 
+def test_loops_that_outlive_their_module(script, monkeypatch):
+    # what hooks keep is collected last, in any order, when all modules are gone
+    monkeypatch.setenv("PYTHONMALLOC", "debug")
+    script("""
+        import codecs, warnings
+        warnings.simplefilter("ignore")
+
+        class Loop(type(new_event_loop())):
+            def __del__(self):
+                pass
+
+        def used():
+            loop = Loop()
+            for _ in range(5):
+                loop.call_later(0, int)
+                loop.call_soon(int)
+            loop.call_later(0.001, loop.stop)
+            loop.run_forever()
+            loop.itself = loop
+            return loop
+
+        kept = used()
+        codecs.register(lambda name, loops=[used() for _ in range(20)]: None)
+    """)
+
+
 def test_exit_while_a_daemon_thread_runs_a_loop(script):
     done = script("""
         import threading

@@ -258,6 +258,11 @@ loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwar
         return NULL;
     }
     loop->state = ac_state_of(module);
+    loop->module = Py_NewRef(module);
+    loop->handles.type = (PyTypeObject *)Py_NewRef(loop->state->Handle);
+    loop->timer_handles.type = (PyTypeObject *)Py_NewRef(loop->state->TimerHandle);
+    loop->fd_handles.type = (PyTypeObject *)Py_NewRef(loop->state->FdHandles);
+    loop->operations.type = (PyTypeObject *)Py_NewRef(loop->state->Operation);
     loop->closed = true;  // until __init__
     loop->cork = true;
     loop->slow_callback_duration = 0.1;
@@ -294,6 +299,11 @@ loop_traverse(PyObject *self, visitproc visit, void *arg)
 {
     LoopObject *loop = (LoopObject *)self;
     Py_VISIT(Py_TYPE(self));
+    Py_VISIT(loop->module);
+    Py_VISIT(loop->handles.type);
+    Py_VISIT(loop->timer_handles.type);
+    Py_VISIT(loop->fd_handles.type);
+    Py_VISIT(loop->operations.type);
     for (size_t i = 0; i < loop->ready.len; i++) {
         Py_VISIT((PyObject *)ac_ring_at(&loop->ready, i));
     }
@@ -330,6 +340,10 @@ loop_clear(PyObject *self)
     Py_CLEAR(loop->future_keywords);
     Py_CLEAR(loop->transports);
     Py_CLEAR(loop->transports_data);
+    Py_CLEAR(loop->handles.type);
+    Py_CLEAR(loop->timer_handles.type);
+    Py_CLEAR(loop->fd_handles.type);
+    Py_CLEAR(loop->operations.type);
     return 0;
 }
 
@@ -347,7 +361,9 @@ loop_dealloc(PyObject *self)
     ac_ring_free(&loop->ready);
     PyMem_Free(loop->events);
     PyMem_Free(loop->due);
+    PyObject *module = loop->module;
     type->tp_free(self);
+    Py_DECREF(module);
     Py_DECREF(type);
 }
 

@@ -53,6 +53,7 @@ typedef struct ac_flush {
 
 /* See freelist.h. */
 typedef struct {
+    PyTypeObject *type; /* owned: what frees an object looks at its type */
     PyObject *head;
     unsigned int len;
 } ac_freelist;
@@ -69,7 +70,8 @@ typedef struct {
 
 struct LoopObject {
     PyObject_HEAD
-    ac_state *state; /* borrowed from the module, which the type keeps alive */
+    ac_state *state;  /* borrowed from the module */
+    PyObject *module; /* at the end of the interpreter the type may let go first */
 
     /* life */
     bool closed;   /* also true before __init__ */
