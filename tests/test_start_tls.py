@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import socket
 import ssl
 from typing import Any
@@ -21,6 +22,7 @@ from support import (
     settle,
     wire,
 )
+from support.tls import RawPeer
 
 TLS_WAYS = True  # conftest: on the loops, and with records by ssl.MemoryBIO
 
@@ -359,3 +361,106 @@ def test_argument_errors_equal_the_standard_ones(both_factories: Any) -> None:
         return found, closing
 
     compare(both_factories, scenario)
+
+
+def hello_first(peer: RawPeer) -> bytes:
+    """The client's first flight."""
+    with pytest.raises(ssl.SSLWantReadError):
+        peer.tls.do_handshake()
+    return peer.outgoing.read()
+
+
+@pytest.mark.skipif(
+    "_incoming" not in inspect.getsource(asyncio.base_events.BaseEventLoop.start_tls),
+    reason="the hello that is in the StreamReader is lost before gh-142352",
+)
+@pytest.mark.parametrize("size", [1, 100, None])
+@looped
+async def test_stream_whose_client_does_not_wait(size: int | None) -> None:
+    """The hello, or a part of it, comes with the line that asks for TLS."""
+    loop = asyncio.get_running_loop()
+    here, there = socket.socketpair()
+    peer = RawPeer(there, certificates().client_context(), False)
+    hello = hello_first(peer)
+    await loop.sock_sendall(there, b"STARTTLS\r\n" + hello[:size])
+    reader, writer = await asyncio.open_connection(sock=here)
+    assert await reader.readline() == b"STARTTLS\r\n"
+    writer._protocol._over_ssl = False  # type: ignore[attr-defined]
+    upgrading = asyncio.ensure_future(
+        loop.start_tls(
+            writer.transport,
+            writer.transport.get_protocol(),
+            certificates().server_context(),
+            server_side=True,
+        )
+    )
+    await settle()
+    await loop.sock_sendall(there, hello[len(hello[:size]) :])
+    await peer.handshake()
+    transport = await upgrading
+    assert transport is not None
+    await peer.send(b"line\n")
+    writer._protocol._replace_transport(transport)  # type: ignore[attr-defined]
+    assert await reader.readline() == b"line\n"
+    transport.write(b"answer")
+    assert await peer.recv(6) == b"answer"
+    transport.abort()
+    there.close()
+    await settle()
+
+
+@pytest.mark.parametrize("buffered", [False, True])
+@looped
+async def test_protocol_that_pauses_before_the_hello(buffered: bool) -> None:
+    """A program that stops reading at the line that asks for TLS loses nothing."""
+    loop = asyncio.get_running_loop()
+    make: Any = BufferedRecorder if buffered else Recorder
+    here, there = socket.socketpair()
+    near = make()
+    await loop.create_connection(lambda: near, sock=here)
+    near.transport.pause_reading()
+    peer = RawPeer(there, certificates().client_context(), False)
+    await loop.sock_sendall(there, hello_first(peer))
+    await settle()
+    assert near.received == b""
+    upgrading = asyncio.ensure_future(
+        loop.start_tls(
+            near.transport, near, certificates().server_context(), server_side=True
+        )
+    )
+    await peer.handshake()
+    near.transport = await upgrading
+    await peer.send(b"hello" * 5000)
+    assert await near.got(25_000) == b"hello" * 5000
+    near.transport.abort()
+    await near.lost()
+    there.close()
+
+
+@looped
+async def test_stream_writer() -> None:
+    """StreamWriter.start_tls() of both ends, and again over that TLS."""
+    loop = asyncio.get_running_loop()
+    here, there = socket.socketpair()
+    near = await asyncio.open_connection(sock=here)
+    far = await asyncio.open_connection(sock=there)
+    serving, context = certificates().server_context(), certificates().client_context()
+    for depth in range(2):
+        near[1].write(b"plain %d\n" % depth)
+        assert await far[0].readline() == b"plain %d\n" % depth
+        # a client's writer upgrades as a client: the other side by the loop's method
+        protocol: Any = far[1].transport.get_protocol()
+        upgrading = loop.create_task(
+            loop.start_tls(far[1].transport, protocol, serving, server_side=True)
+        )
+        await near[1].start_tls(context, server_hostname="localhost")
+        protocol._replace_transport(await upgrading)
+        far[1]._transport = protocol._transport  # type: ignore[attr-defined]
+        near[1].write(b"secret" * 50_000 + b"\n")
+        assert await far[0].readexactly(300_001) == b"secret" * 50_000 + b"\n"
+        far[1].write(b"answer\n")
+        assert await near[0].readline() == b"answer\n"
+    near[1].close()
+    assert await far[0].read() == b""
+    far[1].close()
+    await settle()
