@@ -146,14 +146,17 @@ def names_of(path: Path) -> set[str]:
     return found
 
 
+NO_TESTS = {"test_it.py", "test_x.py"}  # of examples
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_tests_exist(page: Path) -> None:
-    text = page.read_text()
-    for file in set(re.findall(r"\b(test_\w+\.py)\b", text)) - {"test_it.py"}:
-        if file != "test_x.py":
-            assert (TOP / "tests" / file).exists(), file
-    for file, name in re.findall(r"\b(test_\w+\.py)::([\w:]+)", text):
-        assert name in names_of(TOP / "tests" / file), f"{file}::{name}"
+    pattern = r"\b(?:tests/)?((?:\w+/)?test_\w+\.py)(?:::([\w:]+))?"
+    for file, name in set(re.findall(pattern, page.read_text())):
+        if file not in NO_TESTS:
+            path = TOP / "tests" / file
+            assert path.exists(), file
+            assert not name or name in names_of(path), f"{file}::{name}"
 
 
 def test_each_difference_has_its_test() -> None:

@@ -22,6 +22,7 @@ versions='3.14 3.15'
 certificates=/etc/ssl/certs/ca-certificates.crt
 
 packages=gcc,libc6-dev,libuv1-dev,pkgconf,ca-certificates,git
+packages=$packages,postgresql,redis-server,libpq5
 for version in $versions; do
     packages=$packages,python$version,python$version-dev,python$version-venv
     packages=$packages,libpython$version-testsuite

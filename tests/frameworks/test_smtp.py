@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import smtplib
 from collections.abc import AsyncIterator, Callable
 from email.message import EmailMessage
@@ -11,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from support import certificates, looped, others_end
+from conftest import LoopFactory
+from support import certificates, looped, others_end, refused_port
 
 smtp = pytest.importorskip("aiosmtpd.smtp", reason="aiosmtpd is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:aiosmtpd")
@@ -95,3 +97,21 @@ async def test_client_that_leaves() -> None:
         await asyncio.gather(*(in_thread(leave, port) for _ in range(5)))
         await in_thread(send, port, 1, 10, False)
         assert len(handler.mails) == 1
+
+
+def test_controller(loop_factory: LoopFactory) -> None:
+    """aiosmtpd's own way: a loop in a thread, which it closes."""
+    controller_module = importlib.import_module("aiosmtpd.controller")
+    handler = Handler()
+    loop = loop_factory()
+    controller = controller_module.Controller(
+        handler, loop=loop, hostname="127.0.0.1", port=refused_port()
+    )
+    controller.start()
+    try:
+        with smtplib.SMTP("127.0.0.1", controller.port) as client:
+            client.send_message(mail(1))
+    finally:
+        controller.stop()
+    assert len(handler.mails) == 1
+    assert loop.is_closed()
