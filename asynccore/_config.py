@@ -9,7 +9,7 @@ import sys
 import sysconfig
 from typing import Literal, overload
 
-from . import _core, _tls
+from . import _core, _streams, _tls
 from ._loop import Loop
 from ._version import __version__
 
@@ -59,6 +59,7 @@ def config() -> dict[str, str]:
         "libuv compiled": _core.libuv_version_compiled,
         "libuv running": _core.libuv_version_running,
         "io_uring": opens_io_uring(),
+        "streams": _streams.describe(),
         "tls": f"{_tls.describe()}, {ssl.OPENSSL_VERSION}",
     }
 

@@ -19,7 +19,7 @@ from functools import lru_cache, partial
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from weakref import WeakSet, ref
 
-from . import _core, _datagram, _tls
+from . import _core, _datagram, _streams, _tls
 
 TYPE_CHECKING = False  # typing would be half of what our import costs (3.14)
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         _core.Loop.__init__(self)
+        self.c_streams = _streams.mode() == "c"
         try:
             self._own_sockets: WeakSet[socket.socket] | None = None
             super(_core.Loop, self).__init__(_LibuvSelector(self))  # type: ignore[arg-type]

@@ -8,6 +8,7 @@
 #include "io/watch.h"
 #include "loop/handle.h"
 #include "loop/loop.h"
+#include "reader/adopt.h"
 #include "sock/methods.h"
 #include "stream/accept.h"
 #include "stream/pipe.h"
@@ -75,7 +76,7 @@ core_exec(PyObject *module)
         || ac_awaiter_register(module, state) < 0
         || ac_methods_register(module, state) < 0
         || ac_datagram_register(module, state) < 0
-        || ac_tls_register(module, state) < 0)
+        || ac_adopt_register(module, state) < 0 || ac_tls_register(module, state) < 0)
     {
         return -1;
     }

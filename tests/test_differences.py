@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 import asynccore
-from support import certificates
+from support import certificates, looped
+from support.streams import streams
 
 
 @pytest.fixture
@@ -225,6 +226,28 @@ def test_descriptors_of_a_loop(both: Any) -> None:
 
     standard, ours = both(scenario)
     assert standard <= 3 < ours <= 9
+
+
+@looped
+async def test_stream_methods_are_built_in():
+    loop = asyncio.get_running_loop()
+    standard = not isinstance(loop, asynccore.Loop)
+    async with streams() as s:
+        for method in (s.reader.read, s.reader.readline, s.writer.drain):
+            assert inspect.iscoroutinefunction(method) is standard
+            coro = method()
+            assert asyncio.iscoroutine(coro)
+            assert inspect.iscoroutine(coro) is standard
+            coro.close()
+
+
+@looped
+async def test_attributes_of_a_reader():
+    standard = not isinstance(asyncio.get_running_loop(), asynccore.Loop)
+    async with streams() as s:
+        assert s.reader._buffer == bytearray()
+        assert ("_buffer" in vars(s.reader)) is standard
+        assert (type(s.reader) is asyncio.StreamReader) is standard
 
 
 def test_sock_methods_are_built_in(loop, loop_name):

@@ -21,6 +21,7 @@ LAYERS = {
     "stream": {"core", "loop", "stream"},
     "sock": {"core", "loop", "io", "sock"},
     "datagram": {"core", "loop", "datagram"},
+    "reader": {"core", "loop", "stream", "reader"},
     "tls": {"core", "loop", "stream", "tls"},
 }
 

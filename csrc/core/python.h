@@ -176,6 +176,29 @@ ac_thread_id(void)
     return PyThread_get_thread_ident();
 }
 
+/* The object of a weak reference: new reference, NULL if it is dead. */
+static inline PyObject *
+ac_weakref_get(PyObject *ref)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    PyObject *object = NULL;
+    (void)PyWeakref_GetRef(ref, &object);  // fails for what is no weak reference only
+    return object;
+#else
+    PyObject *object = PyWeakref_GET_OBJECT(ref);
+    return object == Py_None ? NULL : Py_NewRef(object);
+#endif
+}
+
+/* The attributes of an instance of a class written in Python. Borrowed, kept by the
+ * object; NULL without an exception where there is none. Runs no Python. */
+static inline PyObject *
+ac_instance_dict_borrowed(PyObject *object)
+{
+    PyObject **dict = _PyObject_GetDictPtr(object);
+    return dict == NULL ? NULL : *dict;
+}
+
 /* The version of a type's attributes: it changes whenever the type or one of
  * its bases is assigned to; 0 means "not known, look again". */
 static inline unsigned int

@@ -16,8 +16,14 @@
     X(WritePipe)                \
     X(Awaiter)                  \
     X(Operation)                \
-    X(Sink)                     \
+    X(TLSProtocol)              \
     X(TLSTransport)             \
+    X(ReaderState)              \
+    X(Reader)                   \
+    X(Writer)                   \
+    X(ReaderCoroutine)          \
+    X(WriterCoroutine)          \
+    X(Connected)                \
     X(asyncio_Handle)           \
     X(asyncio_TimerHandle)      \
     X(asyncio_ThreadSafeHandle) \
@@ -45,6 +51,14 @@
     X(get_asyncgen_hooks)       \
     X(set_asyncgen_hooks)       \
     X(logger)                   \
+    X(stock_reader)             \
+    X(stock_writer)             \
+    X(stock_protocol)           \
+    X(stock_attributes)         \
+    X(stock_functions)          \
+    X(newline)                  \
+    X(IncompleteReadError)      \
+    X(LimitOverrunError)        \
     X(SSLProtocol)              \
     X(SSLTransport)             \
     X(SSLAgainErrors)           \
@@ -64,6 +78,7 @@
     X(format_helpers)           \
     X(futures)                  \
     X(socket_module)            \
+    X(streams)                  \
     X(time_dict)                \
     X(time_monotonic)
 

@@ -13,7 +13,11 @@
  * member is called str_<text>. */
 #define AC_NAMES(X)                       \
     X(Future)                             \
+    X(StreamReader)                       \
+    X(StreamWriter)                       \
     X(LOG_THRESHOLD_FOR_CONNLOST_WRITES)  \
+    X(__class__)                          \
+    X(__dict__)                           \
     X(__self__)                           \
     X(_accept_connection2)                \
     X(_add_reader)                        \
@@ -26,11 +30,14 @@
     X(_call_eof_received)                 \
     X(_check_callback)                    \
     X(_check_thread)                      \
+    X(_client_connected_cb)               \
+    X(_connection_lost)                   \
     X(_control_app_writing)               \
     X(_control_ssl_reading)               \
     X(_coroutine_origin_tracking_enabled) \
     X(_detach)                            \
     X(_do_flush)                          \
+    X(_drain_helper)                      \
     X(_do_handshake)                      \
     X(_do_read)                           \
     X(_do_shutdown)                       \
@@ -38,10 +45,15 @@
     X(_ensure_fd_no_transport)            \
     X(_fatal_error)                       \
     X(_format_callback_source)            \
+    X(_get_close_waiter)                  \
     X(_get_running_loop)                  \
     X(_handle_signal)                     \
     X(_loop)                              \
     X(_msg_callback)                      \
+    X(_paused)                            \
+    X(_protocol)                          \
+    X(_reader)                            \
+    X(_reader_state)                      \
     X(_read_ready)                        \
     X(_ready)                             \
     X(_remove_reader)                     \
@@ -54,7 +66,11 @@
     X(_sslobj)                            \
     X(_start_reading)                     \
     X(_start_shutdown)                    \
+    X(_stream_reader_wr)                  \
+    X(_stream_writer)                     \
+    X(_transport)                         \
     X(_transports)                        \
+    X(_waiter)                            \
     X(_write_appdata)                     \
     X(_write_ready)                       \
     X(accept)                             \
@@ -66,6 +82,7 @@
     X(call_later)                         \
     X(call_soon)                          \
     X(callback)                           \
+    X(can_write_eof)                      \
     X(cancel)                             \
     X(cancelled)                          \
     X(close)                              \
@@ -93,6 +110,7 @@
     X(firstiter)                          \
     X(get_buffer)                         \
     X(get_debug)                          \
+    X(get_extra_info)                     \
     X(getpeername)                        \
     X(getsockname)                        \
     X(handle)                             \
@@ -102,6 +120,7 @@
     X(is_closing)                         \
     X(message)                            \
     X(monotonic)                          \
+    X(pause_reading)                      \
     X(pause_writing)                      \
     X(peername)                           \
     X(pipe)                               \
@@ -113,6 +132,7 @@
     X(recvfrom)                           \
     X(recvfrom_into)                      \
     X(read)                               \
+    X(resume_reading)                     \
     X(resume_writing)                     \
     X(send)                               \
     X(sendto)                             \
@@ -120,6 +140,7 @@
     X(set_result)                         \
     X(set_write_buffer_limits)            \
     X(setblocking)                        \
+    X(sleep)                              \
     X(socket)                             \
     X(sockname)                           \
     X(source_traceback)                   \
@@ -128,6 +149,7 @@
     X(warning)                            \
     X(when)                               \
     X(write)                              \
+    X(write_eof)                          \
     X(writelines)
 
 #define AC_STRING_(token) #token
@@ -148,8 +170,14 @@ typedef struct ac_state {
     PyTypeObject *WritePipe;
     PyTypeObject *Awaiter;   /* what __await__() of a coroutine returns */
     PyTypeObject *Operation; /* the coroutine of a sock_* method */
-    PyTypeObject *Sink;      /* TLSProtocol: takes bytes by sink_data, in C */
+    PyTypeObject *TLSProtocol;
     PyTypeObject *TLSTransport;
+    PyTypeObject *ReaderState; /* what a StreamReader of ours has */
+    PyTypeObject *Reader;
+    PyTypeObject *Writer;
+    PyTypeObject *ReaderCoroutine;
+    PyTypeObject *WriterCoroutine;
+    PyTypeObject *Connected; /* makes the Writer of an accepted connection */
 
     /* classes and functions of the standard library, kept for good */
     PyObject *asyncio_Handle;
@@ -178,7 +206,15 @@ typedef struct ac_state {
     PyObject *handle_run; /* asyncio.Handle._run as it was at import */
     PyObject *get_asyncgen_hooks;
     PyObject *set_asyncgen_hooks;
-    PyObject *logger;         /* the logger "asyncio" */
+    PyObject *logger;       /* the logger "asyncio" */
+    PyObject *stock_reader; /* asyncio.StreamReader, StreamWriter and */
+    PyObject *stock_writer; /* StreamReaderProtocol */
+    PyObject *stock_protocol;
+    PyObject *stock_attributes; /* what they had at import; see stock.c */
+    PyObject *stock_functions;  /* tuple: see stock.h */
+    PyObject *newline;          /* b'\n' */
+    PyObject *IncompleteReadError;
+    PyObject *LimitOverrunError;
     PyObject *SSLProtocol;    /* of asyncio.sslproto */
     PyObject *SSLTransport;   /* asyncio.sslproto._SSLProtocolTransport */
     PyObject *SSLAgainErrors; /* NULL where there is no ssl module */
@@ -201,14 +237,13 @@ typedef struct ac_state {
     PyObject *format_helpers;
     PyObject *futures;
     PyObject *socket_module;
+    PyObject *streams;
     PyObject *time_dict;      /* of the module time */
     PyObject *time_monotonic; /* time.monotonic as it was at import */
 
-    /* buffer_updated() of a Sink, for bytes that stay where they are during the call.
-     * Returns 0, or -1 with an exception. */
-    int (*sink_data)(PyObject *protocol, const char *data, size_t len);
-    struct ac_libssl *libssl; /* proven, or NULL */
-    bool tls_direct;          /* new connections use it */
+    const struct ac_sink_ops *sinks[2]; /* of the reader and of TLS; stream/sink.h */
+    struct ac_libssl *libssl;           /* proven, or NULL */
+    bool tls_direct;                    /* new connections use it */
 
     unsigned int socket_version; /* of socket.socket, when its methods were looked up */
     uint8_t socket_layout;       /* of its struct: unknown, proven, other; plain.c */
@@ -218,8 +253,11 @@ typedef struct ac_state {
     struct ac_signals *signals;     /* of the loops; signals.c */
     bool libuv_started;             /* a loop of this interpreter has been opened */
     unsigned int forks; /*how often this interpreter has found itself in a child */
-    bool server_takes_transport; /* Server._attach(transport), since 3.13 */
-    bool format_has_debug;       /* _format_callback_source takes debug= */
+    unsigned int stock_versions[3]; /* of the three, when they were compared */
+    bool stock_unchanged;           /* what came out */
+    bool stock_tuples;              /* readuntil() takes a tuple */
+    bool server_takes_transport;    /* Server._attach(transport), since 3.13 */
+    bool format_has_debug;          /* _format_callback_source takes debug= */
 
 #define AC_NAME_MEMBER(name) PyObject *str_##name;
     AC_NAMES(AC_NAME_MEMBER)

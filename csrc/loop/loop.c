@@ -265,6 +265,7 @@ loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwar
     loop->operations.type = (PyTypeObject *)Py_NewRef(loop->state->Operation);
     loop->closed = true;  // until __init__
     loop->cork = true;
+    loop->c_streams = true;
     loop->slow_callback_duration = 0.1;
     loop->open_head.prev = loop->open_head.next = &loop->open_head;
     loop->forks = loop->state->forks;
@@ -380,6 +381,7 @@ BOOL_ATTRIBUTE(closed)
 BOOL_ATTRIBUTE(stopping)
 BOOL_ATTRIBUTE(debug)
 BOOL_ATTRIBUTE(cork)
+BOOL_ATTRIBUTE(c_streams)
 #undef BOOL_ATTRIBUTE
 
 /* The truth of an assigned value; deleting is refused. -1 with an exception. */
@@ -433,6 +435,16 @@ loop_set_cork_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
     int truth = assigned_truth(value);
     if (truth >= 0) {
         ((LoopObject *)self)->cork = truth != 0;
+    }
+    return truth < 0 ? -1 : 0;
+}
+
+static int
+loop_set_c_streams_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    int truth = assigned_truth(value);
+    if (truth >= 0) {
+        ((LoopObject *)self)->c_streams = truth != 0;
     }
     return truth < 0 ? -1 : 0;
 }
@@ -541,6 +553,10 @@ static PyGetSetDef loop_getset[] = {
     {"cork", loop_get_cork_attr, loop_set_cork_attr,
      "True (default): the writes that one callback makes to a stream leave together "
      "when it returns. False: each is sent at once.",
+     NULL},
+    {"c_streams", loop_get_c_streams_attr, loop_set_c_streams_attr,
+     "True (default): the readers and writers of connections to come run in C. False: "
+     "they are those of asyncio.",
      NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

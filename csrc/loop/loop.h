@@ -79,6 +79,7 @@ struct LoopObject {
     bool running;  /* a thread is inside run_forever */
     bool debug;
     bool cork;               /* writes of one callback leave together */
+    bool c_streams;          /* asyncio's streams may run in C */
     bool handle_run_patched; /* asyncio.Handle._run is not what it was at import */
     bool instrumented;  /* debug mode, or Handle._run is patched: each callback goes
                            through a real Handle */

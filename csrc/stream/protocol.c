@@ -35,10 +35,14 @@ ac_protocol_set(StreamObject *self, PyObject *protocol)
     if (buffered < 0) {
         return -1;
     }
-    self->flags &= ~(uint32_t)(AC_STREAM_BUFFERED | AC_STREAM_SINK);
-    if (PyObject_TypeCheck(protocol, ac_stream_state(self)->Sink)) {
-        self->flags |= AC_STREAM_SINK;
+    const ac_sink_ops *sink = NULL;
+    if (!(self->flags & AC_STREAM_PIPE)
+        && ac_sink_find(ac_stream_state(self), protocol, &sink) < 0)
+    {
+        return -1;
     }
+    self->sink = sink;
+    self->flags &= ~(uint32_t)AC_STREAM_BUFFERED;
     if (buffered) {
         self->flags |= AC_STREAM_BUFFERED;
     }
@@ -104,12 +108,23 @@ ac_call_buffer_updated(StreamObject *self, Py_ssize_t n)
 int
 ac_call_sink(StreamObject *self, const char *data, size_t len)
 {
+    const ac_sink_ops *sink = self->sink;
     PyObject *protocol = Py_NewRef(self->protocol);
-    int rc = ac_stream_state(self)->sink_data(protocol, data, len);
+    int rc = sink->data(ac_stream_state(self), protocol, data, len, NULL);
     Py_DECREF(protocol);
-    return rc == 0 ? 0
-                   : ac_close_fatal_raised(
-                       self, "Fatal error: protocol.buffer_updated() call failed.");
+    if (rc < 0) {
+        return ac_close_fatal_raised(self, sink->failed);
+    }
+    if (rc > 0) {
+        return 0;
+    }
+    PyObject *bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)len);
+    if (bytes == NULL) {
+        return -1;
+    }
+    rc = ac_call_data_received(self, bytes);
+    Py_DECREF(bytes);
+    return rc;
 }
 
 int

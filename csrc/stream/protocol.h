@@ -28,8 +28,8 @@ ac_call_get_buffer(StreamObject *self, PyObject **result);
 int
 ac_call_buffer_updated(StreamObject *self, Py_ssize_t n);
 
-/* Hands bytes to a protocol that is a Sink (AC_STREAM_SINK), as buffer_updated(). They
- * stay where they are during the call. */
+/* Hands bytes to the sink that the protocol is (self->sink), or to data_received() if
+ * it does not want them now. They stay where they are during the call. */
 int
 ac_call_sink(StreamObject *self, const char *data, size_t len);
 

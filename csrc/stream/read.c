@@ -204,7 +204,7 @@ read_buffered(StreamObject *self)
     return n == 0 ? read_eof(self) : ac_call_buffer_updated(self, n);
 }
 
-/* A Sink takes the bytes where they are: the buffer is its own meanwhile, and whoever
+/* A sink takes the bytes where they are: the buffer is its own meanwhile, and whoever
  * reads in a callback of it gets another one. */
 static int
 read_sink(StreamObject *self)
@@ -241,7 +241,7 @@ ac_read_ready(StreamObject *self)
     if (self->flags & AC_STREAM_LOST) {
         return 0;
     }
-    if (self->flags & AC_STREAM_SINK) {
+    if (self->sink != NULL) {
         return read_sink(self);
     }
     return self->flags & AC_STREAM_BUFFERED ? read_buffered(self) : read_data(self);

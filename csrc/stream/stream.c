@@ -462,7 +462,7 @@ stream_set_protocol_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closur
         return -1;
     }
     // what was found out about the former one stays, as on the standard transport
-    ((StreamObject *)self)->flags &= ~(uint32_t)AC_STREAM_SINK;
+    ((StreamObject *)self)->sink = NULL;
     Py_XSETREF(((StreamObject *)self)->protocol,
                value == Py_None ? NULL : Py_NewRef(value));
     return 0;

@@ -29,6 +29,7 @@
 #include "core/sockaddr.h"
 #include "loop/loop.h"
 #include "loop/poller.h"
+#include "stream/sink.h"
 
 #include <assert.h>
 
@@ -41,7 +42,6 @@ enum {
     AC_STREAM_PAUSED = 1u << 3,     /* by pause_reading() */
     AC_STREAM_BUFFERED = 1u << 4,   /* the protocol is a BufferedProtocol */
     AC_STREAM_LARGE_READ = 1u << 5, /* the last read was large */
-    AC_STREAM_SINK = 1u << 16,      /* the protocol is a Sink: it takes bytes in C */
     /* writing */
     AC_STREAM_EOF = 1u << 6,     /* write_eof() was called */
     AC_STREAM_REFUSED = 1u << 7, /* the kernel refused bytes: the rest waits for
@@ -103,7 +103,8 @@ struct StreamObject {
     PyObject *first; /* exact bytes: all that is corked, when it is one write */
     ac_buf *queue;   /* else what is corked or was refused; never both */
     const ac_stream_ops *ops;
-    ac_watcher *watcher; /* NULL while there is nothing to watch any more */
+    const ac_sink_ops *sink; /* of the protocol, where it takes bytes in C; or NULL */
+    ac_watcher *watcher;     /* NULL while there is nothing to watch any more */
     ac_sockaddr_pair *addresses;
     ac_open open;
     ac_flush flush;

@@ -21,13 +21,13 @@ pass_on(TLSObject *self, PyObject *data)
 {
     ac_state *state = self->state;
     PyObject *protocol = self->app_protocol == NULL ? Py_None : self->app_protocol;
-    int rc;
+    int rc = 0;
     Py_INCREF(protocol);
-    if (PyObject_TypeCheck(protocol, state->Sink)) {  // TLS in TLS
-        rc = state->sink_data(protocol, PyBytes_AS_STRING(data),
-                              (size_t)PyBytes_GET_SIZE(data));
+    if (self->app_sink != NULL) {
+        rc = self->app_sink->data(state, protocol, PyBytes_AS_STRING(data),
+                                  (size_t)PyBytes_GET_SIZE(data), data);
     }
-    else {
+    if (rc == 0) {
         PyObject *stack[] = {NULL, protocol, data};
         PyObject *result =
             PyObject_VectorcallMethod(state->str_data_received, stack + 1,
@@ -36,7 +36,7 @@ pass_on(TLSObject *self, PyObject *data)
         Py_XDECREF(result);
     }
     Py_DECREF(protocol);
-    return rc;
+    return rc < 0 ? -1 : 0;
 }
 
 /* Decrypts all there is. *data is a new reference, or NULL for nothing. Returns what
@@ -209,10 +209,8 @@ read_all(TLSObject *self)
         return -1;
     }
     if (self->app_reading_paused != Py_True) {
-        bool sink = self->app_protocol != NULL
-                    && PyObject_TypeCheck(self->app_protocol, self->state->Sink);
-        int rc = self->app_is_buffer == Py_True && !sink ? read_buffered(self)
-                                                         : read_copied(self);
+        bool whole = self->app_sink != NULL || self->app_is_buffer != Py_True;
+        int rc = whole ? read_copied(self) : read_buffered(self);
         if (rc < 0 || ac_encrypt_backlog(self) < 0) {
             return -1;
         }
@@ -266,6 +264,27 @@ ac_decrypt_feed(PyObject *op, const char *data, size_t len)
     }
     return rc;
 }
+
+/* --------------------------------------------------------------------- as a sink -- */
+
+static int
+sink_accepts(ac_state *state, PyObject *protocol)
+{
+    return PyObject_TypeCheck(protocol, state->TLSProtocol);
+}
+
+static int
+sink_data(ac_state *Py_UNUSED(state), PyObject *protocol, const char *data, size_t len,
+          PyObject *Py_UNUSED(whole))
+{
+    return ac_decrypt_feed(protocol, data, len) < 0 ? -1 : 1;
+}
+
+const ac_sink_ops ac_decrypt_sink = {
+    .accepts = sink_accepts,
+    .data = sink_data,
+    .failed = "Fatal error: protocol.buffer_updated() call failed.",
+};
 
 /* ------------------------------------------------------------------- methods -- */
 

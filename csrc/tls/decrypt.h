@@ -15,6 +15,7 @@ ac_decrypt_feed(PyObject *self, const char *data, size_t len);
 int
 ac_decrypt_all(TLSObject *self);
 
+extern const ac_sink_ops ac_decrypt_sink;
 extern PyMethodDef ac_decrypt_methods[];
 
 #endif

@@ -210,7 +210,32 @@ tls_ignore_attr(PyObject *Py_UNUSED(op), PyObject *Py_UNUSED(value),
     return 0;
 }
 
+static PyObject *
+tls_get_app_protocol(PyObject *op, void *Py_UNUSED(closure))
+{
+    TLSObject *self = (TLSObject *)op;
+    if (self->app_protocol == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "_app_protocol");
+        return NULL;
+    }
+    return Py_NewRef(self->app_protocol);
+}
+
+static int
+tls_set_app_protocol(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
+{
+    TLSObject *self = (TLSObject *)op;
+    const ac_sink_ops *sink = NULL;
+    if (value != NULL && ac_sink_find(self->state, value, &sink) < 0) {
+        return -1;
+    }
+    self->app_sink = sink;
+    Py_XSETREF(self->app_protocol, Py_XNewRef(value));
+    return 0;
+}
+
 static PyGetSetDef tls_getset[] = {
+    {"_app_protocol", tls_get_app_protocol, tls_set_app_protocol, NULL, NULL},
     {"_sslobj", tls_get_sslobj, tls_set_sslobj, NULL, NULL},
     {"_ssl_buffer", tls_get_no_buffer, tls_ignore_attr, NULL, NULL},
     {"_ssl_buffer_view", tls_get_no_buffer, tls_ignore_attr, NULL, NULL},
@@ -222,7 +247,6 @@ static PyGetSetDef tls_getset[] = {
         name, Py_T_OBJECT_EX, offsetof(TLSObject, member), 0, NULL, \
     }
 static PyMemberDef tls_members[] = {
-    OBJECT("_app_protocol", app_protocol),
     OBJECT("_app_protocol_get_buffer", app_get_buffer),
     OBJECT("_app_protocol_buffer_updated", app_buffer_updated),
     OBJECT("_app_protocol_is_buffer", app_is_buffer),
@@ -428,14 +452,15 @@ ac_tls_register(PyObject *module, ac_state *state)
     if (import_standard(state) < 0) {
         return -1;
     }
-    state->Sink = ac_state_add_type(module, &tls_spec, NULL);
-    if (state->Sink == NULL || add_methods(state->Sink, ac_decrypt_methods) < 0
-        || add_methods(state->Sink, ac_encrypt_methods) < 0
+    state->TLSProtocol = ac_state_add_type(module, &tls_spec, NULL);
+    if (state->TLSProtocol == NULL
+        || add_methods(state->TLSProtocol, ac_decrypt_methods) < 0
+        || add_methods(state->TLSProtocol, ac_encrypt_methods) < 0
         || ac_transport_register(module, state) < 0)
     {
         return -1;
     }
-    state->sink_data = ac_decrypt_feed;
+    ac_sink_add(state, &ac_decrypt_sink);
     return PyModule_AddFunctions(module, tls_functions);
 }
 

@@ -27,6 +27,7 @@
 
 #include "core/python.h"
 #include "core/state.h"
+#include "stream/sink.h"
 #include "tls/bio.h"
 
 enum {
@@ -44,7 +45,8 @@ typedef struct {
     ac_ssl *ssl;
     ac_bio *bio; /* owned */
     ac_flows flows;
-    PyObject *buffer; /* between get_buffer() and buffer_updated() */
+    PyObject *buffer;            /* between get_buffer() and buffer_updated() */
+    const ac_sink_ops *app_sink; /* of app_protocol, where it takes bytes in C */
 
     /* attributes of SSLProtocol */
     PyObject *app_protocol, *app_get_buffer, *app_buffer_updated, *app_is_buffer;

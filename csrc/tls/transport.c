@@ -26,7 +26,7 @@ static TLSObject *
 protocol_borrowed(const TransportObject *self)
 {
     PyObject *protocol = self->ssl_protocol;
-    return protocol != NULL && PyObject_TypeCheck(protocol, self->state->Sink)
+    return protocol != NULL && PyObject_TypeCheck(protocol, self->state->TLSProtocol)
                ? (TLSObject *)protocol
                : NULL;
 }

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from asynccore import _tls
+from asynccore import _streams, _tls
 
 Factory = Callable[[], Any]
 SCRIPTS: dict[str, Script] = {}
@@ -712,6 +712,62 @@ async def stream_pairs() -> None:
         assert await reader.read() == b"line\nab"
         writer.close()
         await writer.wait_closed()
+
+
+@on_loop(400)
+async def stream_methods() -> None:
+    _streams.describe()
+
+    async def serve(reader: Any, writer: Any) -> None:
+        assert await reader.readline() == b"line\n"
+        assert await reader.readuntil(b"--") == b"until--"
+        assert await reader.readexactly(4) == b"four"
+        with contextlib.suppress(ValueError):
+            await reader.readuntil(b"")
+        reading = reader.read(10)
+        reading.send(None)
+        with contextlib.suppress(RuntimeError):
+            await reader.read(1)
+        with contextlib.suppress(ZeroDivisionError):
+            reading.throw(ZeroDivisionError)
+        reader.readline().close()
+        awaiter = reader.read(10).__await__()
+        awaiter.send(None)
+        with contextlib.suppress(ZeroDivisionError):
+            awaiter.throw(ZeroDivisionError)
+        reader._buffer.extend(b"more")
+        reader.feed_data(b"and more")
+        writer.write(await reader.read(100))
+        writer.can_write_eof(), writer.is_closing(), writer.get_extra_info("socket")
+        waiting = writer.wait_closed()
+        waiting.send(None)
+        with contextlib.suppress(ZeroDivisionError):
+            waiting.throw(ZeroDivisionError)
+        writer.drain().close()
+        reader.note = writer.note = writer._complete_fut
+        assert [line async for line in reader] == [b"last"]
+        assert reader.at_eof()
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            await reader.readexactly(1)
+        reader.set_exception(reader.exception() or OSError("by script"))
+        with contextlib.suppress(OSError):
+            await writer.drain()
+        writer.write_eof()
+        reader.__class__ = asyncio.StreamReader
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        reader.feed_data = reader.feed_data
+        writer.write(b"line\nuntil--four")
+        assert await reader.readexactly(12) == b"moreand more"
+        writer.write(b"last")
+        writer.write_eof()
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+        await turns()
 
 
 async def pair(first: Any, second: Any = asyncio.Protocol) -> tuple[Any, Any, Any, Any]:

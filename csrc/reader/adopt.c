@@ -1,0 +1,351 @@
+/* A transport takes up a StreamReaderProtocol: its reader, if it is plain, becomes
+ * ours, and the protocol is a sink from then on.
+ *
+ * The protocol stays the standard's object and its connection_made() runs: it makes a
+ * StreamWriter and calls `_client_connected_cb`. There sits a Connected object until
+ * then, which makes our writer of that one, puts the program's function back and calls
+ * it.
+ *
+ * Before each piece of data the sink looks whether all is as it was: protocol and
+ * reader are of their classes, nobody has overridden data_received() or put another
+ * reader in its place. */
+#include "core/python.h"
+
+#include "reader/adopt.h"
+#include "reader/feed.h"
+#include "reader/reader.h"
+#include "reader/reads.h"
+#include "reader/writer.h"
+#include "stream/sink.h"
+
+#include <stddef.h>
+
+/* ------------------------------------------------------------------- Connected -- */
+
+typedef struct {
+    PyObject_HEAD
+    ac_state *state;    /* borrowed from the module, which the type keeps alive */
+    PyObject *callback; /* the program's client_connected_cb */
+} ConnectedObject;
+
+/* The protocol has its function back, unless it was replaced meanwhile. */
+static int
+put_back(ConnectedObject *self, PyObject *protocol)
+{
+    PyObject *dict = ac_instance_dict_borrowed(protocol);
+    PyObject *name = self->state->str__client_connected_cb;
+    if (dict == NULL || PyDict_GetItemWithError(dict, name) != (PyObject *)self) {
+        return 0;
+    }
+    return PyDict_SetItem(dict, name, self->callback);
+}
+
+/* Our writer in the place of the plain one, which forgets its transport, so that its
+ * end does not close it. *made is NULL if that one has to stay. */
+static int
+make_writer(ConnectedObject *self, PyObject *plain, PyObject **made)
+{
+    ac_state *state = self->state;
+    *made = ac_writer_make(state, plain);
+    if (*made == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    PyObject *protocol = ((WriterObject *)*made)->protocol;
+    PyObject *dict = ac_instance_dict_borrowed(protocol);
+    if (dict != NULL
+        && PyDict_GetItemWithError(dict, state->str__stream_writer) == plain
+        && PyDict_SetItem(dict, state->str__stream_writer, *made) < 0)
+    {
+        return -1;
+    }
+    return PyDict_SetItem(ac_instance_dict_borrowed(plain), state->str__transport,
+                          (PyObject *)self);
+}
+
+static PyObject *
+connected_call(PyObject *op, PyObject *args, PyObject *kwargs)
+{
+    ConnectedObject *self = (ConnectedObject *)op;
+    ac_state *state = self->state;
+    PyObject *writer = NULL;
+    if (PyTuple_GET_SIZE(args) == 2 && kwargs == NULL) {
+        PyObject *reader = PyTuple_GET_ITEM(args, 0);
+        PyObject *plain = PyTuple_GET_ITEM(args, 1);
+        PyObject *protocol = PyObject_GetAttr(plain, state->str__protocol);
+        if (protocol == NULL || put_back(self, protocol) < 0) {
+            Py_XDECREF(protocol);
+            return NULL;
+        }
+        Py_DECREF(protocol);
+        if (Py_IS_TYPE(reader, state->Reader) && ac_stock_is_unchanged(state)
+            && make_writer(self, plain, &writer) < 0)
+        {
+            Py_XDECREF(writer);
+            return NULL;
+        }
+        if (writer != NULL) {
+            PyObject *ours[] = {NULL, reader, writer};
+            PyObject *result = PyObject_Vectorcall(
+                self->callback, ours + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+            Py_DECREF(writer);
+            return result;
+        }
+    }
+    return PyObject_Call(self->callback, args, kwargs);
+}
+
+PyDoc_STRVAR(connected_is_closing_doc,
+             "is_closing($self, /)\n--\n\n"
+             "True: the `_transport` of a writer that was replaced.");
+
+static PyObject *
+connected_is_closing(PyObject *Py_UNUSED(op), PyObject *Py_UNUSED(ignored))
+{
+    Py_RETURN_TRUE;
+}
+
+static PyMethodDef connected_methods[] = {
+    {"is_closing", connected_is_closing, METH_NOARGS, connected_is_closing_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static int
+connected_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(((ConnectedObject *)op)->callback);
+    return 0;
+}
+
+static int
+connected_clear(PyObject *op)
+{
+    Py_CLEAR(((ConnectedObject *)op)->callback);
+    return 0;
+}
+
+static void
+connected_dealloc(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    (void)connected_clear(op);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+static PyType_Slot connected_slots[] = {
+    {Py_tp_doc, "Calls client_connected_cb with a writer in C."},
+    {Py_tp_call, connected_call},
+    {Py_tp_dealloc, connected_dealloc},
+    {Py_tp_traverse, connected_traverse},
+    {Py_tp_clear, connected_clear},
+    {Py_tp_methods, connected_methods},
+    {0, NULL},
+};
+
+static PyType_Spec connected_spec = {
+    .name = "asynccore._core.Connected",
+    .basicsize = sizeof(ConnectedObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE
+             | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = connected_slots,
+};
+
+/* -------------------------------------------------------------------- adopting -- */
+
+/* Puts a Connected in the place of the function that connection_made() will call. */
+static int
+put_connected(ac_state *state, PyObject *dict)
+{
+    PyObject *callback = PyDict_GetItemWithError(dict, state->str__client_connected_cb);
+    if (callback == NULL || callback == Py_None
+        || Py_IS_TYPE(callback, state->Connected)
+        || PyDict_GetItemWithError(dict, state->str__transport) != Py_None)
+    {
+        return 0;
+    }
+    PyTypeObject *type = state->Connected;
+    ConnectedObject *self = (ConnectedObject *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return -1;
+    }
+    self->state = state;
+    self->callback = Py_NewRef(callback);
+    int rc = PyDict_SetItem(dict, state->str__client_connected_cb, (PyObject *)self);
+    Py_DECREF(self);
+    return rc;
+}
+
+/* What an adopted reader keeps in its dict: the state, and what is none of its usual
+ * attributes. *dict is NULL if it overrides a method. */
+static int
+make_dict(ac_state *state, PyObject *attributes, ReaderState *reader, PyObject **dict)
+{
+    PyObject *kept = PyDict_New();
+    PyObject *name, *value;
+    Py_ssize_t pos = 0;
+    int rc = kept == NULL
+                 ? -1
+                 : PyDict_SetItem(kept, state->str__reader_state, (PyObject *)reader);
+    *dict = NULL;
+    while (rc == 0 && PyDict_Next(attributes, &pos, &name, &value)) {
+        PyObject *own = PyDict_GetItemWithError(state->Reader->tp_dict, name);
+        PyObject *stock = PyDict_GetItemWithError(
+            ((PyTypeObject *)state->stock_reader)->tp_dict, name);
+        if (stock != NULL && PyFunction_Check(stock)) {
+            Py_DECREF(kept);
+            return 0;
+        }
+        if (own == NULL) {
+            rc = PyDict_SetItem(kept, name, value);
+        }
+    }
+    if (rc < 0) {
+        Py_XDECREF(kept);
+        return -1;
+    }
+    *dict = kept;
+    return 0;
+}
+
+/* A plain reader becomes ours. Returns 1, 0 if it stays as it is, -1 with an
+ * exception. */
+static int
+adopt_reader(ac_state *state, PyObject *reader)
+{
+    PyObject *attributes = Py_XNewRef(ac_instance_dict_borrowed(reader));
+    ReaderState *made = NULL;
+    PyObject *dict = NULL;
+    int rc = -1;
+    if (attributes == NULL || ac_reader_make(state, attributes, &made) < 0
+        || (made != NULL && make_dict(state, attributes, made, &dict) < 0))
+    {
+        rc = PyErr_Occurred() ? -1 : 0;
+    }
+    else if (dict == NULL) {
+        rc = 0;
+    }
+    else if (PyObject_SetAttr(reader, state->str___class__, (PyObject *)state->Reader)
+             == 0) {
+        rc = PyObject_GenericSetDict(reader, dict, NULL) < 0 ? -1 : 1;
+    }
+    Py_XDECREF(attributes);
+    Py_XDECREF(made);
+    Py_XDECREF(dict);
+    return rc;
+}
+
+/* Whether C may be used in this protocol's loop. */
+static bool
+is_switched_on(ac_state *state, PyObject *dict)
+{
+    PyObject *loop = PyDict_GetItemWithError(dict, state->str__loop);
+    return loop != NULL && PyObject_TypeCheck(loop, state->Loop)
+           && ((LoopObject *)loop)->c_streams;
+}
+
+/* The reader of a protocol: new reference, or NULL. Runs no Python. */
+static PyObject *
+reader_of(ac_state *state, PyObject *dict)
+{
+    PyObject *ref = PyDict_GetItemWithError(dict, state->str__stream_reader_wr);
+    return ref != NULL && PyWeakref_CheckRef(ref) ? ac_weakref_get(ref) : NULL;
+}
+
+static int
+sink_accepts(ac_state *state, PyObject *protocol)
+{
+    if (!Py_IS_TYPE(protocol, (PyTypeObject *)state->stock_protocol)
+        || !ac_stock_is_unchanged(state))
+    {
+        return 0;
+    }
+    PyObject *dict = ac_instance_dict_borrowed(protocol);
+    PyObject *reader =
+        dict != NULL && is_switched_on(state, dict) ? reader_of(state, dict) : NULL;
+    if (reader == NULL) {
+        return 0;
+    }
+    int rc = Py_IS_TYPE(reader, state->Reader);
+    if (Py_IS_TYPE(reader, (PyTypeObject *)state->stock_reader)) {
+        rc = adopt_reader(state, reader);
+    }
+    Py_DECREF(reader);
+    if (rc > 0 && put_connected(state, dict) < 0) {
+        rc = -1;
+    }
+    return rc;
+}
+
+/* --------------------------------------------------------------------- as a sink -- */
+
+static int
+sink_data(ac_state *state, PyObject *protocol, const char *data, size_t len,
+          PyObject *whole)
+{
+    if (!Py_IS_TYPE(protocol, (PyTypeObject *)state->stock_protocol)) {
+        return 0;
+    }
+    PyObject *dict = ac_instance_dict_borrowed(protocol);
+    if (dict == NULL || PyDict_GetItemWithError(dict, state->str_data_received) != NULL)
+    {
+        return 0;
+    }
+    PyObject *reader = reader_of(state, dict);
+    if (reader == NULL) {
+        return 0;
+    }
+    ReaderState *found = Py_IS_TYPE(reader, state->Reader)
+                             ? ac_reader_state_borrowed(state, reader)
+                             : NULL;
+    int rc = 0;
+    if (found != NULL && ac_reader_is_usual(found) && found->eof == Py_False) {
+        Py_INCREF(found);
+        rc = ac_feed_data(found, data, len, whole) < 0 ? -1 : 1;
+        Py_DECREF(found);
+    }
+    Py_DECREF(reader);
+    return rc;
+}
+
+static const ac_sink_ops reader_sink = {
+    .accepts = sink_accepts,
+    .data = sink_data,
+    .failed = "Fatal error: protocol.data_received() call failed.",
+};
+
+/* ------------------------------------------------------------------ register -- */
+
+PyDoc_STRVAR(core_streams_are_stock_doc,
+             "streams_are_stock()\n--\n\n"
+             "Whether nobody has patched the classes of asyncio.streams.");
+
+static PyObject *
+core_streams_are_stock(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(ac_stock_is_unchanged(ac_state_of(module)));
+}
+
+static PyMethodDef streams_functions[] = {
+    {"streams_are_stock", core_streams_are_stock, METH_NOARGS,
+     core_streams_are_stock_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+int
+ac_adopt_register(PyObject *module, ac_state *state)
+{
+    if (ac_stock_register(state) < 0 || ac_reader_register(module, state) < 0
+        || ac_reads_register(module, state) < 0
+        || ac_writer_register(module, state) < 0)
+    {
+        return -1;
+    }
+    state->Connected = ac_state_add_type(module, &connected_spec, NULL);
+    if (state->Connected == NULL) {
+        return -1;
+    }
+    ac_sink_add(state, &reader_sink);
+    return PyModule_AddFunctions(module, streams_functions);
+}

@@ -1,0 +1,323 @@
+/* The coroutines of StreamWriter, step by step as the standard's. What they wait for,
+ * they get from the protocol's methods: `_drain_helper` is called only if it has to
+ * wait. */
+#include "core/python.h"
+
+#include "core/coroutine.h"
+#include "reader/drain.h"
+#include "stream/stream.h"
+
+#include <stddef.h>
+
+typedef enum {
+    DRAIN_BEGIN,
+    DRAIN_HELPER, /* has slept, because the transport is closing */
+    DRAIN_END,    /* has waited */
+    CLOSED_BEGIN,
+    CLOSED_END,
+} drain_place;
+
+typedef struct {
+    AC_COROUTINE_HEAD
+    ac_state *state; /* borrowed from the module, which the type keeps alive */
+    WriterObject *writer;
+    drain_place place;
+} DrainObject;
+
+/* -------------------------------------------------------------------- stepping -- */
+
+/* Awaits an object (consumed; NULL: an exception is raised). */
+static PySendResult
+await_steal(PyObject *object, PyObject **result)
+{
+    *result = object == NULL ? NULL : ac_coroutine_awaitable(object);
+    Py_XDECREF(object);
+    return *result == NULL ? PYGEN_ERROR : PYGEN_NEXT;
+}
+
+/* object.<name>(), where the object may be missing. */
+static PyObject *
+call(PyObject *object, PyObject *name, PyObject *argument)
+{
+    PyObject *holder = Py_NewRef(object == NULL ? Py_None : object);
+    PyObject *result = argument == NULL
+                           ? PyObject_CallMethodNoArgs(holder, name)
+                           : PyObject_CallMethodOneArg(holder, name, argument);
+    Py_DECREF(holder);
+    return result;
+}
+
+/* Raises what reader.exception() gives. Returns 0 if that is None, else -1. */
+static int
+check_reader(DrainObject *self)
+{
+    ac_state *state = self->state;
+    PyObject *reader = self->writer->reader;
+    if (reader == NULL || reader == Py_None) {
+        return 0;
+    }
+    if (Py_IS_TYPE(reader, state->Reader)) {
+        ReaderState *found = ac_reader_usual_borrowed(reader);
+        if (found != NULL && found->exception == Py_None) {
+            return 0;
+        }
+    }
+    PyObject *exc = call(reader, state->str_exception, NULL);
+    if (exc == NULL) {
+        return -1;
+    }
+    if (exc == Py_None) {
+        Py_DECREF(exc);
+        return 0;
+    }
+    if (PyExceptionInstance_Check(exc)) {
+        PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
+    }
+    else if (PyExceptionClass_Check(exc)) {
+        PyErr_SetNone(exc);
+    }
+    else {
+        PyErr_SetString(PyExc_TypeError, "exceptions must derive from BaseException");
+    }
+    Py_DECREF(exc);
+    return -1;
+}
+
+/* transport.is_closing(); -1 with an exception. */
+static int
+transport_is_closing(DrainObject *self)
+{
+    ac_state *state = self->state;
+    PyObject *transport = self->writer->transport;
+    if (transport != NULL && Py_IS_TYPE(transport, state->Stream)
+        && ac_stream_is_plain((StreamObject *)transport, state))
+    {
+        return (((StreamObject *)transport)->flags & AC_STREAM_CLOSING) != 0;
+    }
+    PyObject *closing = call(transport, state->str_is_closing, NULL);
+    int truth = closing == NULL ? -1 : PyObject_IsTrue(closing);
+    Py_XDECREF(closing);
+    return truth;
+}
+
+/* Whether the protocol's _drain_helper() would return at once: then 1; -1 with the
+ * exception that it would raise; 0 if it is to be called. */
+static int
+is_drained(DrainObject *self)
+{
+    ac_state *state = self->state;
+    PyObject *protocol = self->writer->protocol;
+    if (protocol == NULL
+        || !Py_IS_TYPE(protocol, (PyTypeObject *)state->stock_protocol)) {
+        return 0;
+    }
+    PyObject *dict = ac_instance_dict_borrowed(protocol);
+    if (dict == NULL || PyDict_GetItemWithError(dict, state->str__drain_helper) != NULL
+        || PyDict_GetItemWithError(dict, state->str__connection_lost) != Py_False)
+    {
+        return 0;
+    }
+    return PyDict_GetItemWithError(dict, state->str__paused) == Py_False;
+}
+
+/* sleep(0), as asyncio.streams knows it */
+static PyObject *
+sleep_0(ac_state *state)
+{
+    PyObject *sleep = PyObject_GetAttr(state->streams, state->str_sleep);
+    PyObject *zero = PyLong_FromLong(0);
+    PyObject *coroutine =
+        sleep == NULL || zero == NULL ? NULL : PyObject_CallOneArg(sleep, zero);
+    Py_XDECREF(sleep);
+    Py_XDECREF(zero);
+    return coroutine;
+}
+
+/* drain() from where it is on. */
+static PySendResult
+drain_go_on(DrainObject *self, PyObject **result)
+{
+    ac_state *state = self->state;
+    bool unchanged = ac_stock_is_unchanged(state);
+    if (self->place == DRAIN_BEGIN) {
+        if (!unchanged) {  // the program's own method, whatever it is by now
+            self->place = DRAIN_END;
+            PyObject *name = PyUnicode_InternFromString("drain");
+            PyObject *coroutine = NULL;
+            if (name != NULL) {
+                coroutine = ac_stock_call(state->Writer, (PyObject *)self->writer, name,
+                                          NULL, 0, NULL);
+                Py_DECREF(name);
+            }
+            return await_steal(coroutine, result);
+        }
+        int closing = check_reader(self) < 0 ? -1 : transport_is_closing(self);
+        if (closing != 0) {
+            self->place = DRAIN_HELPER;
+            return closing < 0 ? PYGEN_ERROR : await_steal(sleep_0(state), result);
+        }
+    }
+    self->place = DRAIN_END;
+    if (unchanged && is_drained(self)) {
+        *result = Py_NewRef(Py_None);
+        return PYGEN_RETURN;
+    }
+    return await_steal(call(self->writer->protocol, state->str__drain_helper, NULL),
+                       result);
+}
+
+static PySendResult
+drain_step(PyObject *op, PyObject *Py_UNUSED(value), PyObject **result)
+{
+    DrainObject *self = (DrainObject *)op;
+    switch (self->place) {
+    case DRAIN_BEGIN:
+    case DRAIN_HELPER:
+        return drain_go_on(self, result);
+    case CLOSED_BEGIN:
+        self->place = CLOSED_END;
+        return await_steal(call(self->writer->protocol,
+                                self->state->str__get_close_waiter,
+                                (PyObject *)self->writer),
+                           result);
+    case DRAIN_END:
+    case CLOSED_END:
+        break;
+    }
+    *result = Py_NewRef(Py_None);
+    return PYGEN_RETURN;
+}
+
+static void
+drain_end(PyObject *op)
+{
+    DrainObject *self = (DrainObject *)op;
+    PyObject *exc = PyErr_Occurred() == NULL ? NULL : ac_err_take();
+    Py_CLEAR(self->writer);
+    if (exc != NULL) {
+        ac_err_restore_steal(exc);
+    }
+}
+
+static const ac_coroutine_ops drain_ops = {
+    .step = drain_step,
+    .end = drain_end,
+};
+
+/* --------------------------------------------------------------- life and death -- */
+
+static int
+drain_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    DrainObject *self = (DrainObject *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT((PyObject *)self->writer);
+    return ac_coroutine_traverse((ac_coroutine *)self, visit, arg);
+}
+
+static int
+drain_clear(PyObject *op)
+{
+    Py_CLEAR(((DrainObject *)op)->writer);
+    ac_coroutine_clear((ac_coroutine *)op);
+    return 0;
+}
+
+static PyObject *
+drain_make(ac_state *state, PyObject *writer, drain_place place,
+           ac_stock_function function)
+{
+    DrainObject *self = PyObject_GC_New(DrainObject, state->WriterCoroutine);
+    if (self == NULL) {
+        return NULL;
+    }
+    memset(&self->weakrefs, 0, sizeof(*self) - offsetof(DrainObject, weakrefs));
+    self->state = state;
+    self->writer = (WriterObject *)Py_NewRef(writer);
+    self->place = place;
+    PyObject_GC_Track(self);
+    if (ac_coroutine_init((ac_coroutine *)self, &drain_ops,
+                          ac_stock_function_borrowed(state, function))
+        < 0)
+    {
+        Py_CLEAR(self);
+    }
+    return (PyObject *)self;
+}
+
+/* --------------------------------------------------------------------- methods -- */
+
+/* The coroutine, or what the program has put in the method's place. */
+static PyObject *
+begin(PyObject *op, drain_place place, ac_stock_function function, const char *method)
+{
+    // cannot fail: the type and its subclasses have the module
+    ac_state *state = ac_state_of(PyType_GetModuleByDef(Py_TYPE(op), &ac_module_def));
+    if (ac_stock_is_unchanged(state)) {
+        return drain_make(state, op, place, function);
+    }
+    PyObject *name = PyUnicode_InternFromString(method);
+    PyObject *result = NULL;
+    if (name != NULL) {
+        result = ac_stock_call(state->Writer, op, name, NULL, 0, NULL);
+        Py_DECREF(name);
+    }
+    return result;
+}
+
+PyDoc_STRVAR(writer_drain_doc, "drain($self, /)\n--\n\n"
+                               "Wait until the transport takes more.");
+
+static PyObject *
+writer_drain(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return begin(op, DRAIN_BEGIN, AC_STOCK_DRAIN, "drain");
+}
+
+PyDoc_STRVAR(writer_wait_closed_doc, "wait_closed($self, /)\n--\n\n"
+                                     "Wait until the connection is closed.");
+
+static PyObject *
+writer_wait_closed(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return begin(op, CLOSED_BEGIN, AC_STOCK_WAIT_CLOSED, "wait_closed");
+}
+
+static PyMethodDef writer_await_methods[] = {
+    {"drain", writer_drain, METH_NOARGS, writer_drain_doc},
+    {"wait_closed", writer_wait_closed, METH_NOARGS, writer_wait_closed_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+/* -------------------------------------------------------------------- the type -- */
+
+static PyMethodDef drain_methods[] = {
+    AC_COROUTINE_METHODS,
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot drain_slots[] = {
+    {Py_tp_doc, "The coroutine of a method of StreamWriter."},
+    AC_COROUTINE_SLOTS,
+    {Py_tp_traverse, drain_traverse},
+    {Py_tp_clear, drain_clear},
+    {Py_tp_methods, drain_methods},
+    {0, NULL},
+};
+
+static PyType_Spec drain_spec = {
+    .name = "asynccore._core.WriterCoroutine",
+    .basicsize = sizeof(DrainObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION
+             | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = drain_slots,
+};
+
+int
+ac_drain_register(PyObject *module, ac_state *state)
+{
+    state->WriterCoroutine = ac_state_add_type(module, &drain_spec, NULL);
+    return state->WriterCoroutine == NULL
+               ? -1
+               : ac_state_add_methods(state->Writer, writer_await_methods);
+}

@@ -1,0 +1,232 @@
+/* The methods of StreamReader that are no coroutines, step by step as in
+ * asyncio.streams. */
+#include "core/python.h"
+
+#include "core/args.h"
+#include "reader/feed.h"
+
+/* ------------------------------------------------------------------ the waiter -- */
+
+/* waiter.<name>(value) for whoever waits, if that is not cancelled. */
+static int
+wake(ReaderState *self, PyObject *name, PyObject *value)
+{
+    PyObject *waiter = self->waiter;
+    if (waiter == Py_None) {
+        return 0;
+    }
+    self->waiter = Py_NewRef(Py_None);  // `waiter` is ours now
+    PyObject *cancelled = PyObject_CallMethodNoArgs(waiter, self->state->str_cancelled);
+    int over = cancelled == NULL ? -1 : PyObject_IsTrue(cancelled);
+    Py_XDECREF(cancelled);
+    PyObject *result = NULL;
+    if (over == 0) {
+        result = PyObject_CallMethodOneArg(waiter, name, value);
+        over = result == NULL ? -1 : 0;
+        Py_XDECREF(result);
+    }
+    Py_DECREF(waiter);
+    return over < 0 ? -1 : 0;
+}
+
+/* ---------------------------------------------------------------- the transport -- */
+
+/* transport.<name>() */
+static int
+call_transport(ReaderState *self, PyObject *name)
+{
+    PyObject *transport = Py_NewRef(self->transport);
+    PyObject *result = PyObject_CallMethodNoArgs(transport, name);
+    Py_DECREF(transport);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static void
+set_paused(ReaderState *self, PyObject *paused)
+{
+    Py_XSETREF(self->paused, Py_NewRef(paused));
+}
+
+int
+ac_feed_resume_now(ReaderState *self)
+{
+    set_paused(self, Py_False);
+    return call_transport(self, self->state->str_resume_reading);
+}
+
+int
+ac_feed_resume(ReaderState *self)
+{
+    if (self->paused != Py_True || self->len > (size_t)self->limit_value) {
+        return 0;
+    }
+    return ac_feed_resume_now(self);
+}
+
+/* Pauses the transport, if there is more than twice the limit. */
+static int
+pause_transport(ReaderState *self)
+{
+    if (self->len <= 2 * (size_t)self->limit_value || self->transport == Py_None
+        || self->paused == Py_True)
+    {
+        return 0;
+    }
+    if (call_transport(self, self->state->str_pause_reading) == 0) {
+        set_paused(self, Py_True);
+        return 0;
+    }
+    if (!PyErr_ExceptionMatches(PyExc_NotImplementedError)) {
+        return -1;
+    }
+    PyErr_Clear();
+    Py_XSETREF(self->transport, Py_NewRef(Py_None));
+    return 0;
+}
+
+int
+ac_feed_data(ReaderState *self, const char *data, size_t len, PyObject *whole)
+{
+    if (ac_reader_append(self, data, len, whole) < 0
+        || (self->waiter != Py_None
+            && wake(self, self->state->str_set_result, Py_None) < 0))
+    {
+        return -1;
+    }
+    return pause_transport(self);
+}
+
+/* --------------------------------------------------------------------- methods -- */
+
+/* None, or NULL after a failure. */
+static PyObject *
+none_or_null(int rc)
+{
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* wake() of a state that nothing else holds meanwhile. */
+static int
+wake_held(ReaderState *self, PyObject *name, PyObject *value)
+{
+    Py_INCREF(self);
+    int rc = wake(self, name, value);
+    Py_DECREF(self);
+    return rc;
+}
+
+PyDoc_STRVAR(reader_exception_doc, "exception($self, /)\n--\n\n"
+                                   "What set_exception() was given, or None.");
+
+static PyObject *
+reader_exception(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    ReaderState *self = ac_reader_usual_borrowed(op);
+    if (self == NULL) {
+        return ac_reader_call_standard(op, "exception", NULL, 0, NULL);
+    }
+    return Py_NewRef(self->exception);
+}
+
+PyDoc_STRVAR(reader_set_exception_doc, "set_exception($self, /, exc)\n--\n\n"
+                                       "Make whoever reads fail with an exception.");
+
+static PyObject *
+reader_set_exception(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+                     PyObject *kwnames)
+{
+    ReaderState *self =
+        nargs != 1 || kwnames != NULL ? NULL : ac_reader_usual_borrowed(op);
+    if (self == NULL) {
+        return ac_reader_call_standard(op, "set_exception", args, nargs, kwnames);
+    }
+    Py_XSETREF(self->exception, Py_NewRef(args[0]));
+    return none_or_null(wake_held(self, self->state->str_set_exception, args[0]));
+}
+
+PyDoc_STRVAR(reader_set_transport_doc, "set_transport($self, /, transport)\n--\n\n"
+                                       "Take up the transport, once.");
+
+static PyObject *
+reader_set_transport(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+                     PyObject *kwnames)
+{
+    ReaderState *self =
+        nargs != 1 || kwnames != NULL ? NULL : ac_reader_usual_borrowed(op);
+    if (self == NULL || self->transport != Py_None) {  // it asserts
+        return ac_reader_call_standard(op, "set_transport", args, nargs, kwnames);
+    }
+    Py_XSETREF(self->transport, Py_NewRef(args[0]));
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(reader_feed_eof_doc, "feed_eof($self, /)\n--\n\n"
+                                  "Nothing will come any more.");
+
+static PyObject *
+reader_feed_eof(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    ReaderState *self = ac_reader_usual_borrowed(op);
+    if (self == NULL) {
+        return ac_reader_call_standard(op, "feed_eof", NULL, 0, NULL);
+    }
+    Py_XSETREF(self->eof, Py_NewRef(Py_True));
+    return none_or_null(wake_held(self, self->state->str_set_result, Py_None));
+}
+
+PyDoc_STRVAR(reader_at_eof_doc, "at_eof($self, /)\n--\n\n"
+                                "True if the buffer is empty and nothing will come.");
+
+static PyObject *
+reader_at_eof(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    ReaderState *self = ac_reader_usual_borrowed(op);
+    if (self == NULL) {
+        return ac_reader_call_standard(op, "at_eof", NULL, 0, NULL);
+    }
+    return PyBool_FromLong(self->eof == Py_True && self->len == 0);
+}
+
+PyDoc_STRVAR(reader_feed_data_doc, "feed_data($self, /, data)\n--\n\n"
+                                   "Add bytes to the buffer and wake the reader.");
+
+static PyObject *
+reader_feed_data(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+                 PyObject *kwnames)
+{
+    ReaderState *self = NULL;
+    if (nargs == 1 && kwnames == NULL && PyBytes_CheckExact(args[0])) {
+        self = ac_reader_usual_borrowed(op);
+    }
+    if (self == NULL || self->eof == Py_True) {  // it asserts
+        return ac_reader_call_standard(op, "feed_data", args, nargs, kwnames);
+    }
+    PyObject *data = args[0];
+    size_t len = (size_t)PyBytes_GET_SIZE(data);
+    if (len == 0) {
+        Py_RETURN_NONE;
+    }
+    Py_INCREF(self);
+    int rc = ac_feed_data(self, PyBytes_AS_STRING(data), len, data);
+    Py_DECREF(self);
+    return none_or_null(rc);
+}
+
+#define WITH_KEYWORDS(function) (PyCFunction)(void (*)(void)) function
+
+PyMethodDef ac_feed_methods[] = {
+    {"exception", reader_exception, METH_NOARGS, reader_exception_doc},
+    {"set_exception", WITH_KEYWORDS(reader_set_exception),
+     METH_FASTCALL | METH_KEYWORDS, reader_set_exception_doc},
+    {"set_transport", WITH_KEYWORDS(reader_set_transport),
+     METH_FASTCALL | METH_KEYWORDS, reader_set_transport_doc},
+    {"feed_eof", reader_feed_eof, METH_NOARGS, reader_feed_eof_doc},
+    {"at_eof", reader_at_eof, METH_NOARGS, reader_at_eof_doc},
+    {"feed_data", WITH_KEYWORDS(reader_feed_data), METH_FASTCALL | METH_KEYWORDS,
+     reader_feed_data_doc},
+    {NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,468 @@
+/* ReaderState, and the class StreamReader: its attributes and its methods that are no
+ * coroutines. */
+#include "core/python.h"
+
+#include "reader/feed.h"
+#include "reader/reader.h"
+#include "reader/reads.h"
+
+#include <stddef.h>
+
+#define SIZE_MIN 256 /* of owned memory; so much is kept when it is empty */
+#define NO_LIMIT (PY_SSIZE_T_MAX / 4) /* twice this does not overflow */
+
+/* -------------------------------------------------------------------- the bytes -- */
+
+static void
+drop_bytes(ReaderState *self)
+{
+    char *owned = self->chunk == NULL ? self->data : NULL;
+    self->data = NULL;
+    self->start = self->len = self->size = 0;
+    Py_CLEAR(self->chunk);
+    PyMem_Free(owned);
+}
+
+/* Owned memory with room for `more` bytes behind those there are. */
+static int
+make_room(ReaderState *self, size_t more)
+{
+    if (self->chunk == NULL && self->start + self->len + more <= self->size) {
+        return 0;
+    }
+    size_t need = self->len + more;
+    if (self->chunk == NULL && need <= self->size && self->start >= self->len) {
+        memcpy(self->data, self->data + self->start, self->len);
+        self->start = 0;
+        return 0;
+    }
+    size_t size = need + need / 2;
+    size = size < SIZE_MIN ? SIZE_MIN : size;
+    char *data = PyMem_Malloc(size);
+    if (data == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    size_t len = self->len;
+    if (len > 0) {
+        memcpy(data, self->data + self->start, len);
+    }
+    drop_bytes(self);
+    self->data = data;
+    self->len = len;
+    self->size = size;
+    return 0;
+}
+
+int
+ac_reader_append(ReaderState *self, const char *data, size_t len, PyObject *whole)
+{
+    if (self->len == 0 && self->data == NULL) {
+        self->chunk = whole == NULL ? PyBytes_FromStringAndSize(data, (Py_ssize_t)len)
+                                    : Py_NewRef(whole);
+        if (self->chunk == NULL) {
+            return -1;
+        }
+        self->data = PyBytes_AS_STRING(self->chunk);
+        self->len = len;
+        return 0;
+    }
+    if (make_room(self, len) < 0) {
+        return -1;
+    }
+    memcpy(self->data + self->start + self->len, data, len);
+    self->len += len;
+    return 0;
+}
+
+void
+ac_reader_consume(ReaderState *self, size_t n)
+{
+    assert(n <= self->len);
+    self->start += n;
+    self->len -= n;
+    if (self->len == 0) {
+        drop_bytes(self);
+    }
+}
+
+PyObject *
+ac_reader_take(ReaderState *self, size_t n)
+{
+    assert(n <= self->len);
+    if (self->chunk != NULL && n == (size_t)PyBytes_GET_SIZE(self->chunk)) {
+        PyObject *chunk = Py_NewRef(self->chunk);
+        drop_bytes(self);
+        return chunk;
+    }
+    PyObject *taken =
+        PyBytes_FromStringAndSize(n == 0 ? NULL : ac_reader_bytes(self), (Py_ssize_t)n);
+    if (taken != NULL) {
+        ac_reader_consume(self, n);
+    }
+    return taken;
+}
+
+bool
+ac_reader_take_back(ReaderState *self)
+{
+    PyObject *shown = self->shown;
+    if (!PyByteArray_CheckExact(shown) || Py_REFCNT(shown) > 1) {
+        return false;
+    }
+    size_t len = (size_t)PyByteArray_GET_SIZE(shown);
+    if (len > 0 && ac_reader_append(self, PyByteArray_AS_STRING(shown), len, NULL) < 0)
+    {
+        PyErr_Clear();  // the standard's code can do with less
+        return false;
+    }
+    Py_CLEAR(self->shown);
+    return true;
+}
+
+/* `_buffer` as a bytearray, from now on. Borrowed; NULL with MemoryError. */
+static PyObject *
+show(ReaderState *self)
+{
+    if (self->shown == NULL) {
+        self->shown = PyByteArray_FromStringAndSize(
+            self->len == 0 ? NULL : ac_reader_bytes(self), (Py_ssize_t)self->len);
+        if (self->shown != NULL) {
+            drop_bytes(self);
+        }
+    }
+    return self->shown;
+}
+
+/* --------------------------------------------------------------------- the state -- */
+
+/* Works out what depends on the attributes. Runs no Python. */
+static void
+look_at_attributes(ReaderState *self)
+{
+    int overflow = 0;
+    Py_ssize_t limit = 0;
+    if (PyLong_CheckExact(self->limit)) {
+        long long value = PyLong_AsLongLongAndOverflow(self->limit, &overflow);
+        limit = overflow > 0 || value > NO_LIMIT ? NO_LIMIT : (Py_ssize_t)value;
+    }
+    self->limit_value = limit;
+    self->odd = self->odd || limit <= 0 || overflow < 0
+                || !PyObject_TypeCheck(self->loop, self->state->Loop)
+                || !PyBool_Check(self->eof) || !PyBool_Check(self->paused);
+}
+
+int
+ac_reader_make(ac_state *state, PyObject *attributes, ReaderState **made)
+{
+    static const struct {
+        const char *name;
+        size_t offset;
+    } wanted[] = {
+        {"_limit", offsetof(ReaderState, limit)},
+        {"_loop", offsetof(ReaderState, loop)},
+        {"_eof", offsetof(ReaderState, eof)},
+        {"_waiter", offsetof(ReaderState, waiter)},
+        {"_exception", offsetof(ReaderState, exception)},
+        {"_transport", offsetof(ReaderState, transport)},
+        {"_paused", offsetof(ReaderState, paused)},
+        {"_buffer", offsetof(ReaderState, shown)},
+    };
+    *made = NULL;
+    PyTypeObject *type = state->ReaderState;
+    ReaderState *self = (ReaderState *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return -1;
+    }
+    self->state = state;
+    bool complete = true;
+    for (size_t i = 0; complete && i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+        PyObject *value = PyDict_GetItemString(attributes, wanted[i].name);
+        *(PyObject **)((char *)self + wanted[i].offset) = Py_XNewRef(value);
+        complete = value != NULL;
+    }
+    if (complete) {
+        look_at_attributes(self);
+    }
+    if (complete && PyByteArray_CheckExact(self->shown) && !self->odd) {
+        if (PyByteArray_GET_SIZE(self->shown) == 0 && Py_REFCNT(self->shown) == 2) {
+            Py_CLEAR(self->shown);  // the other reference is the dict's, which goes
+        }
+        *made = self;
+        return 0;
+    }
+    Py_DECREF(self);
+    return 0;
+}
+
+static int
+state_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    ReaderState *self = (ReaderState *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->limit);
+    Py_VISIT(self->loop);
+    Py_VISIT(self->eof);
+    Py_VISIT(self->waiter);
+    Py_VISIT(self->exception);
+    Py_VISIT(self->transport);
+    Py_VISIT(self->paused);
+    Py_VISIT(self->shown);
+    return 0;
+}
+
+/* Replaces all members, by None while a reader may still use them. */
+static void
+drop_members(ReaderState *self, PyObject *replacement)
+{
+    PyObject **members[] = {&self->limit,  &self->loop,      &self->eof,
+                            &self->waiter, &self->exception, &self->transport,
+                            &self->paused};
+    for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
+        Py_XSETREF(*members[i], Py_XNewRef(replacement));
+    }
+    Py_CLEAR(self->shown);
+}
+
+static int
+state_clear(PyObject *op)
+{
+    ((ReaderState *)op)->odd = true;
+    drop_members((ReaderState *)op, Py_None);
+    return 0;
+}
+
+static void
+state_dealloc(PyObject *op)
+{
+    ReaderState *self = (ReaderState *)op;
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    drop_bytes(self);
+    drop_members(self, NULL);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+static PyType_Slot state_slots[] = {
+    {Py_tp_doc, "What a StreamReader holds."},
+    {Py_tp_dealloc, state_dealloc},
+    {Py_tp_traverse, state_traverse},
+    {Py_tp_clear, state_clear},
+    {0, NULL},
+};
+
+static PyType_Spec state_spec = {
+    .name = "asynccore._core.ReaderState",
+    .basicsize = sizeof(ReaderState),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE
+             | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = state_slots,
+};
+
+/* ----------------------------------------------------------------- attributes -- */
+
+static ac_state *
+module_state_of(PyObject *op)
+{
+    // cannot fail: the type and its subclasses have the module
+    return ac_state_of(PyType_GetModuleByDef(Py_TYPE(op), &ac_module_def));
+}
+
+ReaderState *
+ac_reader_usual_borrowed(PyObject *op)
+{
+    ReaderState *self = ac_reader_state_borrowed(module_state_of(op), op);
+    return self != NULL && ac_reader_is_usual(self) ? self : NULL;
+}
+
+PyObject *
+ac_reader_call_standard(PyObject *op, const char *name, PyObject *const *args,
+                        Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *text = PyUnicode_InternFromString(name);
+    PyObject *result = NULL;
+    if (text != NULL) {
+        result =
+            ac_stock_call(module_state_of(op)->Reader, op, text, args, nargs, kwnames);
+        Py_DECREF(text);
+    }
+    return result;
+}
+
+/* The state, or NULL with AttributeError. Borrowed, kept by the reader. */
+static ReaderState *
+state_of(PyObject *op)
+{
+    ReaderState *self = ac_reader_state_borrowed(module_state_of(op), op);
+    if (self == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "the reader has lost its attributes");
+    }
+    return self;
+}
+
+static PyObject *
+reader_get(PyObject *op, void *closure)
+{
+    ReaderState *self = state_of(op);
+    return self == NULL ? NULL
+                        : Py_NewRef(*(PyObject **)((char *)self + (Py_ssize_t)closure));
+}
+
+static int
+reader_set(PyObject *op, PyObject *value, void *closure)
+{
+    ReaderState *self = state_of(op);
+    if (self == NULL) {
+        return -1;
+    }
+    if (value == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "cannot delete attribute");
+        return -1;
+    }
+    PyObject **member = (PyObject **)((char *)self + (Py_ssize_t)closure);
+    PyObject *former = *member;
+    *member = Py_NewRef(value);
+    look_at_attributes(self);
+    Py_DECREF(former);
+    return 0;
+}
+
+static PyObject *
+reader_get_buffer(PyObject *op, void *Py_UNUSED(closure))
+{
+    ReaderState *self = state_of(op);
+    return self == NULL ? NULL : Py_XNewRef(show(self));
+}
+
+static int
+reader_set_buffer(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
+{
+    ReaderState *self = state_of(op);
+    if (self == NULL) {
+        return -1;
+    }
+    if (value == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "cannot delete attribute");
+        return -1;
+    }
+    drop_bytes(self);
+    Py_XSETREF(self->shown, Py_NewRef(value));
+    return 0;
+}
+
+#define ATTRIBUTE(name, member)                                                   \
+    {                                                                             \
+        name, reader_get, reader_set, NULL, (void *)offsetof(ReaderState, member) \
+    }
+
+static PyGetSetDef reader_getset[] = {
+    ATTRIBUTE("_limit", limit),
+    ATTRIBUTE("_loop", loop),
+    ATTRIBUTE("_eof", eof),
+    ATTRIBUTE("_waiter", waiter),
+    ATTRIBUTE("_exception", exception),
+    ATTRIBUTE("_transport", transport),
+    ATTRIBUTE("_paused", paused),
+    {"_buffer", reader_get_buffer, reader_set_buffer, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+#undef ATTRIBUTE
+
+/* The reader gets another class: its attributes go back into its dict, and whoever
+ * still holds the state finds it odd. */
+static int
+give_back(PyObject *op, ReaderState *self)
+{
+    PyObject *dict = ac_instance_dict_borrowed(op);
+    if (show(self) == NULL) {
+        return -1;
+    }
+    for (const PyGetSetDef *def = reader_getset; def->name != NULL; def++) {
+        PyObject *value = def->get(op, def->closure);
+        int rc = value == NULL ? -1 : PyDict_SetItemString(dict, def->name, value);
+        Py_XDECREF(value);
+        if (rc < 0) {
+            return -1;
+        }
+    }
+    self->odd = true;
+    return 0;
+}
+
+/* Notices a method that is overridden in the reader itself. */
+static int
+reader_setattro(PyObject *op, PyObject *name, PyObject *value)
+{
+    ac_state *state = module_state_of(op);
+    ReaderState *self = ac_reader_state_borrowed(state, op);
+    if (self != NULL && PyUnicode_Check(name)
+        && PyUnicode_Compare(name, state->str___class__) == 0
+        && give_back(op, self) < 0)
+    {
+        return -1;
+    }
+    int rc = PyObject_GenericSetAttr(op, name, value);
+    if (rc < 0 || value == NULL || self == NULL || Py_TYPE(op) != state->Reader) {
+        return rc;
+    }
+    PyObject *dict = ac_instance_dict_borrowed(op);
+    int own = dict == NULL ? 0 : PyDict_Contains(dict, name);
+    if (own > 0) {
+        self = ac_reader_state_borrowed(state, op);
+        own = PyObject_HasAttr((PyObject *)Py_TYPE(op), name);
+        if (self != NULL && own) {
+            self->odd = true;
+        }
+    }
+    return own < 0 ? -1 : 0;
+}
+
+/* ---------------------------------------------------------------- the class -- */
+
+/* StreamReader(*args): a plain one, as type(reader)(limit=...) means it. */
+static PyObject *
+reader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    PyObject *module = PyType_GetModuleByDef(type, &ac_module_def);
+    return module == NULL
+               ? NULL
+               : PyObject_Call(ac_state_of(module)->stock_reader, args, kwargs);
+}
+
+static PyObject *
+reader_aiter(PyObject *op)
+{
+    if (ac_stock_is_unchanged(module_state_of(op))) {
+        return Py_NewRef(op);
+    }
+    return ac_reader_call_standard(op, "__aiter__", NULL, 0, NULL);
+}
+
+static PyType_Slot reader_slots[] = {
+    {Py_tp_doc, "asyncio.StreamReader, in C; made of one when a connection is made."},
+    {Py_tp_new, reader_new},
+    {Py_tp_setattro, reader_setattro},
+    {Py_tp_getset, reader_getset},
+    {Py_am_aiter, reader_aiter},
+    {Py_am_anext, ac_reads_next},
+    {0, NULL},
+};
+
+static PyType_Spec reader_spec = {
+    .name = "asynccore._core.StreamReader",
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots = reader_slots,
+};
+
+int
+ac_reader_register(PyObject *module, ac_state *state)
+{
+    state->ReaderState = ac_state_add_type(module, &state_spec, NULL);
+    state->Reader = ac_state_add_type(module, &reader_spec, state->stock_reader);
+    return state->ReaderState == NULL || state->Reader == NULL
+                   || ac_state_add_methods(state->Reader, ac_feed_methods) < 0
+                   || ac_state_add_methods(state->Reader, ac_reads_methods) < 0
+               ? -1
+               : 0;
+}

@@ -1,0 +1,856 @@
+"""StreamReader of a connection: what programs and hostile programs do with it."""
+
+from __future__ import annotations
+
+import asyncio
+import collections.abc
+import contextlib
+import gc
+import inspect
+import os
+import random
+import subprocess
+import sys
+import textwrap
+import warnings
+import weakref
+from typing import Any
+
+import pytest
+
+from support import looped, only_asynccore, settle
+from support.streams import streams
+
+KINDS = ("tcp", "unix", "tls")
+WAITING = (
+    "{}() called while another coroutine is already waiting for incoming data".format
+)
+READS = {
+    "read": lambda reader: reader.read(10),
+    "readline": lambda reader: reader.readline(),
+    "readuntil": lambda reader: reader.readuntil(b"ab"),
+    "readexactly": lambda reader: reader.readexactly(5),
+    "__anext__": lambda reader: reader.__anext__(),
+}
+each_read = pytest.mark.parametrize("name", READS)
+
+
+async def arrives(reader: Any, size: int) -> None:
+    """Returns when so much is in the buffer."""
+    async with asyncio.timeout(5):
+        while len(reader._buffer) < size:
+            await asyncio.sleep(0)
+
+
+# --- what it is ---
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@only_asynccore
+@looped
+async def test_classes(kind: str) -> None:
+    from asynccore import _core
+
+    async with streams(kind) as s:
+        for reader in (s.reader, s.peer_reader):
+            assert type(reader) is _core.StreamReader
+            assert isinstance(reader, asyncio.StreamReader)
+        assert type(s.writer) is _core.StreamWriter
+        assert isinstance(s.writer, asyncio.StreamWriter)
+        assert type(s.peer_writer) is asyncio.StreamWriter
+
+
+@only_asynccore
+@looped
+async def test_switched_off() -> None:
+    loop: Any = asyncio.get_running_loop()
+    loop.c_streams = False
+    async with streams() as s:
+        assert type(s.reader) is type(s.peer_reader) is asyncio.StreamReader
+        assert type(s.writer) is asyncio.StreamWriter
+        s.peer_writer.write(b"line\n")
+        assert await s.reader.readline() == b"line\n"
+
+
+@pytest.mark.parametrize("mode, kind", [("c", "_core"), ("stdlib", "streams")])
+def test_switched_by_environment(mode: str, kind: str) -> None:
+    code = """
+        import asyncio, asynccore
+        async def main():
+            async def serve(reader, writer):
+                print(type(reader).__module__, type(writer).__module__)
+                writer.close()
+            server = await asyncio.start_server(serve, "127.0.0.1", 0)
+            reader, writer = await asyncio.open_connection(
+                *server.sockets[0].getsockname())
+            await reader.read()
+            writer.close()
+            server.close()
+        with asyncio.Runner(loop_factory=asynccore.new_event_loop) as runner:
+            runner.run(main())
+        print(asynccore.show_config("dict")["streams"])
+    """
+    environment = {**os.environ, "ASYNCCORE_STREAMS": mode}
+    printed = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout.split("\n")
+    assert printed[0].split()[0].endswith(kind)
+    assert printed[0].split()[1].endswith(kind)
+    assert printed[1] == {"c": "in C", "stdlib": "asyncio's"}[mode]
+
+
+def test_wrong_environment() -> None:
+    from asynccore import _streams
+
+    former = _streams.mode()
+    with pytest.raises(ValueError, match="ASYNCCORE_STREAMS must be one of"):
+        _streams.use("fast")
+    assert _streams.mode() == former
+
+
+@looped
+async def test_another_of_its_class_is_plain() -> None:
+    async with streams() as s:
+        other = type(s.reader)(limit=7)
+        assert type(other) is asyncio.StreamReader
+        assert other._limit == 7
+
+
+@each_read
+@looped
+async def test_coroutines(name: str) -> None:
+    async with streams() as s:
+        coro: Any = READS[name](s.reader)
+        assert asyncio.iscoroutine(coro)
+        assert isinstance(coro, collections.abc.Coroutine)
+        assert coro.__qualname__ == f"StreamReader.{name}"
+        assert coro.cr_code.co_name == name
+        assert not coro.cr_running
+        assert coro.cr_await is None
+        assert weakref.ref(coro)() is coro
+        coro.close()
+        with pytest.raises(RuntimeError, match="cannot reuse already awaited"):
+            await coro
+
+
+@each_read
+@looped
+async def test_signatures(name: str) -> None:
+    async with streams() as s:
+        standard = inspect.signature(getattr(asyncio.StreamReader(), name))
+        assert inspect.signature(getattr(s.reader, name)) == standard
+
+
+@each_read
+@looped
+async def test_never_awaited(name: str) -> None:
+    async with streams() as s:
+        with pytest.warns(RuntimeWarning, match=f"StreamReader.{name}' was never"):
+            READS[name](s.reader)
+            gc.collect()
+
+
+@looped
+async def test_in_tasks() -> None:
+    async with streams() as s:
+        s.peer_writer.write(b"one\ntwo\nthree\nfour\n")
+        assert await asyncio.create_task(s.reader.readline()) == b"one\n"
+        assert await asyncio.wait_for(s.reader.readline(), 5) == b"two\n"
+        assert await asyncio.gather(s.reader.readline()) == [b"three\n"]
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(s.reader.readexactly(5))
+        assert task.result() == b"four\n"
+
+
+# --- reading ---
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@looped
+async def test_all_reads(kind: str) -> None:
+    async with streams(kind) as s:
+        s.peer_writer.write(b"line\nuntil--exactly")
+        assert await s.reader.readline() == b"line\n"
+        assert await s.reader.readuntil(separator=b"--") == b"until--"
+        assert await s.reader.readexactly(n=7) == b"exactly"
+        s.peer_writer.write(b"rest of it")
+        assert await s.reader.read(n=4) == b"rest"
+        assert await s.reader.read(0) == b""
+        assert await s.reader.readexactly(0) == b""
+        s.peer_writer.close()
+        assert await s.reader.read() == b" of it"
+        assert await s.reader.read(5) == b""
+        assert await s.reader.readline() == b""
+        assert s.reader.at_eof()
+        assert [line async for line in s.reader] == []
+        with pytest.raises(asyncio.IncompleteReadError) as caught:
+            await s.reader.readexactly(3)
+        assert (caught.value.partial, caught.value.expected) == (b"", 3)
+
+
+@looped
+async def test_separators_in_a_tuple() -> None:
+    async with streams() as s:
+        s.peer_writer.write(b"xxABCyyBzzC")
+        if sys.version_info < (3, 13):
+            with pytest.raises(TypeError):
+                await s.reader.readuntil((b"ABC", b"B"))
+            return
+        assert await s.reader.readuntil((b"ABC", b"B")) == b"xxAB"
+        assert await s.reader.readuntil((b"yyB", b"B", b"Q")) == b"CyyB"
+        assert await s.reader.readuntil((b"QQ", b"C")) == b"zzC"
+        with pytest.raises(ValueError, match="at least one element"):
+            await s.reader.readuntil(())
+        with pytest.raises(ValueError, match="at least one-byte"):
+            await s.reader.readuntil((b"a", b""))
+
+
+@looped
+async def test_odd_arguments() -> None:
+    async with streams() as s:
+        s.peer_writer.write(b"0123456789")
+        assert await s.reader.read(True) == b"0"
+        assert await s.reader.readuntil(bytearray(b"3")) == b"123"
+        assert await s.reader.readexactly(1) == b"4"
+        with pytest.raises(ValueError, match="can not be less than zero"):
+            await s.reader.readexactly(-1)
+        with pytest.raises(ValueError, match="at least one-byte string"):
+            await s.reader.readuntil(b"")
+        for wrong in (lambda: s.reader.read(1, 2), lambda: s.reader.read(m=1)):
+            with pytest.raises(TypeError):
+                wrong()
+        with pytest.raises(TypeError):
+            s.reader.readexactly()
+        with pytest.raises(TypeError):
+            await s.reader.read("5")
+        assert await s.reader.read(1 << 100) == b"56789"
+
+
+@looped
+async def test_limits() -> None:
+    async with streams(limit=8) as s:
+        s.peer_writer.write(b"0123456789\nnext")
+        await arrives(s.reader, 15)
+        with pytest.raises(asyncio.LimitOverrunError) as found:
+            await s.reader.readuntil()
+        assert str(found.value) == (
+            "Separator is found, but chunk is longer than limit"
+        )
+        assert found.value.consumed == 10
+        assert bytes(s.reader._buffer) == b"0123456789\nnext"
+        with pytest.raises(ValueError, match="is found, but chunk") as wrapped:
+            await s.reader.readline()
+        assert isinstance(wrapped.value.__context__, asyncio.LimitOverrunError)
+        assert await s.reader.readexactly(4) == b"next"
+        s.peer_writer.write(b"no newline")
+        await arrives(s.reader, 10)
+        with pytest.raises(asyncio.LimitOverrunError) as missing:
+            await s.reader.readuntil(b"XY")
+        assert str(missing.value) == (
+            "Separator is not found, and chunk exceed the limit"
+        )
+        assert missing.value.consumed == 9
+        with pytest.raises(ValueError, match="is not found, and chunk exceed"):
+            await s.reader.readline()
+        assert not s.reader._buffer
+
+
+@looped
+async def test_transport_is_paused_and_resumed() -> None:
+    async with streams(limit=4) as s:
+        s.peer_writer.write(b"123456789")
+        await arrives(s.reader, 9)
+        assert s.reader._paused
+        assert not s.writer.transport.is_reading()
+        assert "paused" in repr(s.reader)
+        assert await s.reader.read(4) == b"1234"
+        assert s.reader._paused
+        assert await s.reader.read(1) == b"5"
+        assert not s.reader._paused
+        assert s.writer.transport.is_reading()
+        s.peer_writer.write(b"0123456789" * 10)
+        assert len(await s.reader.readexactly(104)) == 104
+
+
+class Unpausable:
+    """A transport that knows no flow control, and counts."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+        self.calls = 0
+
+    def pause_reading(self) -> None:
+        self.calls += 1
+        raise self.error
+
+
+@looped
+async def test_transport_that_can_not_pause() -> None:
+    async with streams(limit=2) as s:
+        transport = s.reader._transport
+        s.reader._transport = fake = Unpausable(NotImplementedError())
+        s.reader.feed_data(b"12345")
+        s.reader.feed_data(b"6789")
+        assert fake.calls == 1
+        assert s.reader._transport is None
+        assert not s.reader._paused
+        s.reader._transport = Unpausable(ZeroDivisionError())
+        with pytest.raises(ZeroDivisionError):
+            s.reader.feed_data(b"0")
+        s.reader._transport = transport
+        assert await s.reader.readexactly(10) == b"1234567890"
+
+
+# --- waiting ---
+
+
+@each_read
+@looped
+async def test_cancelled_read_loses_nothing(name: str) -> None:
+    async with streams() as s:
+        task = asyncio.create_task(READS[name](s.reader))
+        await asyncio.sleep(0)
+        assert s.reader._waiter is not None
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert s.reader._waiter is None
+        s.peer_writer.write(b"later\n")
+        assert await s.reader.readline() == b"later\n"
+
+
+@looped
+async def test_cancelled_in_the_turn_of_the_data() -> None:
+    async with streams() as s:
+        task = asyncio.create_task(s.reader.readexactly(5))
+        await asyncio.sleep(0)
+        s.reader.feed_data(b"12345")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await s.reader.readexactly(5) == b"12345"
+
+
+@each_read
+@looped
+async def test_second_reader(name: str) -> None:
+    async with streams() as s:
+        task = asyncio.create_task(s.reader.read(1))
+        await asyncio.sleep(0)
+        waits = {"readline": "readuntil", "__anext__": "readuntil"}.get(name, name)
+        with pytest.raises(RuntimeError) as caught:
+            await READS[name](s.reader)
+        assert str(caught.value) == WAITING(waits)
+        s.peer_writer.write(b"x")
+        assert await task == b"x"
+
+
+@looped
+async def test_data_taken_before_the_reader_wakes() -> None:
+    async with streams() as s:
+        first = asyncio.create_task(s.reader.read(10))
+        everything = asyncio.create_task(s.peer_reader.read())
+        await asyncio.sleep(0)
+        s.reader.feed_data(b"12345")
+        s.peer_reader.feed_data(b"12345")
+        assert await s.reader.readexactly(5) == b"12345"
+        assert await s.peer_reader.readexactly(5) == b"12345"
+        assert await first == b""
+        assert await everything == b""
+
+
+@each_read
+@looped
+async def test_turns_until_a_reader_wakes(name: str) -> None:
+    async with streams() as s:
+        turns: list[int] = []
+        task = asyncio.create_task(READS[name](s.reader))
+        await asyncio.sleep(0)
+        task.add_done_callback(lambda _: turns.append(len(turns)))
+        s.reader.feed_data(b"xabcdefg\n")
+        counted = 0
+        while not turns:
+            counted += 1
+            await asyncio.sleep(0)
+        assert counted == 2
+
+
+@looped
+async def test_waiter_of_another_class() -> None:
+    loop = asyncio.get_running_loop()
+    async with streams() as s:
+        made: list[Any] = []
+
+        class Waiter(asyncio.Future):  # type: ignore[type-arg]
+            pass
+
+        def create_future() -> Any:
+            made.append(Waiter(loop=loop))
+            return made[-1]
+
+        loop.create_future = create_future  # type: ignore[method-assign]
+        try:
+            task = asyncio.create_task(s.reader.read(1))
+            await asyncio.sleep(0)
+            assert s.reader._waiter is made[0]
+            s.reader.feed_data(b"x")
+            assert await task == b"x"
+        finally:
+            del loop.create_future
+
+
+# --- ends ---
+
+
+@each_read
+@looped
+async def test_set_exception(name: str) -> None:
+    async with streams() as s:
+        task = asyncio.create_task(READS[name](s.reader))
+        await asyncio.sleep(0)
+        s.reader.set_exception(exc := OSError("gone"))
+        with pytest.raises(OSError, match="gone"):
+            await task
+        assert s.reader.exception() is exc
+        assert "exception=OSError('gone')" in repr(s.reader)
+        s.reader.feed_data(b"12345\nab")
+        with pytest.raises(OSError, match="gone"):
+            await READS[name](s.reader)
+        with pytest.raises(OSError, match="gone"):
+            await s.writer.drain()
+
+
+@looped
+async def test_eof_while_reading() -> None:
+    async with streams() as s:
+        task = asyncio.create_task(s.reader.readexactly(10))
+        await asyncio.sleep(0)
+        s.peer_writer.write(b"123")
+        s.peer_writer.write_eof()
+        with pytest.raises(asyncio.IncompleteReadError) as caught:
+            await task
+        assert (caught.value.partial, caught.value.expected) == (b"123", 10)
+        with pytest.raises(asyncio.IncompleteReadError) as nothing:
+            await s.reader.readuntil(b"x")
+        assert (nothing.value.partial, nothing.value.expected) == (b"", None)
+        assert "eof" in repr(s.reader)
+        with pytest.raises(AssertionError, match="feed_data after feed_eof"):
+            s.reader.feed_data(b"x")
+        with pytest.raises(AssertionError, match="Transport already set"):
+            s.reader.set_transport(None)
+
+
+@looped
+async def test_reader_outlives_its_connection() -> None:
+    async with streams() as s:
+        s.peer_writer.write(b"one\ntwo\nthree")
+        s.peer_writer.close()
+        await settle()
+        reader = s.reader
+        s.writer.close()
+        await s.writer.wait_closed()
+    assert await reader.readline() == b"one\n"
+    assert [line async for line in reader] == [b"two\n", b"three"]
+
+
+@looped
+async def test_closed_in_the_middle_of_a_read() -> None:
+    async with streams() as s:
+        task = asyncio.create_task(s.reader.read(10))
+        await asyncio.sleep(0)
+        s.writer.close()
+        assert await task == b""
+    async with streams() as s:
+        abort = asyncio.create_task(s.peer_reader.readline())
+        await asyncio.sleep(0)
+        s.peer_writer.transport._force_close(ConnectionResetError("by test"))
+        with pytest.raises(ConnectionResetError, match="by test"):
+            await abort
+
+
+@looped
+async def test_collected() -> None:
+    async with streams() as s:
+        s.reader.itself = s.reader
+        s.writer.itself = s.writer
+        s.reader.feed_data(b"left behind")
+        refs = [weakref.ref(s.reader), weakref.ref(s.writer)]
+        pending = s.peer_reader.read(5)
+        pending.send(None)
+        pending.close()
+        for writer in (s.writer, s.peer_writer):
+            writer.close()
+            await writer.wait_closed()
+        s.reader = None
+        writer, s.writer = s.writer, s.peer_writer
+        del writer
+        await asyncio.sleep(0)
+        gc.collect()
+        assert [ref() for ref in refs] == [None, None]
+
+
+# --- attributes ---
+
+
+@looped
+async def test_buffer_is_changed_in_place() -> None:
+    async with streams() as s:
+        s.peer_writer.write(b"0123456789")
+        await arrives(s.reader, 10)
+        assert type(s.reader._buffer) is bytearray
+        del s.reader._buffer[:3]
+        s.reader._buffer.extend(b"ab\n")
+        assert await s.reader.readline() == b"3456789ab\n"
+        s.reader._buffer = bytearray(b"mine\n")
+        assert await s.reader.readline() == b"mine\n"
+
+
+@looped
+async def test_buffer_is_held() -> None:
+    async with streams() as s:
+        held = s.reader._buffer
+        task = asyncio.create_task(s.reader.readexactly(6))
+        s.peer_writer.write(b"01234")
+        await arrives(s.reader, 5)
+        assert held is s.reader._buffer
+        assert held == b"01234"
+        held.extend(b"!")
+        s.reader._wakeup_waiter()
+        assert await task == b"01234!"
+        with memoryview(held), contextlib.suppress(BufferError):
+            s.reader.feed_data(b"x")
+        del held
+        s.peer_writer.write(b"y\n")
+        assert (await s.reader.readline()).endswith(b"y\n")
+
+
+@looped
+async def test_attributes() -> None:
+    async with streams() as s:
+        s.reader._limit = 3
+        s.reader._marked = 1
+        assert "limit=3" in repr(s.reader)
+        s.peer_writer.write(b"0123456789\n")
+        await arrives(s.reader, 11)
+        with pytest.raises(ValueError, match="longer than limit"):
+            await s.reader.readline()
+        s.reader._limit = 10.5
+        s.peer_writer.write(b"0123456789\n")
+        assert await s.reader.readline() == b"0123456789\n"
+        s.reader._eof = 1
+        assert s.reader.at_eof() in (True, 1)
+        s.reader._eof = False
+        assert s.reader._transport is s.writer.transport
+        assert s.reader._loop is asyncio.get_running_loop()
+        assert vars(s.reader)["_marked"] == 1
+
+
+@looped
+async def test_debug_mode_tells_where_it_was_made() -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    async with streams() as s:
+        for reader in (s.reader, s.peer_reader):
+            assert reader._source_traceback
+        s.peer_writer.write(b"x")
+        assert await s.reader.read(1) == b"x"
+    loop.set_debug(False)
+
+
+# --- patched ---
+
+
+PATCHED = ("feed_data", "feed_eof", "readuntil", "_wakeup_waiter", "at_eof", "read")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("name", PATCHED)
+@looped
+async def test_patched_class(name: str, when: str) -> None:
+    calls: list[str] = []
+    standard = getattr(asyncio.StreamReader, name)
+
+    def patched(self: Any, *args: Any) -> Any:
+        calls.append(name)
+        return standard(self, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if when == "before":
+            patch.setattr(asyncio.StreamReader, name, patched)
+        async with streams() as s:
+            task = asyncio.create_task(s.reader.readline())
+            await asyncio.sleep(0)
+            patch.setattr(asyncio.StreamReader, name, patched)
+            s.peer_writer.write(b"line\n1234567890")
+            assert await task == b"line\n"
+            s.peer_writer.write_eof()
+            assert await s.reader.readexactly(4) == b"1234"
+            assert await s.reader.read(3) == b"567"
+            assert await s.reader.readline() == b"890"
+            assert s.reader.at_eof()
+            assert name in calls
+    assert calls
+
+
+@looped
+async def test_patched_protocol() -> None:
+    seen: list[bytes] = []
+    standard = asyncio.StreamReaderProtocol.data_received
+
+    def patched(self: Any, data: bytes) -> None:
+        seen.append(data)
+        standard(self, data)
+
+    async with streams() as s:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(asyncio.StreamReaderProtocol, "data_received", patched)
+            s.peer_writer.write(b"one")
+            assert await s.reader.readexactly(3) == b"one"
+        s.peer_writer.write(b"two")
+        assert await s.reader.readexactly(3) == b"two"
+    assert seen == [b"one"]
+
+
+@looped
+async def test_overridden_in_the_instance() -> None:
+    async with streams() as s:
+        seen: list[bytes] = []
+        standard = s.reader.feed_data
+        s.reader.feed_data = lambda data: (seen.append(data), standard(data))
+        s.peer_writer.write(b"one\n")
+        assert await s.reader.readline() == b"one\n"
+        protocol = s.peer_writer.transport.get_protocol()
+        received = protocol.data_received
+        protocol.data_received = lambda data: (seen.append(data), received(data))
+        s.writer.write(b"two\n")
+        assert await s.peer_reader.readline() == b"two\n"
+        s.reader.readuntil = lambda *args: asyncio.sleep(0, b"three\n")
+        assert await s.reader.readline() == b"three\n"
+        del s.reader.readuntil
+        s.peer_writer.write(b"four\n")
+        assert await s.reader.readline() == b"four\n"
+    assert seen == [b"one\n", b"two\n", b"four\n"]
+
+
+class Shouting(asyncio.StreamReader):
+    def feed_data(self, data: bytes) -> None:
+        super().feed_data(data.upper())
+
+
+@looped
+async def test_subclass_is_left_alone() -> None:
+    loop = asyncio.get_running_loop()
+    async with streams() as s:
+        reader = Shouting(loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        s.writer.transport.set_protocol(protocol)
+        s.peer_writer.write(b"line\n")
+        assert await reader.readline() == b"LINE\n"
+        assert type(reader) is Shouting
+        s.writer.transport.set_protocol(s.writer._protocol)
+
+
+@looped
+async def test_gets_another_class() -> None:
+    async with streams() as s:
+        s.reader.feed_data(b"begin ")
+        task = asyncio.create_task(s.reader.readline())
+        await asyncio.sleep(0)
+        s.reader.__class__ = Shouting
+        s.peer_writer.write(b"end\n")
+        assert await task == b"begin END\n"
+        assert await asyncio.gather(s.reader.readline(), shout(s)) == [b"MORE\n", None]
+
+
+async def shout(s: Any) -> None:
+    s.peer_writer.write(b"more\n")
+
+
+@looped
+async def test_another_reader_in_the_protocol() -> None:
+    loop = asyncio.get_running_loop()
+    async with streams() as s:
+        protocol = s.writer.transport.get_protocol()
+        other = asyncio.StreamReader(loop=loop)
+        protocol._stream_reader_wr = weakref.ref(other)
+        s.peer_writer.write(b"line\n")
+        assert await other.readline() == b"line\n"
+        del other
+        s.peer_writer.write(b"nobody\n")
+        await settle()
+        protocol._stream_reader_wr = weakref.ref(s.reader)
+        s.peer_writer.write(b"back\n")
+        assert await s.reader.readline() == b"back\n"
+
+
+class Keeps(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.data = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+
+
+@pytest.mark.parametrize("kind", ["tcp", "tls"])
+@looped
+async def test_set_protocol(kind: str) -> None:
+    async with streams(kind) as s:
+        transport = s.writer.transport
+        former = transport.get_protocol()
+        transport.set_protocol(keeps := Keeps())
+        s.peer_writer.write(b"elsewhere")
+        async with asyncio.timeout(5):
+            while keeps.data != b"elsewhere":
+                await asyncio.sleep(0)
+        transport.set_protocol(former)
+        s.peer_writer.write(b"here\n")
+        assert await s.reader.readline() == b"here\n"
+
+
+# --- compared ---
+
+
+async def same(call: Any, plain: Any, ours: Any) -> Any:
+    """What a call does to a plain reader; the same, if it does that to ours."""
+    outcomes = []
+    for reader in (plain, ours):
+        try:
+            result = call(reader)
+            if asyncio.iscoroutine(result):
+                result = await asyncio.wait_for(result, 0.001)
+            outcomes.append(("returned", result))
+        except Exception as exc:
+            outcomes.append((type(exc).__name__, str(exc), vars(exc)))
+    assert outcomes[0] == outcomes[1]
+    assert bytes(plain._buffer) == bytes(ours._buffer)
+    assert plain._paused == ours._paused
+    return outcomes[0]
+
+
+class Fake:
+    """A transport that takes note."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def pause_reading(self) -> None:
+        self.calls.append("pause")
+
+    def resume_reading(self) -> None:
+        self.calls.append("resume")
+
+
+@pytest.mark.parametrize("seed", range(40))
+@only_asynccore
+@looped
+async def test_like_a_plain_reader(seed: int) -> None:
+    choose = random.Random(seed)
+    limit = choose.choice([1, 3, 16, 1000])
+    tuples = sys.version_info >= (3, 13)
+
+    def some(n: int) -> bytes:
+        return bytes(choose.choices(b"ab\nX", k=n))
+
+    def feed() -> Any:
+        data = some(choose.choice([0, 1, 3, 10, 300]))
+        return lambda reader: reader.feed_data(data)
+
+    def call(name: str, *args: Any) -> Any:
+        return lambda reader: getattr(reader, name)(*args)
+
+    def until() -> Any:
+        separators = [some(choose.randint(1, 3)) for _ in range(choose.randint(1, 3))]
+        wanted = (
+            tuple(separators) if tuples and choose.random() < 0.5 else separators[0]
+        )
+        return call("readuntil", wanted)
+
+    def touch() -> Any:
+        return lambda reader: bytes(reader._buffer[:2])
+
+    makers = [
+        feed,
+        feed,
+        until,
+        touch,
+        lambda: call("read", choose.choice([0, 1, 5, 1000])),
+        lambda: call("readexactly", choose.choice([0, 1, 5, 20])),
+        lambda: call("readline"),
+        lambda: call("at_eof"),
+    ]
+    async with streams(limit=limit) as s:
+        plain, ours = asyncio.StreamReader(limit=limit), s.reader
+        fakes = Fake(), Fake()
+        plain._transport, former, ours._transport = fakes[0], ours._transport, fakes[1]
+        for _ in range(60):
+            await same(choose.choice(makers)(), plain, ours)
+        assert fakes[0].calls == fakes[1].calls
+        await same(call("feed_eof"), plain, ours)
+        await same(feed(), plain, ours)
+        for _ in range(10):
+            await same(choose.choice(makers[2:])(), plain, ours)
+        await same(call("read"), plain, ours)
+        ours._transport = former
+
+
+CPYTHON = """
+import asyncio, sys, unittest
+import asynccore
+from asynccore import _core, _tls
+from test.test_asyncio import test_streams
+
+plain = asyncio.StreamReader
+asyncio.new_event_loop = asyncio.events.new_event_loop = asynccore.new_event_loop
+kept = []
+
+class Made(type):
+    def __instancecheck__(cls, instance):
+        return isinstance(instance, plain)
+
+    def __call__(cls, *args, **kwargs):
+        reader = plain(*args, **kwargs)
+        if isinstance(reader._loop, _core.Loop):
+            # as a TLS connection takes up its program's protocol
+            protocol = asyncio.StreamReaderProtocol(reader, loop=reader._loop)
+            tls = _tls.SSLProtocol.__new__(_tls.SSLProtocol)
+            tls._app_protocol = protocol
+            kept.append(reader)
+            assert type(reader) is _core.StreamReader
+        return reader
+
+class StreamReader(metaclass=Made):
+    pass
+
+asyncio.StreamReader = StreamReader
+done = unittest.main(module=test_streams, argv=["test_streams"], exit=False)
+assert len(kept) > 30
+sys.exit(not done.result.wasSuccessful())
+"""
+
+
+def test_cpythons_own_tests() -> None:
+    pytest.importorskip("test.test_asyncio.test_streams")
+    done = subprocess.run(
+        [sys.executable, "-c", CPYTHON],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@only_asynccore
+@looped
+async def test_nothing_is_left_to_warn_of() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        async with streams() as s:
+            s.peer_writer.write(b"x")
+            assert await s.reader.read(1) == b"x"
+        gc.collect()
