@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 import ssl
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from asynccore import _tls
+from asynccore import _core, _tls
 from support import (
     BufferedRecorder,
     Recorder,
@@ -637,3 +638,19 @@ async def test_is_closing_asks_the_transport_below() -> None:
         assert not near.transport.is_closing()
         near.transport._ssl_protocol._transport.abort()
         assert near.transport.is_closing()
+
+
+@pytest.mark.parametrize("base", [False, True])
+def test_protocol_that_was_never_initialised(base: bool) -> None:
+    kind = _core.TLSProtocol if base else _tls.protocol_class()
+    methods = {
+        name
+        for name, method in vars(_core.TLSProtocol).items()
+        if callable(method) and not name.startswith("__")
+    }
+    assert "_do_write" in methods
+    for name in methods:
+        for args in ((), (b"x",), ([b"x"],), (None,)):
+            empty = kind.__new__(kind)  # type: ignore[call-overload]
+            with contextlib.suppress(Exception):
+                getattr(empty, name)(*args)

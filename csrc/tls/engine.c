@@ -124,14 +124,18 @@ get_size(PyObject *object, PyObject *name)
     return size;
 }
 
-/* object.<name>(argument) */
+/* object.<name>(argument). The object is a member, NULL before __init__, and the call
+ * may replace it. */
 static PyObject *
 call_method(PyObject *object, PyObject *name, PyObject *argument)
 {
+    object = Py_NewRef(object == NULL ? Py_None : object);
     PyObject *stack[3] = {NULL, object, argument};
     size_t nargs = argument == NULL ? 1 : 2;
-    return PyObject_VectorcallMethod(name, stack + 1,
-                                     nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    PyObject *result = PyObject_VectorcallMethod(
+        name, stack + 1, nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    Py_DECREF(object);
+    return result;
 }
 
 /* Moves up to `limit` bytes of what has come in into the MemoryBIO. */
