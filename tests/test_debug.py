@@ -10,6 +10,7 @@ import re
 import socket
 import sys
 import threading
+import types
 import warnings
 
 import pytest
@@ -119,6 +120,24 @@ def test_slow_callback_names_the_task(debug_loop, faults):
     texts = [text for text in faults.take_log() if "name='the-slow-one'" in text]
     assert texts
     assert all(text.startswith("Executing <Task ") for text in texts)
+
+
+def test_slow_callback_that_cannot_be_shown(debug_loop, monkeypatch):
+    class Shy:
+        def __call__(self):
+            pass
+
+        def __repr__(self):
+            raise ZeroDivisionError
+
+    # a class that no look-up was cached for
+    other = type("module", (types.ModuleType,), {})
+    monkeypatch.setattr(asyncio.base_events, "__class__", other)
+    debug_loop.slow_callback_duration = 0
+    debug_loop.call_soon(Shy())
+    with pytest.raises(ZeroDivisionError):
+        turn(debug_loop)
+    debug_loop.slow_callback_duration = 10
 
 
 def test_fast_callback_is_not_logged(loop, faults):

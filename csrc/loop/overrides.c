@@ -34,11 +34,12 @@ ac_overrides_refresh(LoopObject *loop)
     for (size_t i = 0; i < OVERRIDABLE; i++) {
         PyObject *name = overridable_name(loop->state, i);
         PyObject *own = PyObject_GetAttr((PyObject *)loop->state->Loop, name);
-        PyObject *actual = PyObject_GetAttr((PyObject *)type, name);
+        PyObject *actual =
+            own == NULL ? NULL : PyObject_GetAttr((PyObject *)type, name);
         bool same = own == actual;
         Py_XDECREF(own);
         Py_XDECREF(actual);
-        if (own == NULL || actual == NULL) {
+        if (actual == NULL) {
             return -1;
         }
         found |= same ? 0 : overridable[i].bit;

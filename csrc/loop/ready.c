@@ -183,9 +183,11 @@ warn_if_slow(LoopObject *loop, PyObject *handle, double started)
     // looked up now, as the standard loop's module does: both may be patched
     PyObject *base_events = loop->state->base_events;
     PyObject *text = PyObject_CallMethod(base_events, "_format_handle", "O", handle);
-    PyObject *logger = PyObject_GetAttrString(base_events, "logger");
+    // looked up without an exception being raised: a look-up may clear that
+    PyObject *logger =
+        text == NULL ? NULL : PyObject_GetAttrString(base_events, "logger");
     PyObject *result = NULL;
-    if (text != NULL && logger != NULL) {
+    if (logger != NULL) {
         result = PyObject_CallMethod(logger, "warning", "sOd",
                                      "Executing %s took %.3f seconds", text, took);
     }

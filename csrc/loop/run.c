@@ -371,10 +371,12 @@ set_asyncgen_hooks(LoopObject *loop)
     ac_state *state = loop->state;
     PyObject *firstiter =
         PyObject_GetAttr((PyObject *)loop, state->str__asyncgen_firstiter_hook);
-    PyObject *finalizer =
-        PyObject_GetAttr((PyObject *)loop, state->str__asyncgen_finalizer_hook);
-    PyObject *result = NULL;
-    if (firstiter != NULL && finalizer != NULL) {
+    PyObject *finalizer = NULL, *result = NULL;
+    if (firstiter != NULL) {
+        finalizer =
+            PyObject_GetAttr((PyObject *)loop, state->str__asyncgen_finalizer_hook);
+    }
+    if (finalizer != NULL) {
         PyObject *hooks[] = {firstiter, finalizer};
         result = PyObject_Vectorcall(state->set_asyncgen_hooks, hooks, 2, NULL);
     }

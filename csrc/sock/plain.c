@@ -20,11 +20,13 @@ look_again(ac_state *state)
     state->socket_is_patched = false;
     for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
         PyObject *base = PyObject_GetAttrString(state->socket_base, methods[i]);
-        PyObject *actual = PyObject_GetAttrString(state->socket_type, methods[i]);
+        PyObject *actual = base == NULL
+                               ? NULL
+                               : PyObject_GetAttrString(state->socket_type, methods[i]);
         bool same = base == actual;
         Py_XDECREF(base);
         Py_XDECREF(actual);
-        if (base == NULL || actual == NULL) {
+        if (actual == NULL) {
             return -1;
         }
         if (!same) {

@@ -67,10 +67,13 @@ ac_pipe_watch(StreamObject *self, unsigned int events)
     assert(missing == AC_READ || missing == AC_WRITE);
     bool reading = missing == AC_READ;
     PyObject *number = PyLong_FromLong(self->fd);
-    PyObject *callback = PyObject_GetAttr(
-        (PyObject *)self, reading ? state->str__read_ready : state->str__write_ready);
-    PyObject *handle = NULL;
-    if (number != NULL && callback != NULL) {
+    PyObject *callback = NULL, *handle = NULL;
+    if (number != NULL) {
+        callback =
+            PyObject_GetAttr((PyObject *)self, reading ? state->str__read_ready
+                                                       : state->str__write_ready);
+    }
+    if (callback != NULL) {
         self->watched |= (uint8_t)missing;
         PyObject *stack[] = {(PyObject *)loop, number, callback};
         handle = PyObject_VectorcallMethod(

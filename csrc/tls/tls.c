@@ -43,9 +43,11 @@ int
 ac_tls_call_soon(TLSObject *self, PyObject *name)
 {
     PyObject *method = PyObject_GetAttr((PyObject *)self, name);
-    PyObject *loop = PyObject_GetAttr((PyObject *)self, self->state->str__loop);
-    PyObject *handle = NULL;
-    if (method != NULL && loop != NULL) {
+    PyObject *loop = NULL, *handle = NULL;
+    if (method != NULL) {
+        loop = PyObject_GetAttr((PyObject *)self, self->state->str__loop);
+    }
+    if (loop != NULL) {
         handle = PyObject_CallMethodOneArg(loop, self->state->str_call_soon, method);
     }
     Py_XDECREF(method);
