@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import inspect
 import os
 import resource
 import signal
@@ -270,6 +271,21 @@ KEYWORDS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+# the keywords of Popen that other tests pass
+ELSEWHERE = {
+    *("stdin", "stdout", "stderr", "pass_fds", "extra_groups"),
+    # refused as on the standard loop, see test_refused_keyword
+    *("bufsize", "shell", "universal_newlines", "text", "encoding", "errors"),
+    *("startupinfo", "creationflags"),
+}
+
+
+def test_every_keyword_is_here() -> None:
+    """Those of the interpreter that runs."""
+    parameters = inspect.signature(subprocess.Popen).parameters
+    assert set(parameters) - {"args"} == {*KEYWORDS, *ELSEWHERE}
+
+
 @pytest.mark.parametrize("name", KEYWORDS)
 def test_keyword(both_factories: Any, name: str) -> None:
     command, keywords = KEYWORDS[name]
@@ -336,6 +352,8 @@ async def test_no_descriptor_of_ours_reaches_a_child() -> None:
         {"encoding": "utf-8"},
         {"errors": "strict"},
         {"shell": True},
+        {"startupinfo": 1},
+        {"creationflags": 1},
         {"nonsense": 1},
     ],
     ids=lambda keywords: next(iter(keywords)),
