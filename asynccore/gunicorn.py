@@ -57,7 +57,15 @@ def _aiohttp() -> object:
         asyncio.set_event_loop(worker.loop)
         super(base, worker).init_process()
 
-    return type("AiohttpWorker", (base,), {"init_process": init_process})
+    def handle_exit(worker: Any, sig: int, frame: object) -> None:
+        base.handle_exit(worker, sig, frame)
+        # as its handle_quit does: else it sees only in its next look, a second later
+        worker._notify_waiter_done()
+
+    members: dict[str, object] = {"init_process": init_process}
+    if hasattr(base, "_notify_waiter_done"):
+        members["handle_exit"] = handle_exit
+    return type("AiohttpWorker", (base,), members)
 
 
 _MAKERS = {"UvicornWorker": _uvicorn, "ASGIWorker": _asgi, "AiohttpWorker": _aiohttp}

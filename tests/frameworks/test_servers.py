@@ -6,8 +6,10 @@ client keeps its connection open.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -138,3 +140,18 @@ def test_serves_and_ends(server: Program, loop_name: str) -> None:
         assert idle.recv(1) == b""
     assert b"lifespan: down" in server.output
     assert b"Traceback" not in server.output
+
+
+def test_the_aiohttp_worker_ends_at_once(loop: asyncio.AbstractEventLoop) -> None:
+    """Its class in aiohttp sees that it is to end in its next look, after a second."""
+    aiohttp = pytest.importorskip("aiohttp.worker", reason="gunicorn is not installed")
+    if not hasattr(aiohttp.GunicornWebWorker, "_notify_waiter_done"):
+        pytest.skip("this aiohttp waits in another way")
+    from asynccore.gunicorn import AiohttpWorker
+
+    worker = AiohttpWorker.__new__(AiohttpWorker)
+    worker.loop, worker.alive, worker._notify_waiter = loop, True, None
+    waiter = worker._wait_next_notify()
+    worker.handle_exit(signal.SIGTERM, None)
+    assert waiter.done()
+    assert not worker.alive
