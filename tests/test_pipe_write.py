@@ -250,6 +250,41 @@ def test_close_within_a_callback(loop: Any, name: str, method: str) -> None:
     loop.run_until_complete(asyncio.wait_for(main(), 10))
 
 
+@looped
+async def test_methods_called_by_the_close_of_the_pipe_object() -> None:
+    class Pipe:
+        transport: Any = None
+
+        def __init__(self, file: Any) -> None:
+            self.fileno = file.fileno
+            self.file = file
+            self.results: list[Any] = []
+
+        def close(self) -> None:
+            transport = self.transport
+            self.results += [
+                transport.is_closing(),
+                transport.write(b"lost"),
+                transport.write_eof(),
+                transport.close(),
+                transport.get_write_buffer_size(),
+                transport.get_protocol() is not None,
+            ]
+            self.file.close()
+
+    with ends("pipe", "wb") as held:
+        pipe = Pipe(held.file)
+        protocol = Recorder()
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_write_pipe(lambda: protocol, pipe)
+        pipe.transport = transport
+        transport.close()
+        assert await protocol.lost() is None
+        await settle()
+        assert pipe.results == [True, None, None, None, 0, True]
+        pipe.transport = None
+
+
 @pytest.mark.parametrize("kind", ["pipe", "fifo", "socket"])
 @looped
 async def test_a_reader_that_leaves_is_noticed(kind: str) -> None:

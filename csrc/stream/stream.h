@@ -187,8 +187,9 @@ ac_stream_check(const StreamObject *self)
     assert((self->conn_lost > 0) == ((self->flags & AC_STREAM_LOST) != 0)
            || self->flags & AC_STREAM_PIPE);
     assert(!(self->flags & AC_STREAM_LOST) || (self->flags & AC_STREAM_CLOSING));
-    assert(!(self->flags & AC_STREAM_CLOSED) || self->watcher == NULL);
-    assert(!(self->flags & AC_STREAM_CLOSED) || self->loop == NULL);
+    assert(self->flags & AC_STREAM_CLOSED || self->loop != NULL);
+    // from CLOSED to here ac_stream_release runs Python, which may call any method
+    assert(self->loop != NULL || self->watcher == NULL);
     assert(!(self->flags & AC_STREAM_REFUSED) || self->queue != NULL);
     assert(((self->flags & AC_STREAM_WAITER) != 0) == (self->empty_waiter != NULL));
     (void)self;  // without assertions
