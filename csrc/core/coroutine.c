@@ -79,7 +79,9 @@ ac_coroutine_dealloc(PyObject *op)
         return;  // the warning has kept it
     }
     PyObject_GC_UnTrack(op);
-    PyObject_ClearWeakRefs(op);
+    if (self->weakrefs != NULL) {
+        PyObject_ClearWeakRefs(op);
+    }
     type->tp_clear(op);
     Py_CLEAR(self->function);
     if (self->ops->free != NULL) {

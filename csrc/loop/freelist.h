@@ -49,6 +49,21 @@ ac_freelist_free(PyObject *self, LoopObject *loop_steal, ac_freelist *freelist)
     Py_DECREF(type);
 }
 
+/* The same for a type with a finalizer. */
+static inline void
+ac_freelist_free_finalized(PyObject *self, LoopObject *loop_steal,
+                           ac_freelist *freelist)
+{
+    if (!PyObject_GC_IsFinalized(self)) {
+        ac_freelist_free(self, loop_steal, freelist);
+        return;
+    }
+    PyTypeObject *type = Py_TYPE(self);  // a second life would have no finalizer
+    PyObject_GC_Del(self);
+    Py_DECREF((PyObject *)loop_steal);
+    Py_DECREF(type);
+}
+
 /* Frees all but `kept` objects. */
 static inline void
 ac_freelist_trim(ac_freelist *freelist, unsigned int kept)

@@ -99,6 +99,32 @@ ac_future_set_result(ac_state *state, PyObject *future, PyObject *value)
 }
 
 int
+ac_future_wake(ac_state *state, PyObject *future)
+{
+    if (is_fast(state, future)) {
+        if (ac_future_set_result(state, future, Py_None) == 0) {
+            return 0;
+        }
+        // it is done: one call less where it is not
+        PyObject *exc = ac_err_take();
+        PyObject *cancelled = PyObject_CallMethodNoArgs(future, state->str_cancelled);
+        if (cancelled == Py_True) {
+            Py_DECREF(exc);
+            Py_DECREF(cancelled);
+            return 0;
+        }
+        Py_XDECREF(cancelled);
+        PyErr_Clear();
+        ac_err_restore_steal(exc);
+        return -1;
+    }
+    PyObject *cancelled = PyObject_CallMethodNoArgs(future, state->str_cancelled);
+    int over = cancelled == NULL ? -1 : PyObject_IsTrue(cancelled);
+    Py_XDECREF(cancelled);
+    return over == 0 ? ac_future_set_result(state, future, Py_None) : over < 0 ? -1 : 0;
+}
+
+int
 ac_future_set_raised(ac_state *state, PyObject *future)
 {
     if (ac_err_is_exit()) {

@@ -18,6 +18,11 @@ ac_future_is_done(ac_state *state, PyObject *future);
 int
 ac_future_set_result(ac_state *state, PyObject *future, PyObject *value);
 
+/* future.set_result(None), if the future is not cancelled. Returns 0, or -1 with an
+ * exception. */
+int
+ac_future_wake(ac_state *state, PyObject *future);
+
 /* future.set_exception() with the exception being raised, unless that is one that
  * asyncio never catches. Returns 0, or -1 with an exception. */
 int

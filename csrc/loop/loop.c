@@ -200,6 +200,8 @@ ac_loop_trim_freelists(LoopObject *loop, unsigned int kept)
     ac_freelist_trim(&loop->timer_handles, kept);
     ac_freelist_trim(&loop->fd_handles, kept);
     ac_freelist_trim(&loop->operations, kept);
+    ac_freelist_trim(&loop->reads, kept);
+    ac_freelist_trim(&loop->drains, kept);
 }
 
 /* Ends everything that libuv or the kernel knows of. Calls no protocol; dropping

@@ -4,6 +4,7 @@
 #include "core/python.h"
 
 #include "core/coroutine.h"
+#include "loop/freelist.h"
 #include "reader/drain.h"
 #include "stream/stream.h"
 
@@ -19,7 +20,8 @@ typedef enum {
 
 typedef struct {
     AC_COROUTINE_HEAD
-    ac_state *state; /* borrowed from the module, which the type keeps alive */
+    ac_state *state;  /* borrowed from the module, which the type keeps alive */
+    LoopObject *loop; /* owned: it keeps the memory */
     WriterObject *writer;
     drain_place place;
 } DrainObject;
@@ -199,9 +201,17 @@ drain_end(PyObject *op)
     }
 }
 
+static void
+drain_free(PyObject *op)
+{
+    LoopObject *loop = ((DrainObject *)op)->loop;
+    ac_freelist_free_finalized(op, loop, &loop->drains);
+}
+
 static const ac_coroutine_ops drain_ops = {
     .step = drain_step,
     .end = drain_end,
+    .free = drain_free,
 };
 
 /* --------------------------------------------------------------- life and death -- */
@@ -211,6 +221,7 @@ drain_traverse(PyObject *op, visitproc visit, void *arg)
 {
     DrainObject *self = (DrainObject *)op;
     Py_VISIT(Py_TYPE(op));
+    Py_VISIT((PyObject *)self->loop);
     Py_VISIT((PyObject *)self->writer);
     return ac_coroutine_traverse((ac_coroutine *)self, visit, arg);
 }
@@ -227,12 +238,15 @@ static PyObject *
 drain_make(ac_state *state, PyObject *writer, drain_place place,
            ac_stock_function function)
 {
-    DrainObject *self = PyObject_GC_New(DrainObject, state->WriterCoroutine);
+    LoopObject *loop = (LoopObject *)((WriterObject *)writer)->loop;
+    DrainObject *self = (DrainObject *)ac_freelist_new(
+        &loop->drains, state->WriterCoroutine, sizeof(DrainObject));
     if (self == NULL) {
         return NULL;
     }
     memset(&self->weakrefs, 0, sizeof(*self) - offsetof(DrainObject, weakrefs));
     self->state = state;
+    self->loop = (LoopObject *)Py_NewRef(loop);
     self->writer = (WriterObject *)Py_NewRef(writer);
     self->place = place;
     PyObject_GC_Track(self);
@@ -253,7 +267,10 @@ begin(PyObject *op, drain_place place, ac_stock_function function, const char *m
 {
     // cannot fail: the type and its subclasses have the module
     ac_state *state = ac_state_of(PyType_GetModuleByDef(Py_TYPE(op), &ac_module_def));
-    if (ac_stock_is_unchanged(state)) {
+    PyObject *loop = ((WriterObject *)op)->loop;
+    if (ac_stock_is_unchanged(state) && loop != NULL
+        && PyObject_TypeCheck(loop, state->Loop))
+    {
         return drain_make(state, op, place, function);
     }
     PyObject *name = PyUnicode_InternFromString(method);

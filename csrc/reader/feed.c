@@ -2,31 +2,38 @@
  * asyncio.streams. */
 #include "core/python.h"
 
-#include "core/args.h"
+#include "loop/future.h"
 #include "reader/feed.h"
 
 /* ------------------------------------------------------------------ the waiter -- */
 
-/* waiter.<name>(value) for whoever waits, if that is not cancelled. */
+/* _wakeup_waiter(); with an exception, that of set_exception(). */
 static int
-wake(ReaderState *self, PyObject *name, PyObject *value)
+wake(ReaderState *self, PyObject *exc)
 {
     PyObject *waiter = self->waiter;
     if (waiter == Py_None) {
         return 0;
     }
     self->waiter = Py_NewRef(Py_None);  // `waiter` is ours now
-    PyObject *cancelled = PyObject_CallMethodNoArgs(waiter, self->state->str_cancelled);
-    int over = cancelled == NULL ? -1 : PyObject_IsTrue(cancelled);
-    Py_XDECREF(cancelled);
-    PyObject *result = NULL;
-    if (over == 0) {
-        result = PyObject_CallMethodOneArg(waiter, name, value);
-        over = result == NULL ? -1 : 0;
-        Py_XDECREF(result);
+    int rc;
+    if (exc == NULL) {
+        rc = ac_future_wake(self->state, waiter);
+    }
+    else {
+        PyObject *cancelled =
+            PyObject_CallMethodNoArgs(waiter, self->state->str_cancelled);
+        rc = cancelled == NULL ? -1 : PyObject_IsTrue(cancelled);
+        Py_XDECREF(cancelled);
+        if (rc == 0) {
+            PyObject *result =
+                PyObject_CallMethodOneArg(waiter, self->state->str_set_exception, exc);
+            rc = result == NULL ? -1 : 0;
+            Py_XDECREF(result);
+        }
     }
     Py_DECREF(waiter);
-    return over < 0 ? -1 : 0;
+    return rc < 0 ? -1 : 0;
 }
 
 /* ---------------------------------------------------------------- the transport -- */
@@ -88,10 +95,7 @@ pause_transport(ReaderState *self)
 int
 ac_feed_data(ReaderState *self, const char *data, size_t len, PyObject *whole)
 {
-    if (ac_reader_append(self, data, len, whole) < 0
-        || (self->waiter != Py_None
-            && wake(self, self->state->str_set_result, Py_None) < 0))
-    {
+    if (ac_reader_append(self, data, len, whole) < 0 || wake(self, NULL) < 0) {
         return -1;
     }
     return pause_transport(self);
@@ -111,10 +115,10 @@ none_or_null(int rc)
 
 /* wake() of a state that nothing else holds meanwhile. */
 static int
-wake_held(ReaderState *self, PyObject *name, PyObject *value)
+wake_held(ReaderState *self, PyObject *exc)
 {
     Py_INCREF(self);
-    int rc = wake(self, name, value);
+    int rc = wake(self, exc);
     Py_DECREF(self);
     return rc;
 }
@@ -145,7 +149,7 @@ reader_set_exception(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
         return ac_reader_call_standard(op, "set_exception", args, nargs, kwnames);
     }
     Py_XSETREF(self->exception, Py_NewRef(args[0]));
-    return none_or_null(wake_held(self, self->state->str_set_exception, args[0]));
+    return none_or_null(wake_held(self, args[0]));
 }
 
 PyDoc_STRVAR(reader_set_transport_doc, "set_transport($self, /, transport)\n--\n\n"
@@ -175,7 +179,7 @@ reader_feed_eof(PyObject *op, PyObject *Py_UNUSED(ignored))
         return ac_reader_call_standard(op, "feed_eof", NULL, 0, NULL);
     }
     Py_XSETREF(self->eof, Py_NewRef(Py_True));
-    return none_or_null(wake_held(self, self->state->str_set_result, Py_None));
+    return none_or_null(wake_held(self, NULL));
 }
 
 PyDoc_STRVAR(reader_at_eof_doc, "at_eof($self, /)\n--\n\n"

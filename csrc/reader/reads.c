@@ -8,6 +8,7 @@
 
 #include "core/args.h"
 #include "core/coroutine.h"
+#include "loop/freelist.h"
 #include "loop/future.h"
 #include "reader/feed.h"
 #include "reader/reads.h"
@@ -28,6 +29,7 @@ typedef struct {
 struct ReadingObject {
     AC_COROUTINE_HEAD
     const reading_kind *kind;
+    LoopObject *loop; /* owned: it keeps the memory */
     PyObject *reader;
     ReaderState *state;
     PyObject *argument;   /* n, or the separator as it was given; NULL: none */
@@ -475,9 +477,17 @@ reading_end(PyObject *op)
     }
 }
 
+static void
+reading_free(PyObject *op)
+{
+    LoopObject *loop = ((ReadingObject *)op)->loop;
+    ac_freelist_free_finalized(op, loop, &loop->reads);
+}
+
 static const ac_coroutine_ops reading_ops = {
     .step = reading_step,
     .end = reading_end,
+    .free = reading_free,
 };
 
 /* --------------------------------------------------------------- life and death -- */
@@ -487,6 +497,7 @@ reading_traverse(PyObject *op, visitproc visit, void *arg)
 {
     ReadingObject *self = (ReadingObject *)op;
     Py_VISIT(Py_TYPE(op));
+    Py_VISIT((PyObject *)self->loop);
     Py_VISIT(self->reader);
     Py_VISIT((PyObject *)self->state);
     Py_VISIT(self->argument);
@@ -508,12 +519,15 @@ reading_make(ReaderState *state, PyObject *reader, const reading_kind *kind,
              PyObject *argument)
 {
     ac_state *module = state->state;
-    ReadingObject *self = PyObject_GC_New(ReadingObject, module->ReaderCoroutine);
+    LoopObject *loop = (LoopObject *)state->loop;  // it is, where the reader is usual
+    ReadingObject *self = (ReadingObject *)ac_freelist_new(
+        &loop->reads, module->ReaderCoroutine, sizeof(ReadingObject));
     if (self == NULL) {
         return NULL;
     }
     memset(&self->weakrefs, 0, sizeof(*self) - offsetof(ReadingObject, weakrefs));
     self->kind = kind;
+    self->loop = (LoopObject *)Py_NewRef(loop);
     self->reader = Py_NewRef(reader);
     self->state = (ReaderState *)Py_NewRef(state);
     self->argument = Py_XNewRef(argument);

@@ -78,14 +78,7 @@ static void
 operation_free(PyObject *op)
 {
     LoopObject *loop = ((OperationObject *)op)->loop;
-    if (PyObject_GC_IsFinalized(op)) {  // a second life would have no finalizer
-        PyTypeObject *type = Py_TYPE(op);
-        PyObject_GC_Del(op);
-        Py_DECREF((PyObject *)loop);
-        Py_DECREF(type);
-        return;
-    }
-    ac_freelist_free(op, loop, &loop->operations);
+    ac_freelist_free_finalized(op, loop, &loop->operations);
 }
 
 static const ac_coroutine_ops operation_ops = {
