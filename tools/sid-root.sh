@@ -19,10 +19,11 @@ set -eu
 top=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 root=${ASYNCCORE_SID_ROOT:-${XDG_CACHE_HOME:-$HOME/.cache}/asynccore/sid}
 versions='3.14 3.15'
+# for tests; added to a root that is there, not a reason to make it anew
+servers='libpq5 postgresql redis-server'
 certificates=/etc/ssl/certs/ca-certificates.crt
 
 packages=gcc,libc6-dev,libuv1-dev,pkgconf,ca-certificates,git
-packages=$packages,postgresql,redis-server,libpq5
 for version in $versions; do
     packages=$packages,python$version,python$version-dev,python$version-venv
     packages=$packages,libpython$version-testsuite
@@ -92,6 +93,17 @@ make_root() {
     mkdir -p "$root/src" "$root/opt/v"
 }
 
+add_servers() {
+    if [ -e "$root/usr/bin/redis-server" ] && [ -d "$root/usr/lib/postgresql" ]; then
+        return
+    fi
+    # shellcheck disable=SC2016 # expanded inside the root
+    DEBIAN_FRONTEND=noninteractive enter sh -eu -c '
+        apt-get -qq update
+        apt-get -qq install --no-install-recommends $0 >/dev/null
+    ' "$servers"
+}
+
 make_venv() {
     version=$1
     # shellcheck disable=SC2016 # expanded inside the root
@@ -115,6 +127,7 @@ create() {
             cat "$file" >"$root$file"
         fi
     done
+    add_servers
     for version in $versions; do
         make_venv "$version"
     done
