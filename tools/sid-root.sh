@@ -8,7 +8,8 @@
 #   tools/sid-root.sh remove              delete it
 #
 # PYTHON is python3.14 or python3.15; `python` in COMMAND is that version's virtualenv,
-# /opt/v/3.14 or /opt/v/3.15, which has the extras [test,frameworks]. The checkout is
+# /opt/v/3.14 or /opt/v/3.15, which has the extras [test,frameworks]. python3.14d is a
+# debug build of 3.14 for the leak scripts: it counts references. The checkout is
 # mounted at /src, the current directory of COMMAND; what is built there carries the
 # version's tag.
 #
@@ -21,6 +22,7 @@ root=${ASYNCCORE_SID_ROOT:-${XDG_CACHE_HOME:-$HOME/.cache}/asynccore/sid}
 versions='3.14 3.15'
 # for tests; added to a root that is there, not a reason to make it anew
 servers='libpq5 postgresql redis-server'
+debug=3.14
 certificates=/etc/ssl/certs/ca-certificates.crt
 
 packages=gcc,libc6-dev,libuv1-dev,pkgconf,ca-certificates,git
@@ -104,6 +106,21 @@ add_servers() {
     ' "$servers"
 }
 
+# Added as the servers are.
+add_debug_python() {
+    [ ! -x "$root/opt/v/${debug}d/bin/python" ] || return 0
+    # shellcheck disable=SC2016 # expanded inside the root
+    enter_python "${debug}d" sh -eu -c '
+        apt-get -qq update
+        DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
+            "python$0-dbg" >/dev/null
+        "python${0}d" -m venv "/opt/v/${0}d"
+        cd /src
+        { python tools/requirements.py; echo "pytest>=8"; } >/tmp/requirements.txt
+        python -m pip install -qq --disable-pip-version-check -r /tmp/requirements.txt
+    ' "$debug"
+}
+
 make_venv() {
     version=$1
     # shellcheck disable=SC2016 # expanded inside the root
@@ -131,6 +148,7 @@ create() {
     for version in $versions; do
         make_venv "$version"
     done
+    add_debug_python
     echo "$packages" >"$root/.ready"
     exec 9>&-
 }
