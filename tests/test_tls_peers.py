@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import shutil
 import ssl
@@ -217,11 +218,14 @@ async def curl(*args: str, data: bytes = b"") -> tuple[int, bytes]:
     """The exit status and what it printed."""
     if not shutil.which("curl"):
         pytest.skip("curl is not installed")
+    # the runtime of a sanitizer is for the interpreter alone
+    environ = {key: os.environ[key] for key in os.environ if key != "LD_PRELOAD"}
     process = await asyncio.create_subprocess_exec(
         *("curl", "-q", "-sS", "--max-time", "20", *args),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
+        env=environ,
     )
     output, _ = await process.communicate(data)
     assert process.returncode is not None
