@@ -9,6 +9,8 @@
 
 #include "core/python.h"
 
+#define AC_TLS_PIECES 24 /* more than flow control lets one connection queue */
+
 /* Interned strings: AC_NAMES(X) calls X(member) with the string's text; the
  * member is called str_<text>. */
 #define AC_NAMES(X)                       \
@@ -241,9 +243,10 @@ typedef struct ac_state {
     PyObject *time_dict;      /* of the module time */
     PyObject *time_monotonic; /* time.monotonic as it was at import */
 
-    const struct ac_sink_ops *sinks[2]; /* of the reader and of TLS; stream/sink.h */
-    struct ac_libssl *libssl;           /* proven, or NULL */
-    bool tls_direct;                    /* new connections use it */
+    const struct ac_sink_ops *sinks[2];  /* of the reader and of TLS; stream/sink.h */
+    struct ac_libssl *libssl;            /* proven, or NULL */
+    bool tls_direct;                     /* new connections use it */
+    PyObject *tls_pieces[AC_TLS_PIECES]; /* exact bytes or NULL; tls/pieces.h */
 
     unsigned int socket_version; /* of socket.socket, when its methods were looked up */
     uint8_t socket_layout;       /* of its struct: unknown, proven, other; plain.c */

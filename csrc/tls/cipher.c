@@ -104,7 +104,16 @@ ac_outflow_reserve(ac_outflow *out, size_t len)
         memcpy(PyBytes_AS_STRING(larger), PyBytes_AS_STRING(out->bytes), out->used);
     }
     Py_XSETREF(out->bytes, larger);
+    out->is_piece = false;
     return 0;
+}
+
+void
+ac_outflow_lend_steal(ac_outflow *out, PyObject *piece)
+{
+    assert(out->used == 0 && out->spill_len == 0);
+    Py_XSETREF(out->bytes, piece);
+    out->is_piece = true;
 }
 
 /* Makes room in the spill. Returns 0 or -1. */
@@ -165,8 +174,9 @@ spill_join(ac_outflow *out)
     return 0;
 }
 
-PyObject *
-ac_outflow_take(ac_outflow *out)
+/* What is not finished, as one bytes object; see ac_outflow_take(). */
+static PyObject *
+take_rest(ac_outflow *out)
 {
     if (out->spill_len > 0 && spill_join(out) < 0) {
         return NULL;
@@ -176,8 +186,15 @@ ac_outflow_take(ac_outflow *out)
     out->bytes = NULL;
     out->used = 0;
     if (bytes == NULL || used == 0) {
+        out->is_piece = false;
         Py_XDECREF(bytes);
         return NULL;
+    }
+    if (out->is_piece) {
+        out->is_piece = false;
+        PyBytes_AS_STRING(bytes)[used] = '\0';
+        Py_SET_SIZE((PyVarObject *)bytes, (Py_ssize_t)used);
+        return bytes;
     }
     if (used < (size_t)PyBytes_GET_SIZE(bytes)
         && _PyBytes_Resize(&bytes, (Py_ssize_t)used) < 0)
@@ -187,10 +204,49 @@ ac_outflow_take(ac_outflow *out)
     return bytes;
 }
 
+int
+ac_outflow_finish(ac_outflow *out)
+{
+    if (out->full == NULL && (out->full = PyList_New(0)) == NULL) {
+        return -1;
+    }
+    PyObject *bytes = take_rest(out);
+    if (bytes == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    int rc = PyList_Append(out->full, bytes);
+    if (rc == 0) {
+        out->full_size += (size_t)PyBytes_GET_SIZE(bytes);
+    }
+    Py_DECREF(bytes);
+    return rc;
+}
+
+PyObject *
+ac_outflow_take(ac_outflow *out)
+{
+    if (out->full_size == 0) {
+        return take_rest(out);
+    }
+    PyObject *bytes = Py_NewRef(PyList_GET_ITEM(out->full, 0));
+    if (PyList_SetSlice(out->full, 0, 1, NULL) < 0) {
+        Py_DECREF(bytes);
+        return NULL;
+    }
+    out->full_size -= (size_t)PyBytes_GET_SIZE(bytes);
+    if (out->full_size == 0) {
+        Py_CLEAR(out->full);
+    }
+    return bytes;
+}
+
 void
 ac_outflow_clear(ac_outflow *out)
 {
+    Py_CLEAR(out->full);
+    out->full_size = 0;
     Py_CLEAR(out->bytes);
+    out->is_piece = false;
     PyMem_RawFree(out->spill);
     out->spill = NULL;
     out->used = out->spill_len = out->spill_size = 0;

@@ -18,8 +18,11 @@ typedef struct {
  * module call OpenSSL without the GIL: then only what ac_outflow_reserve() has made is
  * written to, and `spill`. */
 typedef struct {
+    PyObject *full; /* list of bytes objects that come before the rest, or NULL */
+    size_t full_size;
     PyObject *bytes; /* an exact bytes object of ours alone, or NULL */
     size_t used;     /* of it */
+    bool is_piece;   /* it was lent: somebody else refers to it, but does not look */
     char *spill;     /* what came after that: raw memory, or NULL */
     size_t spill_len, spill_size;
     bool failed; /* a record was lost for want of memory */
@@ -52,6 +55,11 @@ ac_inflow_consume(ac_inflow *in, size_t n)
 int
 ac_outflow_reserve(ac_outflow *out, size_t len);
 
+/* Makes a piece the place of what comes next; there must be nothing. Takes the
+ * reference. */
+void
+ac_outflow_lend_steal(ac_outflow *out, PyObject *piece);
+
 /* Appends a copy; needs no GIL. Returns 0, or -1 with `failed` set. */
 int
 ac_outflow_append(ac_outflow *out, const char *data, size_t len);
@@ -59,11 +67,15 @@ ac_outflow_append(ac_outflow *out, const char *data, size_t len);
 static inline size_t
 ac_outflow_size(const ac_outflow *out)
 {
-    return out->used + out->spill_len;
+    return out->full_size + out->used + out->spill_len;
 }
 
-/* Everything as one bytes object: new reference, or NULL if there is nothing, or with
- * MemoryError. */
+/* What comes from now on is another bytes object. Returns 0, or -1 with MemoryError. */
+int
+ac_outflow_finish(ac_outflow *out);
+
+/* The first bytes object, mostly everything: new reference, or NULL if there is
+ * nothing, or with MemoryError. */
 PyObject *
 ac_outflow_take(ac_outflow *out);
 

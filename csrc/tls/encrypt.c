@@ -7,11 +7,12 @@
 #include "stream/write.h"
 #include "tls/encrypt.h"
 #include "tls/engine.h"
+#include "tls/pieces.h"
 
 #include <string.h>
 
 /* A large write goes down in pieces of so much plain text, while they are warm. */
-#define PIECE (8 * AC_ENGINE_RECORD)
+#define PIECE (4 * AC_ENGINE_RECORD)
 
 /* ------------------------------------------------------------- the way down -- */
 
@@ -43,12 +44,17 @@ write_below(TLSObject *self, PyObject *data)
 static int
 pass_down(TLSObject *self)
 {
-    PyObject *data;
-    if (ac_engine_take(self, &data) < 0) {
-        return -1;
-    }
-    int rc = data == NULL ? 0 : write_below(self, data);
-    Py_XDECREF(data);
+    int rc;
+    bool more;
+    do {
+        PyObject *data;
+        more = self->flows.out.full_size > 0;
+        if (ac_engine_take(self, &data) < 0) {
+            return -1;
+        }
+        rc = data == NULL ? 0 : write_below(self, data);
+        Py_XDECREF(data);
+    } while (rc == 0 && more);
     return rc;
 }
 
@@ -87,6 +93,33 @@ process_outgoing(TLSObject *self)
 
 /* ---------------------------------------------------------------- encrypting -- */
 
+/* Whether what goes down now is seen by the stream below alone. */
+static bool
+is_hidden(const TLSObject *self)
+{
+    return self->transport != NULL && Py_IS_TYPE(self->transport, self->state->Stream)
+           && ac_stream_is_plain((StreamObject *)self->transport, self->state);
+}
+
+/* Room for a piece of so much plain text. Returns 0, or -1 with MemoryError. */
+static int
+make_room(TLSObject *self, size_t len)
+{
+    ac_outflow *out = &self->flows.out;
+    if (len > PIECE / 2 && is_hidden(self)) {
+        // what is there already goes down on its own
+        if (ac_outflow_size(out) > out->full_size && ac_outflow_finish(out) < 0) {
+            return -1;
+        }
+        PyObject *piece = ac_pieces_get(self->state);
+        if (piece != NULL) {
+            ac_outflow_lend_steal(out, piece);
+        }
+    }
+    size_t records = len / AC_ENGINE_RECORD + 1;
+    return ac_outflow_reserve(out, len + records * AC_ENGINE_OVERHEAD);
+}
+
 /* Encrypts all of `data`, which lies within `object`. *done is how much. Returns 0,
  * AC_ENGINE_AGAIN or AC_ENGINE_FAILED. */
 static int
@@ -98,16 +131,13 @@ encrypt_all(TLSObject *self, const char *data, size_t len, PyObject *object,
     *done = 0;
     while (*done < len) {
         size_t piece = len - *done < PIECE ? len - *done : PIECE;
-        size_t records = piece / AC_ENGINE_RECORD + 1;
-        if (self->flags & AC_TLS_OWN_BIO
-            && ac_outflow_reserve(&self->flows.out,
-                                  piece + records * AC_ENGINE_OVERHEAD)
-                   < 0)
-        {
+        if (self->flags & AC_TLS_OWN_BIO && make_room(self, piece) < 0) {
             return AC_ENGINE_FAILED;
         }
         for (size_t end = *done + piece; *done < end;) {
-            Py_ssize_t n = ac_engine_write(self, data + *done, len - *done, object);
+            // a method gets the object as it is
+            size_t most = self->flags & AC_TLS_DIRECT ? end - *done : len - *done;
+            Py_ssize_t n = ac_engine_write(self, data + *done, most, object);
             if (n < 0) {
                 return (int)n;
             }

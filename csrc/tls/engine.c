@@ -6,6 +6,7 @@
 #include "core/python.h"
 
 #include "tls/engine.h"
+#include "tls/pieces.h"
 
 #include <string.h>
 
@@ -88,6 +89,7 @@ ac_engine_close(TLSObject *self)
     self->flags &= ~(uint32_t)AC_TLS_DIRECT;
     ac_inflow_clear(&self->flows.in);
     ac_outflow_clear(&self->flows.out);
+    ac_pieces_clear(self->state);  // those in use stay with who uses them
     Py_CLEAR(self->buffer);
 }
 

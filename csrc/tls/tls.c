@@ -5,6 +5,7 @@
 #include "tls/decrypt.h"
 #include "tls/encrypt.h"
 #include "tls/engine.h"
+#include "tls/pieces.h"
 #include "tls/tls.h"
 #include "tls/transport.h"
 
@@ -471,4 +472,5 @@ ac_tls_free(ac_state *state)
 {
     ac_libssl_free(state->libssl);
     state->libssl = NULL;
+    ac_pieces_clear(state);
 }

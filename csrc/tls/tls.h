@@ -10,6 +10,7 @@
  *   bio.c       OpenSSL's view of it
  *   engine.c    one record, by libssl or by the methods of ssl.SSLObject
  *   decrypt.c   from the transport below to the protocol above
+ *   pieces.c    memory of large writes
  *   encrypt.c   from write() to the transport below
  *   transport.c the transport that the protocol above gets
  *   tls.c       the type
