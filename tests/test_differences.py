@@ -248,6 +248,9 @@ async def test_attributes_of_a_reader():
         assert s.reader._buffer == bytearray()
         assert ("_buffer" in vars(s.reader)) is standard
         assert (type(s.reader) is asyncio.StreamReader) is standard
+        waiters = s.writer._protocol._drain_waiters
+        assert isinstance(waiters, collections.deque) is standard
+        assert list(waiters) == []
 
 
 def test_sock_methods_are_built_in(loop, loop_name):

@@ -40,6 +40,7 @@
     X(_detach)                            \
     X(_do_flush)                          \
     X(_drain_helper)                      \
+    X(_drain_waiters)                     \
     X(_do_handshake)                      \
     X(_do_read)                           \
     X(_do_shutdown)                       \

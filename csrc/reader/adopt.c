@@ -236,6 +236,23 @@ adopt_reader(ac_state *state, PyObject *reader)
     return rc;
 }
 
+/* An empty list in the place of the empty deque that drain() may need: a deque takes
+ * 620 bytes, and what is done to it a list can as well. */
+static int
+shrink_waiters(ac_state *state, PyObject *dict)
+{
+    PyObject *waiters = PyDict_GetItemWithError(dict, state->str__drain_waiters);
+    if (waiters == NULL || !Py_IS_TYPE(waiters, (PyTypeObject *)state->deque_type)
+        || PySequence_Size(waiters) != 0)
+    {
+        return 0;
+    }
+    PyObject *list = PyList_New(0);
+    int rc = list == NULL ? -1 : PyDict_SetItem(dict, state->str__drain_waiters, list);
+    Py_XDECREF(list);
+    return rc;
+}
+
 /* Whether C may be used in this protocol's loop. */
 static bool
 is_switched_on(ac_state *state, PyObject *dict)
@@ -272,7 +289,7 @@ sink_accepts(ac_state *state, PyObject *protocol)
         rc = adopt_reader(state, reader);
     }
     Py_DECREF(reader);
-    if (rc > 0 && put_connected(state, dict) < 0) {
+    if (rc > 0 && (put_connected(state, dict) < 0 || shrink_waiters(state, dict) < 0)) {
         rc = -1;
     }
     return rc;
