@@ -177,8 +177,10 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
     # -- stream transports
 
     async def _connect_sock(self, *args: Any, **kwargs: Any) -> socket.socket:
-        connect = super()._connect_sock  # type: ignore[misc]
-        sock: socket.socket = await connect(*args, **kwargs)
+        connecting = super()._connect_sock(*args, **kwargs)  # type: ignore[misc]
+        # in them is the list of exceptions, and in each of those is our frame
+        del args, kwargs
+        sock: socket.socket = await connecting
         # nobody else has seen its number, so libuv may watch it directly
         if self._own_sockets is None:
             self._own_sockets = WeakSet()

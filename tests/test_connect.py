@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import pathlib
 import re
@@ -98,6 +99,18 @@ async def test_refused() -> None:
     )
     with pytest.raises(ConnectionRefusedError, match=text):
         await loop.create_connection(Recorder, "127.0.0.1", port)
+
+
+@looped
+async def test_exception_of_a_refused_connection_is_in_no_list() -> None:
+    """It is freed with its traceback, without the collector."""
+    loop = asyncio.get_running_loop()
+    try:
+        await loop.create_connection(asyncio.Protocol, "127.0.0.1", refused_port())
+    except OSError as refused:
+        assert not [to for to in gc.get_referrers(refused) if type(to) is list]
+    else:
+        pytest.fail("connected")
 
 
 @looped
