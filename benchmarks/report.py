@@ -178,7 +178,7 @@ def table(results: Results, plain: bool) -> str:
     parts = [lay_out(heading(results), rows, plain)] if rows else []
     late = fairness(results)
     if late:
-        head = ["beside an endless chain, p99", *results.columns]
+        head = ["beside endless work, p99", *results.columns]
         parts.append(lay_out(head, late, plain))
     broken = [
         f"{WORKLOADS[name].title}: does not run on {loop}: {why}"
