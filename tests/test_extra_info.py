@@ -256,3 +256,24 @@ def test_names_of_a_socket_that_is_not_connected_equal_the_standard_ones(
         return found
 
     compare(both_factories, scenario)
+
+
+@pytest.mark.parametrize("place", ["BaseTransport", "Transport"])
+@looped
+async def test_replaced_method_of_a_base_is_called(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replaced(transport: Any, name: str, default: Any = None) -> Any:
+        return type(transport).__mro__, name, default
+
+    client = Recorder()
+    async with link("tcp", client, Recorder()):
+        transport = client.transport
+        with monkeypatch.context() as patch:
+            patch.setattr(getattr(asyncio, place), "get_extra_info", replaced)
+            assert transport.get_extra_info("sockname", default=1) == (
+                type(transport).__mro__,
+                "sockname",
+                1,
+            )
+        assert transport.get_extra_info("peername") is not None

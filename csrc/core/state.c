@@ -48,6 +48,7 @@
     X(high_water)               \
     X(low_water)                \
     X(handle_run)               \
+    X(transport_extra_info)     \
     X(get_asyncgen_hooks)       \
     X(set_asyncgen_hooks)       \
     X(logger)                   \
@@ -214,6 +215,9 @@ ac_state_init(ac_state *state)
 #undef IMPORT
     if ((state->handle_run = PyObject_GetAttr(state->asyncio_Handle, state->str__run))
             == NULL
+        || (state->transport_extra_info = PyObject_GetAttr(
+                state->asyncio_FlowControlMixin, state->str_get_extra_info))
+               == NULL
         || (state->base_events = PyImport_ImportModule("asyncio.base_events")) == NULL
         || (state->constants = PyImport_ImportModule("asyncio.constants")) == NULL
         || (state->events = PyImport_ImportModule("asyncio.events")) == NULL

@@ -206,7 +206,8 @@ typedef struct ac_state {
     PyObject *empty_tuple;
     PyObject *high_water; /* the limits of a new transport */
     PyObject *low_water;
-    PyObject *handle_run; /* asyncio.Handle._run as it was at import */
+    PyObject *handle_run;           /* asyncio.Handle._run as it was at import */
+    PyObject *transport_extra_info; /* likewise BaseTransport.get_extra_info */
     PyObject *get_asyncgen_hooks;
     PyObject *set_asyncgen_hooks;
     PyObject *logger;       /* the logger "asyncio" */

@@ -505,6 +505,25 @@ ac_sock_extra(StreamObject *self)
     return Py_NewRef(self->extra);
 }
 
+/* What somebody has put in the place of BaseTransport.get_extra_info, bound; NULL,
+ * mostly without an exception. */
+static PyObject *
+replaced_extra_info(StreamObject *self)
+{
+    ac_state *state = ac_stream_state(self);
+    PyObject *found =
+        PyObject_GetAttr(state->asyncio_FlowControlMixin, state->str_get_extra_info);
+    if (found == NULL || found == state->transport_extra_info) {
+        Py_XDECREF(found);
+        return NULL;
+    }
+    descrgetfunc get = Py_TYPE(found)->tp_descr_get;
+    if (get != NULL) {
+        Py_SETREF(found, get(found, (PyObject *)self, (PyObject *)Py_TYPE(self)));
+    }
+    return found;
+}
+
 PyDoc_STRVAR(stream_get_extra_info_doc,
              "get_extra_info($self, /, name, default=None)\n--\n\n"
              "Information on the connection: 'socket', 'sockname', 'peername'.");
@@ -514,6 +533,15 @@ stream_get_extra_info(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"name", "default", NULL};
     PyObject *name, *fallback = Py_None;
+    PyObject *replaced = replaced_extra_info((StreamObject *)self);
+    if (replaced != NULL) {
+        PyObject *result = PyObject_Call(replaced, args, kwargs);
+        Py_DECREF(replaced);
+        return result;
+    }
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:get_extra_info", names, &name,
                                      &fallback))
     {
