@@ -7,11 +7,12 @@ from asyncio.transports import _FlowControlMixin
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextvars import Context
 from types import CodeType, FrameType
-from typing import Any, Self, TypeVarTuple, final
+from typing import Any, Self, TypeVar, TypeVarTuple, final
 
 from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
 from typing_extensions import disjoint_base
 
+_T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
 libuv_version_compiled: str
@@ -76,6 +77,14 @@ class Loop:
         context: Context | None = None,
     ) -> asyncio.Handle: ...
     def create_future(self) -> asyncio.Future[Any]: ...
+    def create_task(
+        self,
+        coro: Coroutine[Any, Any, _T] | Generator[Any, None, _T],
+        *,
+        name: object = None,
+        context: Context | None = None,
+        **kwargs: Any,
+    ) -> asyncio.Task[_T]: ...
     def get_debug(self) -> bool: ...
     def is_closed(self) -> bool: ...
     def is_running(self) -> bool: ...

@@ -3,11 +3,13 @@
 #include "core/python.h"
 
 #include "core/awaiter.h"
+#include "core/context.h"
 #include "core/state.h"
 #include "datagram/datagram.h"
 #include "io/watch.h"
 #include "loop/handle.h"
 #include "loop/loop.h"
+#include "loop/task.h"
 #include "reader/adopt.h"
 #include "sock/methods.h"
 #include "stream/accept.h"
@@ -69,9 +71,10 @@ static int
 core_exec(PyObject *module)
 {
     ac_state *state = ac_state_of(module);
-    if (check_libuv() < 0 || ac_state_init(state) < 0
-        || ac_handle_register(module, state) < 0 || ac_loop_register(module, state) < 0
-        || ac_watch_register(module, state) < 0 || ac_stream_register(module, state) < 0
+    if (check_libuv() < 0 || ac_state_init(state) < 0 || ac_context_prove(state) < 0
+        || ac_handle_register(module, state) < 0 || ac_task_register(state) < 0
+        || ac_loop_register(module, state) < 0 || ac_watch_register(module, state) < 0
+        || ac_stream_register(module, state) < 0
         || ac_accept_register(module, state) < 0 || ac_pipe_register(module, state) < 0
         || ac_awaiter_register(module, state) < 0
         || ac_methods_register(module, state) < 0

@@ -432,3 +432,110 @@ def test_io_is_not_starved_by_ready_callbacks(loop, pairs):
     loop.remove_reader(a)
     assert read == [b"x"]
     assert spins <= 300
+
+
+def test_what_a_callback_sets_is_not_there_for_the_next(loop, trace):
+    def callback(n):
+        trace.append(var.get())
+        var.set(n)
+        loop.call_soon(callback, n + 1) if n < 3 else loop.stop()
+
+    def apart(n):
+        trace.append(var.get())
+        var.set(n)
+
+    for n in range(3):
+        loop.call_soon(apart, n)
+    turn(loop)
+    for n in range(3):
+        loop.call_soon(apart, n)
+    turn(loop)
+    assert trace == ["outside"] * 6
+    del trace[:]
+    loop.call_soon(callback, 1)
+    loop.run_forever()
+    assert trace == ["outside", 1, 2]  # each has a copy of the one that scheduled it
+
+
+def test_context_that_a_callback_keeps_is_its_own(loop):
+    contexts = []
+
+    def callback():
+        # the copy of a copy: get_context() of a handle came in 3.12
+        contexts.append(contextvars.copy_context())
+
+    handles = [loop.call_soon(callback) for _ in range(3)]
+    kept = [handle._context for handle in handles]
+    del handles
+    turn(loop)
+    for n, context in enumerate(kept):
+        context.run(var.set, n)
+    for _ in range(5):
+        loop.call_soon(callback)
+    turn(loop)
+    assert [context[var] for context in kept] == [0, 1, 2]
+    assert not any(var in context for context in contexts)
+
+
+def test_context_seen_by_a_weak_reference_is_its_own(loop):
+    handle = loop.call_soon(int)
+    seen = weakref.ref(handle._context)
+    del handle
+    turn(loop)
+    loop.call_soon(int)
+    assert seen() is None
+    turn(loop)
+
+
+def test_context_found_by_the_collector_is_its_own(loop):
+    def contexts():
+        gc.collect()
+        return [o for o in gc.get_objects() if type(o) is contextvars.Context]
+
+    before = contexts()
+    for _ in range(10):
+        loop.call_soon(int)
+    turn(loop)
+    found = [c for c in contexts() if not any(c is b for b in before)]
+    for context in found:
+        context.run(var.set, "inside")
+    trace = []
+    for _ in range(20):
+        loop.call_soon(lambda: trace.append(var.get()))
+    turn(loop)
+    assert trace == ["outside"] * 20
+
+
+def test_value_of_a_variable_dies_with_its_callback(loop):
+    class Value:
+        pass
+
+    values = []
+
+    def callback():
+        value = Value()
+        values.append(weakref.ref(value))
+        var.set(value)
+
+    for _ in range(5):
+        loop.call_soon(callback)
+    turn(loop)
+    gc.collect()
+    assert [value() for value in values] == [None] * 5
+
+
+def test_handle_seen_by_a_weak_reference_is_not_used_again(loop):
+    seen = []
+
+    def callback():
+        seen.append(refs[0]())
+
+    refs = [weakref.ref(loop.call_soon(callback))]
+    turn(loop)
+    handle = seen.pop()
+    assert handle._callback is callback
+    del handle
+    other = loop.call_soon(int)
+    assert refs[0]() is None
+    turn(loop)
+    del other

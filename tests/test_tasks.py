@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import inspect
@@ -268,6 +269,41 @@ def test_override_of_create_task(loop, trace):
     assert trace == ["main", "value"]
 
 
+def test_override_of_create_task_in_a_subclass(loop_factory, trace):
+    with contextlib.closing(loop_factory()) as loop:
+        kind = type(loop)
+
+    class Loop(kind):
+        def create_task(self, coro, **kwargs):
+            trace.append(coro.__name__)
+            return super().create_task(coro, **kwargs)
+
+    loop = Loop()
+    loop.run_until_complete(value())
+    loop.close()
+    assert trace == ["value"]
+
+
+@pytest.mark.parametrize("base", ["BaseEventLoop", "SelectorEventLoop"])
+def test_patch_of_create_task_in_a_base(loop, trace, monkeypatch, base):
+    base = getattr(asyncio, base)
+    original = base.create_task
+
+    def create_task(self, coro, **kwargs):
+        trace.append(coro.__name__)
+        return original(self, coro, **kwargs)
+
+    async def main():
+        await asyncio.create_task(value(), name="n")
+        with monkeypatch.context() as patch:
+            patch.setattr(base, "create_task", create_task)
+            await asyncio.create_task(value(), name="n")
+        await asyncio.create_task(asyncio.sleep(0))
+
+    loop.run_until_complete(main())
+    assert trace == ["value"]
+
+
 def test_override_of_create_future(loop, trace):
     original = loop.create_future
 
@@ -289,6 +325,25 @@ def test_task_class_is_looked_up_when_used(loop, monkeypatch):
     task = loop.create_task(value(4))
     assert type(task) is Task
     assert loop.run_until_complete(task) == 4
+
+
+def test_tasks_module_is_looked_up_when_used(loop, monkeypatch):
+    class Task(asyncio.tasks._PyTask):
+        pass
+
+    other = types.SimpleNamespace(**vars(asyncio.tasks))
+    other.Task = Task
+    monkeypatch.setattr(asyncio.base_events, "tasks", other)
+    task = loop.create_task(value(4), name="n")
+    assert type(task) is Task
+    assert loop.run_until_complete(task) == 4
+
+
+def test_task_of_debug_mode_knows_who_made_it(loop):
+    loop.set_debug(True)
+    task = loop.create_task(value())
+    assert task._source_traceback[-1].name == inspect.currentframe().f_code.co_name
+    loop.run_until_complete(task)
 
 
 def test_future_class_is_looked_up_when_used(loop, monkeypatch):

@@ -25,6 +25,24 @@ ac_args_is(PyObject *keyword, PyObject *expected)
                       == 0);
 }
 
+/* The usual call, told in a few instructions: the `nleading` required arguments by
+ * position, and no keywords or the tuple `known`, which is ("context",). Returns false
+ * for everything else. */
+static inline bool
+ac_args_parse_usual(ac_args *out, Py_ssize_t nleading, PyObject *known,
+                    PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (nargs < nleading || (kwnames != NULL && kwnames != known)) {
+        return false;
+    }
+    out->leading[0] = args[0];
+    out->leading[1] = args[nleading - 1];
+    out->rest = args + nleading;
+    out->nrest = nargs - nleading;
+    out->context = kwnames == NULL ? NULL : args[nargs];
+    return true;
+}
+
 /* Splits the arguments of a METH_FASTCALL | METH_KEYWORDS method with `nleading`
  * (1 or 2) required parameters called `names`; `context_name` NULL: no context=.
  * Returns 0, or -1 with the TypeError that the interpreter raises for a function

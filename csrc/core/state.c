@@ -43,7 +43,11 @@
     X(fast_Future)              \
     X(future_done)              \
     X(future_set_result)        \
-    X(names_loop)               \
+    X(asyncio_Task)             \
+    X(standard_create_task)     \
+    X(names_task)               \
+    X(names_context)            \
+    X(no_variables)             \
     X(empty_tuple)              \
     X(high_water)               \
     X(low_water)                \
@@ -162,11 +166,10 @@ inspect_transports(ac_state *state)
     state->socket_gettimeout = PyObject_GetAttrString(state->socket_base, "gettimeout");
     state->high_water = PyLong_FromLong(64 * 1024);
     state->low_water = PyLong_FromLong(16 * 1024);
-    state->names_loop = PyTuple_Pack(1, state->str_loop);
     state->empty_tuple = PyTuple_New(0);
     return state->socket_fileno == NULL || state->socket_gettimeout == NULL
                    || state->high_water == NULL || state->low_water == NULL
-                   || state->names_loop == NULL || state->empty_tuple == NULL
+                   || state->empty_tuple == NULL
                ? -1
                : 0;
 }

@@ -15,6 +15,7 @@
  * member is called str_<text>. */
 #define AC_NAMES(X)                       \
     X(Future)                             \
+    X(Task)                               \
     X(StreamReader)                       \
     X(StreamWriter)                       \
     X(LOG_THRESHOLD_FOR_CONNLOST_WRITES)  \
@@ -69,6 +70,7 @@
     X(_sslobj)                            \
     X(_start_reading)                     \
     X(_start_shutdown)                    \
+    X(_task_factory)                      \
     X(_stream_reader_wr)                  \
     X(_stream_writer)                     \
     X(_transport)                         \
@@ -93,6 +95,7 @@
     X(connection_made)                    \
     X(context)                            \
     X(create_future)                      \
+    X(create_task)                        \
     X(data)                               \
     X(data_received)                      \
     X(datagram_received)                  \
@@ -122,6 +125,7 @@
     X(max_size)                           \
     X(is_closing)                         \
     X(message)                            \
+    X(name)                               \
     X(monotonic)                          \
     X(pause_reading)                      \
     X(pause_writing)                      \
@@ -146,6 +150,7 @@
     X(sleep)                              \
     X(socket)                             \
     X(sockname)                           \
+    X(tasks)                              \
     X(source_traceback)                   \
     X(time)                               \
     X(transport)                          \
@@ -202,7 +207,11 @@ typedef struct ac_state {
     PyObject *fast_Future;   /* _asyncio.Future, whose methods stay, and two */
     PyObject *future_done;   /* of these; NULL where there is none */
     PyObject *future_set_result;
-    PyObject *names_loop; /* ("loop",) */
+    PyObject *asyncio_Task;         /* the one in C, and BaseEventLoop.create_task: */
+    PyObject *standard_create_task; /* NULL where they are not the interpreter's */
+    PyObject *names_task;           /* ("loop", "name", "context") */
+    PyObject *names_context; /* ("context",), the one that was used last; or NULL */
+    PyObject *no_variables;  /* of every empty context; NULL if unknown; context.c */
     PyObject *empty_tuple;
     PyObject *high_water; /* the limits of a new transport */
     PyObject *low_water;
@@ -250,6 +259,7 @@ typedef struct ac_state {
     bool tls_direct;                     /* new connections use it */
     PyObject *tls_pieces[AC_TLS_PIECES]; /* exact bytes or NULL; tls/pieces.h */
 
+    Py_ssize_t context_offset;   /* of the variables in a context */
     unsigned int socket_version; /* of socket.socket, when its methods were looked up */
     uint8_t socket_layout;       /* of its struct: unknown, proven, other; plain.c */
     bool socket_is_patched;      /* they are not those of its base */

@@ -7,6 +7,7 @@
 #include "core/python.h"
 
 #include "core/args.h"
+#include "core/plain.h"
 #include "io/watch.h"
 #include "loop/freelist.h"
 #include "loop/handle.h"
@@ -174,12 +175,35 @@ fd_handles_dealloc(PyObject *op)
 
 /* --------------------------------------------------------------- registering -- */
 
+/* The number that a plain int or a plain socket is, told without running Python; -1 for
+ * everything else. Raises nothing. */
+static int
+plain_number(ac_state *state, PyObject *fileobj)
+{
+    if (PyLong_CheckExact(fileobj)) {
+        int overflow;
+        long number = PyLong_AsLongAndOverflow(fileobj, &overflow);
+        return overflow != 0 || number < 0 || number > INT_MAX ? -1 : (int)number;
+    }
+    int plain = ac_plain_is(state, fileobj);
+    int fd = plain > 0 ? ac_plain_number(state, fileobj) : -1;
+    if (plain < 0 || fd < -1) {
+        PyErr_Clear();  // the long way meets it again
+        return -1;
+    }
+    return fd;
+}
+
 /* The number of an int or of an object with fileno(), as
  * selectors._fileobj_to_fd. Returns -1 with ValueError, or with OverflowError for a
  * number that no descriptor has. */
 static int
 fileobj_number(ac_state *state, PyObject *fileobj)
 {
+    int known = plain_number(state, fileobj);
+    if (known >= 0) {
+        return known;
+    }
     PyObject *value;
     if (PyLong_Check(fileobj)) {
         value = Py_NewRef(fileobj);
@@ -271,15 +295,13 @@ register_number(LoopObject *loop, int fd, PyObject *fileobj)
 static void
 cancel_steal(ac_state *state, PyObject *handle)
 {
-    if (handle == NULL || !ac_handle_is_ours(state, handle)) {
+    if (handle == NULL || !Py_IS_TYPE(handle, state->Handle)) {
         Py_XDECREF(handle);
         return;
     }
-    PyObject *result = PyObject_CallMethod(handle, "cancel", NULL);
-    if (result == NULL) {
+    if (ac_handle_cancel(handle) < 0) {
         PyErr_WriteUnraisable(handle);  // a repr that fails in debug mode
     }
-    Py_XDECREF(result);
     Py_DECREF(handle);
 }
 
@@ -471,23 +493,11 @@ surely_no_transport(LoopObject *loop, int fd)
     return loop->transports_data != NULL && PyDict_GET_SIZE(loop->transports_data) == 0;
 }
 
-/* The number that a plain int is, -1 for everything else. Raises nothing. */
-static int
-plain_number(PyObject *fileobj)
-{
-    if (!PyLong_CheckExact(fileobj)) {
-        return -1;
-    }
-    int overflow;
-    long number = PyLong_AsLongAndOverflow(fileobj, &overflow);
-    return overflow != 0 || number < 0 || number > INT_MAX ? -1 : (int)number;
-}
-
 /* BaseSelectorEventLoop._ensure_fd_no_transport. Returns 0, or -1 with an exception. */
 static int
 ensure_no_transport(LoopObject *loop, PyObject *fileobj)
 {
-    int fd = plain_number(fileobj);
+    int fd = plain_number(loop->state, fileobj);
     if (fd >= 0 && surely_no_transport(loop, fd)) {
         return 0;
     }

@@ -4,9 +4,9 @@
 
 #include <time.h>
 
-/* time.monotonic(), computed as the interpreter does: whole seconds exactly. */
-static double
-clock_monotonic(void)
+/* As time.monotonic() of the interpreter: whole seconds exactly. */
+double
+ac_clock_real(void)
 {
 #ifdef __APPLE__
     int64_t ns = (int64_t)clock_gettime_nsec_np(CLOCK_UPTIME_RAW);
@@ -47,24 +47,32 @@ find_replaced_clock(ac_state *state, PyObject **found)
 }
 
 int
-ac_clock_now(LoopObject *loop, double *now)
+ac_clock_both(LoopObject *loop, double *now, double *real)
 {
     ac_state *state = loop->state;
+    PyObject *replaced = NULL;
+    *real = ac_clock_real();
     if (loop->overridden & AC_OVERRIDE_TIME) {
         return time_from_result_steal(
             PyObject_CallMethodNoArgs((PyObject *)loop, state->str_time), now);
     }
-    PyObject *replaced;
     if (find_replaced_clock(state, &replaced) < 0) {
         return -1;
     }
     if (replaced == NULL) {
-        *now = clock_monotonic();
+        *now = *real;
         return 0;
     }
     int rc = time_from_result_steal(PyObject_CallNoArgs(replaced), now);
     Py_DECREF(replaced);
     return rc;
+}
+
+int
+ac_clock_now(LoopObject *loop, double *now)
+{
+    double real;
+    return ac_clock_both(loop, now, &real);
 }
 
 PyDoc_STRVAR(loop_time_doc, "time($self, /)\n--\n\n"
@@ -79,7 +87,7 @@ loop_time(PyObject *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     if (replaced == NULL) {
-        return PyFloat_FromDouble(clock_monotonic());
+        return PyFloat_FromDouble(ac_clock_real());
     }
     PyObject *now = PyObject_CallNoArgs(replaced);
     Py_DECREF(replaced);

@@ -9,6 +9,16 @@
 int
 ac_clock_now(LoopObject *loop, double *now);
 
+/* Seconds of the system's monotonic clock, whatever programs put in its place: for what
+ * they cannot see, how long a poll is left out. Runs no Python. */
+double
+ac_clock_real(void);
+
+/* Sets *real to that and *now to the loop's time, by one look at the clock where they
+ * are the same. Returns 0, or -1 with an exception. */
+int
+ac_clock_both(LoopObject *loop, double *now, double *real);
+
 /* Loop.time */
 extern PyMethodDef ac_clock_methods[];
 

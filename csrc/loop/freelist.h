@@ -49,6 +49,24 @@ ac_freelist_free(PyObject *self, LoopObject *loop_steal, ac_freelist *freelist)
     Py_DECREF(type);
 }
 
+/* Keeps a living object, cleared and unseen by the collector, of which the caller has
+ * the only reference. Where the interpreter counts all references it is freed. */
+static inline void
+ac_freelist_keep_steal(PyObject *self, ac_freelist *freelist)
+{
+#ifdef Py_REF_DEBUG
+    (void)freelist;
+    Py_DECREF(self);
+#else
+    PyTypeObject *type = Py_TYPE(self);
+    Py_SET_REFCNT(self, 0);
+    *ac_freelist_link(self) = freelist->head;
+    freelist->head = self;
+    freelist->len++;
+    Py_DECREF(type);
+#endif
+}
+
 /* The same for a type with a finalizer. */
 static inline void
 ac_freelist_free_finalized(PyObject *self, LoopObject *loop_steal,

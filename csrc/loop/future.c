@@ -4,10 +4,10 @@
 
 #include "loop/future.h"
 
-/* type(loop=loop) with a dict of keywords that is kept during a run, 500 instructions
- * less than to make one. New reference, NULL with an exception. */
+/* type(*args, loop=loop) with a dict of keywords that is kept during a run, 500
+ * instructions less than to make one. New reference, NULL with an exception. */
 static PyObject *
-call_with_kept_keywords(LoopObject *loop, PyObject *type)
+call_with_kept_keywords(LoopObject *loop, PyObject *type, PyObject *args)
 {
     if (loop->future_keywords == NULL) {
         loop->future_keywords = PyDict_New();
@@ -22,8 +22,20 @@ call_with_kept_keywords(LoopObject *loop, PyObject *type)
     }
     // held: what is called may end the run
     PyObject *keywords = Py_NewRef(loop->future_keywords);
-    PyObject *future = PyObject_Call(type, loop->state->empty_tuple, keywords);
+    PyObject *future = PyObject_Call(type, args, keywords);
     Py_DECREF(keywords);
+    return future;
+}
+
+PyObject *
+ac_future_call(LoopObject *loop, PyObject *type, PyObject *args)
+{
+    if (loop->running) {
+        return call_with_kept_keywords(loop, type, args);
+    }
+    PyObject *keywords = Py_BuildValue("{OO}", loop->state->str_loop, loop);
+    PyObject *future = keywords == NULL ? NULL : PyObject_Call(type, args, keywords);
+    Py_XDECREF(keywords);
     return future;
 }
 
@@ -41,15 +53,7 @@ future_make(LoopObject *loop)
         return NULL;
     }
     Py_INCREF(type);
-    PyObject *future;
-    if (loop->running) {
-        future = call_with_kept_keywords(loop, type);
-    }
-    else {
-        PyObject *args[] = {NULL, (PyObject *)loop};
-        future = PyObject_Vectorcall(type, args + 1, PY_VECTORCALL_ARGUMENTS_OFFSET,
-                                     state->names_loop);
-    }
+    PyObject *future = ac_future_call(loop, type, state->empty_tuple);
     Py_DECREF(type);
     return future;
 }

@@ -9,6 +9,11 @@
 PyObject *
 ac_future_new(LoopObject *loop);
 
+/* type(*args, loop=loop), for a class of futures. New reference, NULL with an
+ * exception. */
+PyObject *
+ac_future_call(LoopObject *loop, PyObject *type, PyObject *args);
+
 /* future.done(). Returns -1 with an exception. */
 int
 ac_future_is_done(ac_state *state, PyObject *future);

@@ -4,6 +4,7 @@
  * get_context) is inherited and reads the attributes below. */
 #include "core/python.h"
 
+#include "core/context.h"
 #include "loop/freelist.h"
 #include "loop/handle.h"
 #include "loop/timer.h"
@@ -29,7 +30,29 @@ handle_trace(LoopObject *loop, HandleObject *handle, int own_frames)
     return handle->source_traceback == NULL ? -1 : 0;
 }
 
-/* Fills the common slots of a new object, whose slots are all NULL. */
+/* The context of a new handle: a copy of the current one, unless one is given. What the
+ * freelist has left there is one already, if neither has variables. Returns 0, or -1
+ * with an exception. */
+static int
+handle_set_context(ac_state *state, HandleObject *handle, PyObject *context)
+{
+    if (context != NULL && context != Py_None) {
+        Py_XSETREF(handle->context, Py_NewRef(context));
+        return 0;
+    }
+    PyObject *current = ac_context_borrowed();
+    if (handle->context != NULL && current != NULL
+        && ac_context_is_empty(state, current)
+        && ac_context_is_new(state, handle->context))
+    {
+        return 0;
+    }
+    Py_XSETREF(handle->context, PyContext_CopyCurrent());
+    return handle->context == NULL ? -1 : 0;
+}
+
+/* Fills the common slots of a new object. They are NULL, but for an empty context that
+ * may be left there. */
 static int
 handle_fill(LoopObject *loop, HandleObject *handle, PyObject *callback,
             PyObject *const *args, Py_ssize_t nargs, PyObject *context, int own_frames)
@@ -37,13 +60,7 @@ handle_fill(LoopObject *loop, HandleObject *handle, PyObject *callback,
     handle->cancelled = Py_NewRef(Py_False);
     handle->loop = Py_NewRef((PyObject *)loop);
     handle->callback = Py_NewRef(callback);
-    if (context == NULL || context == Py_None) {
-        handle->context = PyContext_CopyCurrent();
-    }
-    else {
-        handle->context = Py_NewRef(context);
-    }
-    if (handle->context == NULL) {
+    if (handle_set_context(loop->state, handle, context) < 0) {
         return -1;
     }
     if (nargs == 1 && !PyTuple_CheckExact(args[0])) {
@@ -203,6 +220,81 @@ timer_handle_dealloc(PyObject *self)
     Py_TRASHCAN_END;
 }
 
+/* Clears what the callback has used. An empty context that nobody else knows stays, for
+ * the next callback. */
+static void
+handle_clear_call(ac_state *state, HandleObject *handle)
+{
+    Py_CLEAR(handle->args);
+    Py_CLEAR(handle->callback);
+    Py_CLEAR(handle->cancelled);
+    if (handle->context != NULL && !ac_context_is_new(state, handle->context)) {
+        Py_CLEAR(handle->context);
+    }
+    Py_CLEAR(handle->loop);
+    Py_CLEAR(handle->repr);
+    Py_CLEAR(handle->source_traceback);
+}
+
+/* Whether a handle of which the caller has a reference can be used again: nobody else
+ * has one or looks at it by a weak reference. */
+static bool
+handle_is_unseen(LoopObject *loop, PyObject *self, const ac_freelist *freelist)
+{
+    return Py_REFCNT(self) == 1 && ((HandleObject *)self)->loop == (PyObject *)loop
+           && !loop->closed && freelist->len < AC_FREELIST_MAX
+           && *(PyObject **)((char *)self + Py_TYPE(self)->tp_weaklistoffset) == NULL;
+}
+
+/* As the dealloc functions, without the way there and back. */
+void
+ac_handle_done_steal(LoopObject *loop, PyObject *self)
+{
+    ac_state *state = loop->state;
+    if (Py_IS_TYPE(self, state->Handle) && handle_is_unseen(loop, self, &loop->handles))
+    {
+        PyObject_GC_UnTrack(self);
+        handle_clear_call(state, (HandleObject *)self);
+        ac_freelist_keep_steal(self, &loop->handles);
+        return;
+    }
+    if (Py_IS_TYPE(self, state->TimerHandle)
+        && handle_is_unseen(loop, self, &loop->timer_handles))
+    {
+        TimerHandleObject *timer = (TimerHandleObject *)self;
+        PyObject_GC_UnTrack(self);
+        if (timer->young >= 0) {
+            ac_timer_grown(loop, timer);
+        }
+        Py_CLEAR(timer->scheduled);
+        Py_CLEAR(timer->when);
+        handle_clear_call(state, (HandleObject *)self);
+        ac_freelist_keep_steal(self, &loop->timer_handles);
+        return;
+    }
+    Py_DECREF(self);
+}
+
+/* As ac_freelist_trim(), with the contexts that are left in dead handles. */
+static void
+trim(ac_freelist *freelist, unsigned int kept)
+{
+    while (freelist->len > kept) {
+        HandleObject *handle = (HandleObject *)freelist->head;
+        PyObject *context = handle->context;
+        handle->context = NULL;
+        ac_freelist_trim(freelist, freelist->len - 1);
+        Py_XDECREF(context);
+    }
+}
+
+void
+ac_handle_trim_freelists(LoopObject *loop, unsigned int kept)
+{
+    trim(&loop->handles, kept);
+    trim(&loop->timer_handles, kept);
+}
+
 /* --------------------------------------------------------------- methods -- */
 
 PyDoc_STRVAR(handle_cancel_doc,
@@ -210,25 +302,31 @@ PyDoc_STRVAR(handle_cancel_doc,
              "Do not call the callback. Counterpart of asyncio.Handle.cancel.");
 
 /* Handle.cancel: in debug mode the repr is kept for later messages. */
-static PyObject *
-handle_cancel(PyObject *self, PyObject *Py_UNUSED(ignored))
+int
+ac_handle_cancel(PyObject *self)
 {
     HandleObject *handle = (HandleObject *)self;
     if (handle->cancelled == Py_True) {
-        Py_RETURN_NONE;
+        return 0;
     }
     Py_XSETREF(handle->cancelled, Py_NewRef(Py_True));
     LoopObject *loop = (LoopObject *)handle->loop;
     if (loop != NULL && loop->debug) {
         PyObject *text = PyObject_Repr(self);
         if (text == NULL) {
-            return NULL;
+            return -1;
         }
         Py_XSETREF(handle->repr, text);
     }
     Py_CLEAR(handle->callback);
     Py_CLEAR(handle->args);
-    Py_RETURN_NONE;
+    return 0;
+}
+
+static PyObject *
+handle_cancel(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return ac_handle_cancel(self) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *

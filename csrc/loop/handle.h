@@ -59,9 +59,23 @@ ac_handle_new_timer(LoopObject *loop, PyObject *when, double deadline,
                     PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
                     PyObject *context, int own_frames);
 
+/* Handle.cancel() of a Handle of ours, not of a timer. May run Python. Returns 0, or -1
+ * with the exception of a repr in debug mode. */
+int
+ac_handle_cancel(PyObject *handle);
+
 /* The arguments as a tuple; new reference, NULL with MemoryError. */
 PyObject *
 ac_handle_args(HandleObject *handle);
+
+/* Drops a reference to a handle of any class that has been run. The last one of
+ * ours goes to the freelist. May run Python; the caller holds the loop. */
+void
+ac_handle_done_steal(LoopObject *loop, PyObject *handle);
+
+/* Frees what the loop's freelists keep, but for `kept` objects each. */
+void
+ac_handle_trim_freelists(LoopObject *loop, unsigned int kept);
 
 /* Shows a handle to the collector; nothing happens if it knows it already. */
 static inline void

@@ -15,6 +15,7 @@
 #include "loop/ready.h"
 #include "loop/run.h"
 #include "loop/signals.h"
+#include "loop/task.h"
 #include "loop/timer.h"
 
 #include <stddef.h>
@@ -22,11 +23,8 @@
 /* ------------------------------------------------------------------ checks -- */
 
 int
-ac_loop_check_closed(LoopObject *loop)
+ac_loop_raise_closed(void)
 {
-    if (!loop->closed) {
-        return 0;
-    }
     PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
     return -1;
 }
@@ -196,8 +194,7 @@ ac_loop_read_buffer(LoopObject *loop)
 void
 ac_loop_trim_freelists(LoopObject *loop, unsigned int kept)
 {
-    ac_freelist_trim(&loop->handles, kept);
-    ac_freelist_trim(&loop->timer_handles, kept);
+    ac_handle_trim_freelists(loop, kept);
     ac_freelist_trim(&loop->fd_handles, kept);
     ac_freelist_trim(&loop->operations, kept);
     ac_freelist_trim(&loop->reads, kept);
@@ -623,7 +620,8 @@ ac_loop_register(PyObject *module, ac_state *state)
         return -1;
     }
     PyMethodDef *tables[] = {ac_clock_methods, ac_ready_methods,   ac_timer_methods,
-                             ac_run_methods,   ac_signals_methods, ac_future_methods};
+                             ac_run_methods,   ac_signals_methods, ac_future_methods,
+                             ac_task_methods};
     for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
         if (ac_loop_add_methods(state, tables[i]) < 0) {
             return -1;

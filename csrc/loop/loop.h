@@ -91,6 +91,8 @@ struct LoopObject {
     unsigned int overridden; /* AC_OVERRIDE_* */
     unsigned int instance_overridden; /* the part of it that __dict__ holds */
     unsigned int type_version;     /* of the class, when `overridden` was worked out */
+    unsigned int task_version;     /* of it, when create_task was looked up: */
+    bool task_standard;            /* the class inherits the interpreter's */
     unsigned int handle_version;   /* of asyncio.Handle, when _run was looked up */
     double slow_callback_duration; /* seconds */
     double clock_resolution;       /* seconds */
@@ -105,7 +107,7 @@ struct LoopObject {
     PyObject **due;       /* owned timer handles, popped before the snapshot ran */
     size_t due_len, due_pos, due_cap;
     unsigned int turns_without_poll;
-    double last_poll; /* loop time */
+    double last_poll; /* by ac_clock_real */
 
     ac_timers *timers;
     ac_poller *poller;          /* NULL while closed */
@@ -135,9 +137,16 @@ ac_loop_add_methods(ac_state *state, PyMethodDef *methods);
 void
 ac_loop_seal(ac_state *state);
 
-/* Raises RuntimeError('Event loop is closed') and returns -1 if it is. */
+/* Raises RuntimeError('Event loop is closed'); returns -1. */
 int
-ac_loop_check_closed(LoopObject *loop);
+ac_loop_raise_closed(void);
+
+/* Raises that and returns -1 if it is. */
+static inline int
+ac_loop_check_closed(LoopObject *loop)
+{
+    return loop->closed ? ac_loop_raise_closed() : 0;
+}
 
 /* True in a forked child as long as the loop still shares its kernel sets with the
  * parent: then nothing may be changed in them. */

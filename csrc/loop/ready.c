@@ -92,17 +92,35 @@ ac_ready_check_patches(LoopObject *loop)
     return 0;
 }
 
+/* callback() with the empty tuple. The step of a task is an object of C with nothing
+ * but tp_call: the way through the interpreter's general call takes 80 instructions
+ * more. */
+static PyObject *
+call_without_arguments(ac_state *state, PyObject *callback)
+{
+    PyTypeObject *type = Py_TYPE(callback);
+    if (PyType_HasFeature(type, Py_TPFLAGS_HAVE_VECTORCALL) || type->tp_call == NULL) {
+        return PyObject_CallNoArgs(callback);
+    }
+    PyObject *result = type->tp_call(callback, state->empty_tuple, NULL);
+    if (result == NULL && !PyErr_Occurred()) {
+        PyErr_Format(PyExc_SystemError, "%R returned NULL without setting an exception",
+                     callback);
+    }
+    return result;
+}
+
 /* callback(*args) of a handle of ours in its context. Returns 0, or -1 with the
  * exception. Everything that is used is held by the caller. */
 static int
-handle_call(PyObject *callback, PyObject *args, PyObject *context)
+handle_call(ac_state *state, PyObject *callback, PyObject *args, PyObject *context)
 {
     if (PyContext_Enter(context) < 0) {
         return -1;
     }
     PyObject *result;
     if (args == NULL) {
-        result = PyObject_CallNoArgs(callback);
+        result = call_without_arguments(state, callback);
     }
     else if (PyTuple_CheckExact(args)) {
         result = PyObject_Call(callback, args, NULL);
@@ -157,7 +175,7 @@ run_ours(LoopObject *loop, HandleObject *handle)
     PyObject *callback = Py_NewRef(handle->callback);
     PyObject *args = Py_XNewRef(handle->args);
     PyObject *context = Py_NewRef(handle->context);
-    int rc = handle_call(callback, args, context);
+    int rc = handle_call(loop->state, callback, args, context);
     if (rc < 0) {
         rc = ac_report_callback(loop, (PyObject *)handle, callback, args,
                                 handle->source_traceback);
@@ -272,6 +290,28 @@ ac_ready_run_instrumented(LoopObject *loop, PyObject *object, PyObject *name,
 
 /* ---------------------------------------------------------------- methods -- */
 
+/* (callback, *args, context=None). The tuple of names of the last call with context= is
+ * kept: those of tasks and futures all bring the same one. Returns 0, or -1 with
+ * TypeError. */
+static int
+ready_parse(ac_args *parsed, const char *function, ac_state *state,
+            PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (ac_args_parse_usual(parsed, 1, state->names_context, args, nargs, kwnames)) {
+        return 0;
+    }
+    if (ac_args_parse(parsed, function, &state->str_callback, 1, state->str_context,
+                      args, nargs, kwnames)
+        < 0)
+    {
+        return -1;
+    }
+    if (parsed->context != NULL && PyTuple_GET_SIZE(kwnames) == 1) {
+        Py_XSETREF(state->names_context, Py_NewRef(kwnames));
+    }
+    return 0;
+}
+
 PyDoc_STRVAR(loop_call_soon_doc,
              "call_soon($self, /, callback, *args, context=None)\n--\n\n"
              "Call callback(*args) in the next turn of the loop.\n\n"
@@ -283,9 +323,7 @@ loop_call_soon(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
 {
     LoopObject *loop = (LoopObject *)self;
     ac_args parsed;
-    if (ac_args_parse(&parsed, "call_soon", &loop->state->str_callback, 1,
-                      loop->state->str_context, args, nargs, kwnames)
-            < 0
+    if (ready_parse(&parsed, "call_soon", loop->state, args, nargs, kwnames) < 0
         || ac_loop_check_closed(loop) < 0)
     {
         return NULL;
@@ -342,8 +380,8 @@ threadsafe_handle(LoopObject *loop, const ac_args *parsed)
 {
     PyObject *handle = ac_handle_new(loop, parsed->leading[0], parsed->rest,
                                      parsed->nrest, parsed->context, 2);
-    if (handle != NULL) {
-        ac_handle_track(handle);  // perhaps for a loop that nobody runs any more
+    if (handle != NULL && !loop->running) {
+        ac_handle_track(handle);  // perhaps nobody runs the loop any more
     }
     return handle;
 }
@@ -360,8 +398,7 @@ loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t narg
 {
     LoopObject *loop = (LoopObject *)self;
     ac_args parsed;
-    if (ac_args_parse(&parsed, "call_soon_threadsafe", &loop->state->str_callback, 1,
-                      loop->state->str_context, args, nargs, kwnames)
+    if (ready_parse(&parsed, "call_soon_threadsafe", loop->state, args, nargs, kwnames)
             < 0
         || ac_loop_check_closed(loop) < 0)
     {

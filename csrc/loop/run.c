@@ -48,7 +48,7 @@ run_and_drop(LoopObject *loop, PyObject *handle)
     if (Py_REFCNT(handle) > 1) {
         track(loop, handle);
     }
-    Py_DECREF(handle);
+    ac_handle_done_steal(loop, handle);
     return rc;
 }
 
@@ -169,53 +169,63 @@ trim(LoopObject *loop)
     }
 }
 
-/* Polls as the state of the loop demands and sets *now to a time after it. */
+/* Before the loop waits: memory of past bursts is given back, signals are seen to.
+ * Sets *deaf if no signal interrupts the wait. Returns 0, or -1 with an exception. */
 static int
-turn_poll(LoopObject *loop, double *now)
+prepare_wait(LoopObject *loop, bool *deaf)
 {
-    double timeout = 0.0;
-    bool timed = false;  // *now was read in this call
-    bool deaf = false;   // no signal interrupts the wait
-    if (loop->ready.len == 0 && loop->events_pos == loop->events_len
-        && loop->due_pos == loop->due_len && !loop->stopping)
-    {
-        double first = ac_timer_first(loop);
-        timeout = -1.0;
-        if (first < INFINITY) {
-            if (ac_clock_now(loop, now) < 0) {
-                return -1;
-            }
-            timed = true;
-            timeout = first - *now;
-            timeout = timeout > 0.0 ? timeout : 0.0;
-        }
-        if (timeout != 0.0) {
-            trim(loop);
-            // while nothing blocks, the interpreter itself sees to signals
-            if (loop->signals_begun) {
-                ac_signals_keep(loop);
-            }
-            else {
-                int begun = ac_signals_begin(loop);
-                if (begun < 0) {
-                    return -1;
-                }
-                loop->signals_begun = begun;
-                deaf = !begun;
-            }
-        }
+    trim(loop);
+    // while nothing blocks, the interpreter itself sees to signals
+    if (loop->signals_begun) {
+        ac_signals_keep(loop);
+        return 0;
     }
-    if (timeout == 0.0 && loop->turns_without_poll < AC_TURNS_WITHOUT_POLL
-        && !loop->stopping && !(loop->overridden & AC_OVERRIDE_TIME))
-    {
-        if (!timed && ac_clock_now(loop, now) < 0) {
+    int begun = ac_signals_begin(loop);
+    if (begun < 0) {
+        return -1;
+    }
+    loop->signals_begun = begun;
+    *deaf = !begun;
+    return 0;
+}
+
+/* Polls as the state of the loop demands. The clock is looked at where somebody needs
+ * it: then *timed is set, and *now to a time after the poll. */
+static int
+turn_poll(LoopObject *loop, double *now, bool *timed)
+{
+    double timeout = 0.0, real = 0.0;
+    bool deaf = false;  // no signal interrupts the wait
+    double first = ac_timer_first(loop);
+    bool idle = loop->ready.len == 0 && loop->events_pos == loop->events_len
+                && loop->due_pos == loop->due_len && !loop->stopping;
+    bool may_skip = loop->turns_without_poll < AC_TURNS_WITHOUT_POLL && !loop->stopping
+                    && !(loop->overridden & AC_OVERRIDE_TIME);
+    if (first < INFINITY && (idle || may_skip)) {
+        if (ac_clock_both(loop, now, &real) < 0) {
             return -1;
         }
-        if (*now - loop->last_poll < SECONDS_WITHOUT_POLL) {
+        *timed = true;
+    }
+    if (idle) {
+        timeout = -1.0;
+        if (first < INFINITY) {
+            timeout = first > *now ? first - *now : 0.0;
+        }
+        if (timeout != 0.0 && prepare_wait(loop, &deaf) < 0) {
+            return -1;
+        }
+    }
+    if (timeout == 0.0 && may_skip) {
+        if (!*timed) {
+            real = ac_clock_real();
+        }
+        if (real - loop->last_poll < SECONDS_WITHOUT_POLL) {
             loop->turns_without_poll++;
             return 0;
         }
     }
+    *timed = false;
     // Python may have run since the look at the queue (an overridden time(), and
     // on 3.11 and 3.12 set_wakeup_fd), and with it another thread or a signal handler
     if (loop->ready.len > 0 || loop->stopping) {
@@ -224,13 +234,15 @@ turn_poll(LoopObject *loop, double *now)
     if (deaf && (timeout < 0.0 || timeout > SECONDS_DEAF)) {
         timeout = SECONDS_DEAF;
     }
-    if (ac_poller_poll(loop, timeout) < 0 || (deaf && PyErr_CheckSignals() < 0)
-        || ac_clock_now(loop, now) < 0)
-    {
+    if (ac_poller_poll(loop, timeout) < 0 || (deaf && PyErr_CheckSignals() < 0)) {
         return -1;
     }
-    loop->last_poll = *now;
     loop->turns_without_poll = 0;
+    if (first < INFINITY || loop->overridden & AC_OVERRIDE_TIME) {
+        *timed = true;
+        return ac_clock_both(loop, now, &loop->last_poll);
+    }
+    loop->last_poll = ac_clock_real();
     return 0;
 }
 
@@ -253,10 +265,15 @@ loop_turn(LoopObject *loop)
         return -1;
     }
     double now;
-    if (turn_poll(loop, &now) < 0) {
+    bool timed = false;
+    if (turn_poll(loop, &now, &timed) < 0) {
         return -1;
     }
-    if (ac_timer_first(loop) < now + loop->clock_resolution
+    double first = ac_timer_first(loop);
+    if (first < INFINITY && !timed && ac_clock_now(loop, &now) < 0) {
+        return -1;  // the timer is another thread's
+    }
+    if (first < INFINITY && first < now + loop->clock_resolution
         && ac_timer_pop_due(loop, now + loop->clock_resolution) < 0)
     {
         return -1;
@@ -278,12 +295,15 @@ ac_run_may_go_on(LoopObject *loop)
     {
         return false;
     }
-    double now;
-    if (ac_clock_now(loop, &now) < 0) {
+    if (ac_timer_first(loop) == INFINITY) {
+        return ac_clock_real() - loop->last_poll < SECONDS_WITHOUT_POLL;
+    }
+    double now, real;
+    if (ac_clock_both(loop, &now, &real) < 0) {
         PyErr_Clear();  // the clock that was patched in fails: the turn will tell
         return false;
     }
-    return now - loop->last_poll < SECONDS_WITHOUT_POLL
+    return real - loop->last_poll < SECONDS_WITHOUT_POLL
            && ac_timer_first(loop) >= now + loop->clock_resolution;
 }
 

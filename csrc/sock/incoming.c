@@ -3,7 +3,7 @@
 
 #include "loop/poller.h"
 #include "sock/incoming.h"
-#include "sock/plain.h"
+#include "core/plain.h"
 
 /* (connection, address) of what accept() gave (consumed), which somebody may have
  * replaced. NULL with an exception. */

@@ -9,7 +9,7 @@
 #include "core/errors.h"
 #include "loop/freelist.h"
 #include "sock/operation.h"
-#include "sock/plain.h"
+#include "core/plain.h"
 #include "sock/wait.h"
 
 #include <stddef.h>

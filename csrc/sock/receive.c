@@ -7,7 +7,7 @@
 
 #include "core/errors.h"
 #include "loop/poller.h"
-#include "sock/plain.h"
+#include "core/plain.h"
 #include "sock/receive.h"
 
 #include <errno.h>

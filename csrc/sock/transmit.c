@@ -2,7 +2,7 @@
 #include "core/python.h"
 
 #include "loop/poller.h"
-#include "sock/plain.h"
+#include "core/plain.h"
 #include "sock/transmit.h"
 
 #include <errno.h>

@@ -10,7 +10,7 @@
 
 #include "loop/future.h"
 #include "loop/report.h"
-#include "sock/plain.h"
+#include "core/plain.h"
 #include "sock/wait.h"
 
 static void

@@ -212,6 +212,8 @@ def loop_methods(factory: Factory) -> None:
     loop.create_future().cancel()
     loop.stop()
     loop.run_forever()
+    loop.run_until_complete(loop.create_task(asyncio.sleep(0)))
+    loop.run_until_complete(loop.create_task(asyncio.sleep(0), name="x"))
     loop.set_task_factory(lambda loop, coro, **kw: asyncio.Task(coro, loop=loop, **kw))
     loop.get_task_factory()
 
@@ -235,6 +237,8 @@ def loop_methods(factory: Factory) -> None:
         lambda: loop.run_until_complete(5),
         lambda: loop.call_soon(print, context=5),
         lambda: loop.call_soon(print, bad=5),
+        lambda: loop.create_task(5),
+        lambda: loop.create_task(5, bad=5),
         lambda: loop.set_exception_handler(5),
         lambda: loop.add_reader(-1, print),
     ):

@@ -5,7 +5,7 @@
  * methods tell, at 560 more of the 6,700 instructions of an echo. */
 #include "core/python.h"
 
-#include "sock/plain.h"
+#include "core/plain.h"
 
 #include <sys/socket.h>
 

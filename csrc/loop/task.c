@@ -1,0 +1,197 @@
+/* create_task: the usual call without the frame of BaseEventLoop.create_task.
+ *
+ * Usual is: no task factory, no debug mode, no keywords but name= and context=, the
+ * interpreter's own Task, and the interpreter's own create_task next in the method
+ * resolution order. Then that does nothing but Task(coro, loop=self, ...), in every
+ * release of 3.11 to 3.15. For all else it is called: it differs from one to the next.
+ */
+#include "core/python.h"
+
+#include "loop/future.h"
+#include "loop/task.h"
+
+#include <string.h>
+
+/* The attribute of the classes behind _core.Loop, as super() finds it. New reference,
+ * NULL with an exception. */
+static PyObject *
+inherited(ac_state *state, PyObject *object)
+{
+    PyObject *super = PyObject_CallFunctionObjArgs((PyObject *)&PySuper_Type,
+                                                   state->Loop, object, NULL);
+    PyObject *method =
+        super == NULL ? NULL : PyObject_GetAttr(super, state->str_create_task);
+    Py_XDECREF(super);
+    return method;
+}
+
+/* Whether the class inherits the create_task that was there at import. Returns -1 with
+ * an exception. */
+static int
+standard_is_next(LoopObject *loop)
+{
+    PyTypeObject *type = Py_TYPE(loop);
+    unsigned int version = ac_type_version(type);
+    if (version != 0 && version == loop->task_version) {
+        return loop->task_standard;
+    }
+    PyObject *method = inherited(loop->state, (PyObject *)type);
+    if (method == NULL) {
+        return -1;
+    }
+    loop->task_standard = method == loop->state->standard_create_task;
+    Py_DECREF(method);
+    loop->task_version = ac_type_version(type);  // given by the look-up
+    return loop->task_standard;
+}
+
+/* Whether `tasks.Task`, as BaseEventLoop.create_task finds it, is the interpreter's
+ * own. */
+static bool
+class_is_standard(ac_state *state)
+{
+    PyObject *tasks = PyObject_GetAttr(state->base_events, state->str_tasks);
+    PyObject *type = tasks == NULL ? NULL : PyObject_GetAttr(tasks, state->str_Task);
+    Py_XDECREF(tasks);
+    Py_XDECREF(type);
+    PyErr_Clear();  // whatever it is, the method that is called instead raises it
+    return type != NULL && type == state->asyncio_Task;
+}
+
+static bool
+has_no_factory(LoopObject *loop)
+{
+    PyObject *factory =
+        PyObject_GetAttr((PyObject *)loop, loop->state->str__task_factory);
+    Py_XDECREF(factory);
+    PyErr_Clear();  // as above
+    return factory == Py_None;
+}
+
+/* Whether the keywords are name= and context=, each once at most; and their values,
+ * NULL for None. */
+static bool
+take_keywords(ac_state *state, PyObject *const *values, PyObject *kwnames,
+              PyObject **name, PyObject **context)
+{
+    Py_ssize_t count = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *keyword = PyTuple_GET_ITEM(kwnames, i);
+        PyObject **target = keyword == state->str_name      ? name
+                            : keyword == state->str_context ? context
+                                                            : NULL;
+        if (target == NULL) {  // another one, or not interned
+            return false;
+        }
+        if (values[i] != Py_None) {
+            *target = values[i];
+        }
+    }
+    return true;
+}
+
+/* Task(coro, loop=loop, name=name, context=context), without those that are NULL. */
+static PyObject *
+task_make(LoopObject *loop, PyObject *coro, PyObject *name, PyObject *context)
+{
+    ac_state *state = loop->state;
+    if (name == NULL && context == NULL) {
+        PyObject *positional = PyTuple_Pack(1, coro);
+        PyObject *task = positional == NULL
+                             ? NULL
+                             : ac_future_call(loop, state->asyncio_Task, positional);
+        Py_XDECREF(positional);
+        return task;
+    }
+    PyObject *args[] = {coro, (PyObject *)loop, name == NULL ? Py_None : name,
+                        context == NULL ? Py_None : context};
+    return PyObject_Vectorcall(state->asyncio_Task, args, 1, state->names_task);
+}
+
+/* The inherited create_task(*args, **kwargs). */
+static PyObject *
+call_inherited(LoopObject *loop, bool standard, PyObject *const *args, Py_ssize_t nargs,
+               PyObject *kwnames)
+{
+    size_t count = (size_t)(nargs + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames)));
+    PyObject *stack[8];
+    if (standard && count < sizeof(stack) / sizeof(stack[0])) {
+        stack[0] = (PyObject *)loop;
+        memcpy(stack + 1, args, count * sizeof(stack[0]));
+        return PyObject_Vectorcall(loop->state->standard_create_task, stack,
+                                   (size_t)nargs + 1, kwnames);
+    }
+    PyObject *method = inherited(loop->state, (PyObject *)loop);
+    PyObject *task = method == NULL
+                         ? NULL
+                         : PyObject_Vectorcall(method, args, (size_t)nargs, kwnames);
+    Py_XDECREF(method);
+    return task;
+}
+
+PyDoc_STRVAR(loop_create_task_doc,
+             "create_task($self, /, coro, *, name=None, context=None, **kwargs)\n--\n\n"
+             "Schedule a coroutine object. Returns an asyncio.Task.");
+
+static PyObject *
+loop_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                 PyObject *kwnames)
+{
+    LoopObject *loop = (LoopObject *)self;
+    PyObject *name = NULL, *context = NULL;
+    int standard = standard_is_next(loop);
+    if (standard < 0) {
+        return NULL;
+    }
+    if (standard && !loop->debug && !loop->closed && nargs == 1 && has_no_factory(loop)
+        && class_is_standard(loop->state)
+        && take_keywords(loop->state, args + 1, kwnames, &name, &context))
+    {
+        return task_make(loop, args[0], name, context);
+    }
+    return call_inherited(loop, standard, args, nargs, kwnames);
+}
+
+PyMethodDef ac_task_methods[] = {
+    {"create_task", (PyCFunction)(void (*)(void))loop_create_task,
+     METH_FASTCALL | METH_KEYWORDS, loop_create_task_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+/* Whether a function is the text of asyncio.base_events, not what wraps it. */
+static bool
+is_of_base_events(ac_state *state, PyObject *function)
+{
+    return PyFunction_Check(function)
+           && PyFunction_GetGlobals(function) == PyModule_GetDict(state->base_events);
+}
+
+int
+ac_task_register(ac_state *state)
+{
+    PyObject *module = PyImport_ImportModule("_asyncio");
+    if (module == NULL) {  // an interpreter without it: Task is Python
+        if (!PyErr_ExceptionMatches(PyExc_ImportError)) {
+            return -1;
+        }
+        PyErr_Clear();
+        return 0;
+    }
+    state->asyncio_Task = PyObject_GetAttr(module, state->str_Task);
+    Py_DECREF(module);
+    PyObject *base = ac_state_import("asyncio.base_events", "BaseEventLoop");
+    PyObject *function =
+        base == NULL ? NULL : PyObject_GetAttr(base, state->str_create_task);
+    Py_XDECREF(base);
+    if (state->asyncio_Task == NULL || function == NULL) {
+        Py_XDECREF(function);
+        return -1;
+    }
+    if (is_of_base_events(state, function)) {
+        state->standard_create_task = Py_NewRef(function);
+    }
+    Py_DECREF(function);
+    state->names_task =
+        PyTuple_Pack(3, state->str_loop, state->str_name, state->str_context);
+    return state->names_task == NULL ? -1 : 0;
+}
