@@ -5,11 +5,14 @@ The standard loop is no control here: it hangs and loses connections.
 
 from __future__ import annotations
 
+import os
 import pathlib
 import subprocess
 import sys
 
 import pytest
+
+import asynccore
 
 pytest.importorskip("_testcapi", reason="this Python comes without its test modules")
 
@@ -20,6 +23,7 @@ pytestmark = pytest.mark.skipif(
     reason="before 3.13 each call of a callback allocates: thousands of rounds a step",
 )
 
+SITE = os.path.dirname(os.path.dirname(os.path.abspath(asynccore.__file__)))
 SCRIPT = pathlib.Path(__file__).with_name("memory.py")
 
 
@@ -27,7 +31,12 @@ SCRIPT = pathlib.Path(__file__).with_name("memory.py")
 def test_step(step: str) -> None:
     command = [sys.executable, "-X", "faulthandler", str(SCRIPT), step, "asynccore"]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=50, check=False
+        command,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+        env={**os.environ, "PYTHONPATH": SITE},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     # the script's own measure that it was able to fail
