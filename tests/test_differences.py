@@ -261,3 +261,56 @@ def test_sock_methods_are_built_in(loop, loop_name):
         assert asyncio.iscoroutine(coro)
         assert inspect.iscoroutine(coro) is (loop_name == "asyncio")
         coro.close()
+
+
+@pytest.mark.parametrize("name", ["__name__", "__qualname__"])
+def test_names_of_a_sock_coroutine(both: Any, name: str) -> None:
+    def scenario(loop: Any) -> str:
+        with socket.socket() as sock:
+            coro = loop.sock_recv(sock, 1)
+            before = getattr(coro, name)
+            try:
+                setattr(coro, name, "other")
+            except AttributeError:
+                assert getattr(coro, name) == before
+            coro.close()
+            found: str = getattr(coro, name)
+            return found
+
+    standard, ours = both(scenario)
+    assert (standard, ours.rpartition(".")[2]) == ("other", "sock_recv")
+
+
+def test_frame_of_a_sock_coroutine(both: Any) -> None:
+    def scenario(loop: Any) -> tuple[bool, set[str]]:
+        first, second = socket.socketpair()
+        with first, second:
+            first.setblocking(False)
+            coro = loop.sock_recv(first, 1)
+            coro.send(None)
+            frame = coro.cr_frame
+            found = coro.cr_frame is frame, {"self", "sock", "n"} & {*frame.f_locals}
+            assert frame.f_code.co_name == "sock_recv"
+            coro.close()
+            return found
+
+    standard, ours = both(scenario)
+    assert standard == (True, {"self", "sock", "n"})
+    assert ours == (False, set())
+
+
+def test_traceback_of_a_sock_coroutine(both: Any) -> None:
+    def scenario(loop: Any) -> list[str]:
+        with socket.socket() as sock:  # not connected
+            sock.setblocking(False)
+
+            async def main() -> None:
+                await loop.sock_recv(sock, 1)
+
+            with pytest.raises(OSError) as caught:
+                loop.run_until_complete(main())
+        return [entry.name for entry in caught.traceback][-2:]
+
+    standard, ours = both(scenario)
+    assert standard == ["main", "sock_recv"]
+    assert ours[-1] == "main"

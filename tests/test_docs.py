@@ -186,6 +186,15 @@ def test_every_loop_method_is_listed() -> None:
             assert is_c == (row.split("|")[2].strip() == "C"), row
 
 
+def test_numbers_of_the_differences_are_in_their_order() -> None:
+    text = (DOCS / "compatibility.md").read_text()
+    headings = re.findall(r"^### (.*)", text, re.MULTILINE)
+    anchors = [heading.lower().replace(" ", "-") for heading in headings]
+    links = set(re.findall(r"\[(\d+)\]\(#([\w-]+)\)", text))
+    used = sorted({anchor for _, anchor in links}, key=anchors.index)
+    assert links == {(str(i), anchor) for i, anchor in enumerate(used, 1)}
+
+
 def test_limits_of_the_turn_are_those_of_the_source() -> None:
     header = (TOP / "csrc" / "loop" / "loop.h").read_text()
     turns = re.search(r"AC_TURNS_WITHOUT_POLL (\d+)", header)
