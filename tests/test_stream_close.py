@@ -12,6 +12,7 @@ import pytest
 
 from support import (
     LINKS,
+    PAUSES_EARLY,
     PLAIN_LINKS,
     SIDES,
     WIRES,
@@ -418,6 +419,8 @@ def life(
 def test_action_inside_callback(
     both_factories: Any, faults: Any, callback: str, action: str
 ) -> None:
+    if (callback, action) == ("connection_made", "pause") and not PAUSES_EARLY:
+        pytest.skip("the standard transport of this Python reads on")
     outcomes = []
     for factory in both_factories:
         loop = factory()
