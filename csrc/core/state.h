@@ -67,6 +67,7 @@
     X(_set_nodelay)                       \
     X(_set_result_unless_cancelled)       \
     X(_set_running_loop)                  \
+    X(_signal_handlers)                   \
     X(_sslobj)                            \
     X(_start_reading)                     \
     X(_start_shutdown)                    \

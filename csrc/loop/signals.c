@@ -228,7 +228,8 @@ signals_unset(struct ac_signals *signals)
 static bool
 has_handlers(LoopObject *loop)
 {
-    PyObject *handlers = PyObject_GetAttrString((PyObject *)loop, "_signal_handlers");
+    PyObject *handlers =
+        PyObject_GetAttr((PyObject *)loop, loop->state->str__signal_handlers);
     if (handlers == NULL) {
         PyErr_Clear();  // before __init__
         return false;
