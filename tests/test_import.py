@@ -58,5 +58,6 @@ import asynccore
 print(*sorted(set(sys.modules) - before))
 """
     loaded = python(code).split()
-    ours = {"", "._core", "._datagram", "._loop", "._tls", "._version"}
-    assert set(loaded) <= {f"asynccore{name}" for name in ours} | {"__future__"}
+    names = ("_core", "_datagram", "_loop", "_streams", "_tls", "_version")
+    ours = {"asynccore", *(f"asynccore.{name}" for name in names)}
+    assert set(loaded) <= {*ours, "__future__"}
