@@ -16,7 +16,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from benchmarks.harness import Workload
-from benchmarks.suite import GOALS, WORKLOADS
+from benchmarks.suite import BASES, SHORT, WORKLOADS, goal_of
 
 # The column of the A/A control: the base loop, measured as if it were another one.
 CONTROL = "A/A"
@@ -41,12 +41,15 @@ class Results:
             row[column] = {key: float(f"{n:.5g}") for key, n in figures.items()}
         self.rounds.setdefault(workload.name, []).append(row)
 
-    def ratios(self, workload: str, column: str, base: str = "") -> list[float]:
+    def base_of(self, workload: str) -> str:
+        """The loop that counts as 1 in a row."""
+        base = BASES.get(workload, self.base)
+        return base if base in self.columns else self.base
+
+    def ratios(self, workload: str, column: str) -> list[float]:
         """How many times better than the base, round by round."""
-        pairs = (
-            (row.get(base or self.base), row.get(column))
-            for row in self.rounds[workload]
-        )
+        base = self.base_of(workload)
+        pairs = ((row.get(base), row.get(column)) for row in self.rounds[workload])
         return [a["cost"] / b["cost"] for a, b in pairs if a and b and b["cost"] > 0]
 
     def ratio(self, workload: str, column: str) -> float | None:
@@ -57,7 +60,8 @@ class Results:
     def noise(self, workload: str) -> float:
         """How far from 1 a ratio comes when nothing differs: the median of the A/A
         control, or half of the middle half of its rounds, whichever is more."""
-        ratios = self.ratios(workload, CONTROL)
+        pairs = ((r.get(self.base), r.get(CONTROL)) for r in self.rounds[workload])
+        ratios = [a["cost"] / b["cost"] for a, b in pairs if a and b]
         if not ratios:
             return 0
         off = abs(median(ratios) - 1)
@@ -95,14 +99,20 @@ def number(value: float | None) -> str:
 
 
 def verdict(results: Results, workload: str) -> str:
-    """Whether the first goal is reached, within the noise."""
-    goal = GOALS.get(workload, (None, None))[0]
+    """Whether the goal is reached, within the noise."""
+    goal = goal_of(workload)
     ratio = results.ratio(workload, OURS) if OURS in results.columns else None
     if goal is None or ratio is None or results.base != "uvloop":
         return ""
     if ratio >= goal:
         return "yes"
     return "within noise" if ratio >= goal * (1 - results.noise(workload)) else "no"
+
+
+def title_of(results: Results, workload: Workload) -> str:
+    """What the row is called; it tells if another loop counts as 1 there."""
+    base = results.base_of(workload.name)
+    return workload.title + ("" if base == results.base else f" ({base} = 1)")
 
 
 def rows_of(results: Results) -> list[tuple[str, list[str]]]:
@@ -114,9 +124,9 @@ def rows_of(results: Results) -> list[tuple[str, list[str]]]:
             continue
         if workload.group in DIFFERENCES:
             continue
-        goal = GOALS.get(name, (None, None))[0]
+        goal = goal_of(name)
         cells = [
-            workload.title,
+            title_of(results, workload),
             *(number(results.ratio(name, column)) for column in others),
             f"±{results.noise(name) * 100:.1f} %",
             number(goal) if goal else "",
@@ -235,8 +245,10 @@ def plot(results: Results) -> str:
             y += ROW + 6
             parts.append(f'<text class="group" x="8" y="{y}">{escape(group)}</text>')
         y += ROW
-        parts.append(f'<text x="16" y="{y}">{escape(workload.title)}</text>')
-        goal = GOALS.get(name, (None, None))[0]
+        parts.append(
+            f'<text x="16" y="{y}">{escape(title_of(results, workload))}</text>'
+        )
+        goal = goal_of(name)
         if goal and results.base == "uvloop":
             at = f"{x(goal):.1f}"
             parts.append(
@@ -287,8 +299,34 @@ def caption(results: Results) -> str:
     )
 
 
+def replace_marked(page: Path, name: str, text: str) -> bool:
+    """Put a text between the two marks of a page; False where it has none."""
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    marked = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    new, count = marked.subn(lambda _: f"{begin}\n\n{text}\n\n{end}", page.read_text())
+    page.write_text(new)
+    return count > 0
+
+
+def short(results: Results) -> str:
+    """The table of the README: a few rows, asynccore and the standard loop."""
+    columns = [c for c in (OURS, "asyncio") if c in results.columns]
+    rows = [
+        [
+            title_of(results, WORKLOADS[name]),
+            *(number(results.ratio(name, column)) for column in columns),
+            f"±{results.noise(name) * 100:.1f} %",
+        ]
+        for name in SHORT
+        if name in results.rounds
+    ]
+    head = [f"{results.base} = 1", *columns, "noise"]
+    return f"{caption(results)}\n\n{lay_out(head, rows, plain=False)}"
+
+
 def write_docs(results: Results, docs: Path, merge: bool = False) -> None:
-    """docs/assets/performance-X.Y.json and .svg, and the marked part of the page."""
+    """docs/assets/performance-X.Y.json and .svg, and the marked parts of the page and,
+    for the version that it shows, of the README."""
     version = ".".join(results.about["python"].split(".")[:2])
     assets = docs / "assets"
     assets.mkdir(parents=True, exist_ok=True)
@@ -302,23 +340,20 @@ def write_docs(results: Results, docs: Path, merge: bool = False) -> None:
     saved.write_text(json.dumps(results.as_dict(), indent=1) + "\n")
     svg = assets / f"performance-{version}.svg"
     svg.write_text(plot(results))
-    page = docs / "performance.md"
-    begin, end = f"<!-- results {version} -->", f"<!-- end of results {version} -->"
     text = "\n\n".join(
         [
-            begin,
             caption(results),
             f"![Ratios to {results.base}](assets/{svg.name})",
             table(results, plain=False),
-            end,
         ]
     )
-    old_page = page.read_text() if page.exists() else "# Performance\n"
-    marked = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-    if marked.search(old_page):
-        page.write_text(marked.sub(lambda _: text, old_page))
-    else:
-        page.write_text(f"{old_page}\n## Python {version}\n\n{text}\n")
+    name = f"results {version}"
+    page = docs / "performance.md"
+    if not replace_marked(page, name, text):
+        marks = f"<!-- {name} -->\n<!-- end of {name} -->\n"
+        page.write_text(f"{page.read_text()}\n## Python {version}\n\n{marks}")
+        replace_marked(page, name, text)
+    replace_marked(docs.parent / "README.md", f"figures {version}", short(results))
 
 
 def main() -> int:
