@@ -12,6 +12,7 @@ import random
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 import warnings
 import weakref
 from typing import Any
@@ -287,6 +288,64 @@ class Unpausable:
     def pause_reading(self) -> None:
         self.calls += 1
         raise self.error
+
+
+@pytest.mark.parametrize("size", [0, 2])
+@looped
+async def test_empty_read_until_eof_resumes(size: int) -> None:
+    async with streams(limit=2) as s:
+        s.reader.feed_data(b"0123456")
+        assert s.reader._paused
+        del s.reader._buffer[size:]
+        s.reader.feed_eof()
+        assert await s.reader.read() == b"01"[:size]
+        assert not s.reader._paused
+
+
+@looped
+async def test_waiter_that_looks_at_the_buffer() -> None:
+    async with streams(limit=2) as s:
+
+        class Waiter(asyncio.Future[None]):
+            def set_result(self, result: None) -> None:
+                assert s.reader._buffer == b"0123456"
+                super().set_result(result)
+
+        s.reader._waiter = Waiter()
+        s.reader.feed_data(b"0123456")
+        assert s.reader._paused
+
+
+@looped
+async def test_failure_to_resume_after_a_line_that_is_too_long() -> None:
+    class Stuck(Fake):
+        def resume_reading(self) -> None:
+            raise OSError("stuck")
+
+    async with streams(limit=2) as s:
+        former, s.reader._transport = s.reader._transport, Stuck()
+        s.reader.feed_data(b"0123456")
+        with pytest.raises(OSError, match="stuck") as caught:
+            await s.reader.readline()
+        assert type(caught.value.__context__) is asyncio.LimitOverrunError
+        s.reader._transport = former
+
+
+@looped
+async def test_memory_of_a_burst_is_given_back() -> None:
+    size = 1 << 24
+    async with streams() as s:
+        tracemalloc.start()
+        try:
+            s.reader.feed_data(b"begin")
+            s.reader.feed_data(bytes(size))
+            del s.reader
+            assert len(await s.writer._reader.readexactly(size)) == size
+            s.writer._reader.feed_data(b"end\n")
+            assert tracemalloc.get_traced_memory()[0] < size / 4
+            assert await s.writer._reader.readline() == b"\0" * 5 + b"end\n"
+        finally:
+            tracemalloc.stop()
 
 
 @looped
@@ -597,6 +656,30 @@ async def test_patched_class(name: str, when: str) -> None:
     assert calls
 
 
+@pytest.mark.parametrize("name", PATCHED)
+@looped
+async def test_patched_class_of_the_reader(name: str) -> None:
+    calls: list[str] = []
+    async with streams() as s:
+        standard = getattr(type(s.reader), name)
+
+        def patched(self: Any, *args: Any) -> Any:
+            calls.append(name)
+            return standard(self, *args)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(s.reader), name, patched)
+            s.peer_writer.write(b"line\n1234")
+            assert await s.reader.readline() == b"line\n"
+            s.peer_writer.write_eof()
+            assert await s.reader.read() == b"1234"
+            assert s.reader.at_eof()
+        assert calls
+        del calls[:]
+        assert await s.reader.readline() == b""
+        assert not calls
+
+
 @looped
 async def test_patched_protocol() -> None:
     seen: list[bytes] = []
@@ -669,6 +752,57 @@ async def test_gets_another_class() -> None:
 
 async def shout(s: Any) -> None:
     s.peer_writer.write(b"more\n")
+
+
+@looped
+async def test_bound_methods_outlive_the_class() -> None:
+    async with streams() as s:
+        reader = s.reader
+        calls: list[bytes] = []
+        read, feed, assign = reader.read, reader.feed_data, reader.__setattr__
+        iterate, following = reader.__aiter__, reader.__anext__
+        reader.__class__ = Shouting
+        reader.feed_data = lambda data: (calls.append(data), feed(data))
+        for _ in range(2):
+            reader.feed_data(b"line\n")
+        assert calls == [b"line\n"] * 2
+        assert await read(2) == b"li"
+        assert await following() == b"ne\n"
+        assert iterate() is reader
+        with contextlib.suppress(TypeError):  # "can't apply this", before 3.12
+            assign("_limit", 30)
+        assert await reader.readline() == b"line\n"
+
+
+@only_asynccore
+@looped
+async def test_bound_methods_outlive_the_state() -> None:
+    async with streams() as s:
+        reader = s.reader
+        methods = [reader.read, reader.at_eof, reader.__aiter__, reader.__anext__]
+        methods += [lambda assign=reader.__setattr__: assign("_limit", 1)]
+        reader.__class__ = Shouting
+        del reader._reader_state
+        for method in methods:
+            with pytest.raises(TypeError):
+                method()
+        reader.feed_data(b"line\n")
+        assert await reader.readline() == b"LINE\n"
+
+
+@looped
+async def test_taken_up_again() -> None:
+    async with streams() as s:
+        s.reader.__class__ = asyncio.StreamReader
+        s.reader.feed_data(b"begin ")
+        waiting = asyncio.create_task(s.reader.readline())
+        await asyncio.sleep(0)
+        s.writer.transport.set_protocol(s.writer._protocol)
+        s.peer_writer.write(b"end\n")
+        assert await waiting == b"begin end\n"
+        s.peer_writer.write_eof()
+        assert await s.reader.read() == b""
+        assert s.reader.at_eof()
 
 
 @looped

@@ -197,7 +197,8 @@ make_dict(ac_state *state, PyObject *attributes, ReaderState *reader, PyObject *
             Py_DECREF(kept);
             return 0;
         }
-        if (own == NULL) {
+        // it may have been ours before, until it got its class back
+        if (own == NULL && !Py_IS_TYPE(value, state->ReaderState)) {
             rc = PyDict_SetItem(kept, name, value);
         }
     }
@@ -354,8 +355,9 @@ int
 ac_adopt_register(PyObject *module, ac_state *state)
 {
     if (ac_stock_register(state) < 0 || ac_reader_register(module, state) < 0
-        || ac_reads_register(module, state) < 0
-        || ac_writer_register(module, state) < 0)
+        || ac_reads_register(module, state) < 0 || ac_writer_register(module, state) < 0
+        || ac_stock_register_ours(state, state->Reader) < 0
+        || ac_stock_register_ours(state, state->Writer) < 0)
     {
         return -1;
     }

@@ -71,11 +71,16 @@ ac_feed_resume(ReaderState *self)
     return ac_feed_resume_now(self);
 }
 
-/* Pauses the transport, if there is more than twice the limit. */
+/* Pauses the transport, if there is more than twice the limit. Whom wake() has called
+ * may have taken the bytes, or asked for the buffer. */
 static int
 pause_transport(ReaderState *self)
 {
-    if (self->len <= 2 * (size_t)self->limit_value || self->transport == Py_None
+    size_t len = self->len;
+    if (self->shown != NULL && PyByteArray_CheckExact(self->shown)) {
+        len = (size_t)PyByteArray_GET_SIZE(self->shown);
+    }
+    if (len <= 2 * (size_t)self->limit_value || self->transport == Py_None
         || self->paused == Py_True)
     {
         return 0;
@@ -113,16 +118,6 @@ none_or_null(int rc)
     Py_RETURN_NONE;
 }
 
-/* wake() of a state that nothing else holds meanwhile. */
-static int
-wake_held(ReaderState *self, PyObject *exc)
-{
-    Py_INCREF(self);
-    int rc = wake(self, exc);
-    Py_DECREF(self);
-    return rc;
-}
-
 PyDoc_STRVAR(reader_exception_doc, "exception($self, /)\n--\n\n"
                                    "What set_exception() was given, or None.");
 
@@ -148,8 +143,11 @@ reader_set_exception(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     if (self == NULL) {
         return ac_reader_call_standard(op, "set_exception", args, nargs, kwnames);
     }
+    Py_INCREF(self);
     Py_XSETREF(self->exception, Py_NewRef(args[0]));
-    return none_or_null(wake_held(self, args[0]));
+    int rc = wake(self, args[0]);
+    Py_DECREF(self);
+    return none_or_null(rc);
 }
 
 PyDoc_STRVAR(reader_set_transport_doc, "set_transport($self, /, transport)\n--\n\n"
@@ -178,8 +176,11 @@ reader_feed_eof(PyObject *op, PyObject *Py_UNUSED(ignored))
     if (self == NULL) {
         return ac_reader_call_standard(op, "feed_eof", NULL, 0, NULL);
     }
+    Py_INCREF(self);
     Py_XSETREF(self->eof, Py_NewRef(Py_True));
-    return none_or_null(wake_held(self, NULL));
+    int rc = wake(self, NULL);
+    Py_DECREF(self);
+    return none_or_null(rc);
 }
 
 PyDoc_STRVAR(reader_at_eof_doc, "at_eof($self, /)\n--\n\n"

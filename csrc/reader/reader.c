@@ -9,7 +9,8 @@
 #include <stddef.h>
 
 #define SIZE_MIN 256 /* of owned memory; so much is kept when it is empty */
-#define NO_LIMIT (PY_SSIZE_T_MAX / 4) /* twice this does not overflow */
+#define SIZE_KEPT (4 * AC_READ_BUFFER) /* of memory that is mostly empty */
+#define NO_LIMIT (PY_SSIZE_T_MAX / 4)  /* twice this does not overflow */
 
 /* -------------------------------------------------------------------- the bytes -- */
 
@@ -23,19 +24,10 @@ drop_bytes(ReaderState *self)
     PyMem_Free(owned);
 }
 
-/* Owned memory with room for `more` bytes behind those there are. */
+/* Into owned memory for `need` bytes, and some more. */
 static int
-make_room(ReaderState *self, size_t more)
+move_bytes(ReaderState *self, size_t need)
 {
-    if (self->chunk == NULL && self->start + self->len + more <= self->size) {
-        return 0;
-    }
-    size_t need = self->len + more;
-    if (self->chunk == NULL && need <= self->size && self->start >= self->len) {
-        memcpy(self->data, self->data + self->start, self->len);
-        self->start = 0;
-        return 0;
-    }
     size_t size = need + need / 2;
     size = size < SIZE_MIN ? SIZE_MIN : size;
     char *data = PyMem_Malloc(size);
@@ -52,6 +44,22 @@ make_room(ReaderState *self, size_t more)
     self->len = len;
     self->size = size;
     return 0;
+}
+
+/* Owned memory with room for `more` bytes behind those there are. */
+static int
+make_room(ReaderState *self, size_t more)
+{
+    if (self->chunk == NULL && self->start + self->len + more <= self->size) {
+        return 0;
+    }
+    size_t need = self->len + more;
+    if (self->chunk == NULL && need <= self->size && self->start >= self->len) {
+        memcpy(self->data, self->data + self->start, self->len);
+        self->start = 0;
+        return 0;
+    }
+    return move_bytes(self, need);
 }
 
 int
@@ -83,6 +91,12 @@ ac_reader_consume(ReaderState *self, size_t n)
     self->len -= n;
     if (self->len == 0) {
         drop_bytes(self);
+        return;
+    }
+    size_t size =
+        self->chunk == NULL ? self->size : (size_t)PyBytes_GET_SIZE(self->chunk);
+    if (size > SIZE_KEPT && self->len < size / 4 && move_bytes(self, self->len) < 0) {
+        PyErr_Clear();  // it can stay where it is
     }
 }
 
@@ -262,17 +276,32 @@ static PyType_Spec state_spec = {
 
 /* ----------------------------------------------------------------- attributes -- */
 
+/* NULL with TypeError for a reader that has got another class, and lost its state as
+ * well: a bound method may be older than that. */
 static ac_state *
 module_state_of(PyObject *op)
 {
-    // cannot fail: the type and its subclasses have the module
-    return ac_state_of(PyType_GetModuleByDef(Py_TYPE(op), &ac_module_def));
+    PyObject *module = PyType_GetModuleByDef(Py_TYPE(op), &ac_module_def);
+    if (module == NULL) {
+        PyObject *dict = ac_instance_dict_borrowed(op);
+        PyErr_Clear();
+        PyObject *kept =
+            dict == NULL ? NULL : PyDict_GetItemString(dict, "_reader_state");
+        module =
+            PyType_GetModuleByDef(Py_TYPE(kept == NULL ? op : kept), &ac_module_def);
+    }
+    return module == NULL ? NULL : ac_state_of(module);
 }
 
 ReaderState *
 ac_reader_usual_borrowed(PyObject *op)
 {
-    ReaderState *self = ac_reader_state_borrowed(module_state_of(op), op);
+    ac_state *state = module_state_of(op);
+    if (state == NULL) {
+        PyErr_Clear();
+        return NULL;
+    }
+    ReaderState *self = ac_reader_state_borrowed(state, op);
     return self != NULL && ac_reader_is_usual(self) ? self : NULL;
 }
 
@@ -280,11 +309,11 @@ PyObject *
 ac_reader_call_standard(PyObject *op, const char *name, PyObject *const *args,
                         Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *text = PyUnicode_InternFromString(name);
+    ac_state *state = module_state_of(op);
+    PyObject *text = state == NULL ? NULL : PyUnicode_InternFromString(name);
     PyObject *result = NULL;
     if (text != NULL) {
-        result =
-            ac_stock_call(module_state_of(op)->Reader, op, text, args, nargs, kwnames);
+        result = ac_stock_call(state->Reader, op, text, args, nargs, kwnames);
         Py_DECREF(text);
     }
     return result;
@@ -294,6 +323,7 @@ ac_reader_call_standard(PyObject *op, const char *name, PyObject *const *args,
 static ReaderState *
 state_of(PyObject *op)
 {
+    // the type is right: a descriptor has compared it
     ReaderState *self = ac_reader_state_borrowed(module_state_of(op), op);
     if (self == NULL) {
         PyErr_SetString(PyExc_AttributeError, "the reader has lost its attributes");
@@ -395,6 +425,9 @@ static int
 reader_setattro(PyObject *op, PyObject *name, PyObject *value)
 {
     ac_state *state = module_state_of(op);
+    if (state == NULL) {
+        return -1;
+    }
     ReaderState *self = ac_reader_state_borrowed(state, op);
     if (self != NULL && PyUnicode_Check(name)
         && PyUnicode_Compare(name, state->str___class__) == 0
@@ -433,9 +466,11 @@ reader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static PyObject *
 reader_aiter(PyObject *op)
 {
-    if (ac_stock_is_unchanged(module_state_of(op))) {
+    ac_state *state = module_state_of(op);
+    if (state != NULL && ac_stock_is_unchanged(state)) {
         return Py_NewRef(op);
     }
+    PyErr_Clear();
     return ac_reader_call_standard(op, "__aiter__", NULL, 0, NULL);
 }
 

@@ -138,14 +138,17 @@ attempt_all(ReadingObject *self, PyObject **result)
         if (!resumed && state->exception != Py_None) {
             return raise_exception_of(state);
         }
-        if (state->len == 0) {
-            return resumed || state->eof == Py_True ? join_blocks(self->blocks, result)
-                                                    : 0;
+        if (state->len == 0 && state->eof != Py_True && !resumed) {
+            return 0;
         }
         size_t limit = (size_t)state->limit_value;
         PyObject *block;
         if (take(state, state->len < limit ? state->len : limit, &block) < 0) {
             return -1;
+        }
+        if (PyBytes_GET_SIZE(block) == 0) {
+            Py_DECREF(block);
+            return join_blocks(self->blocks, result);
         }
         int rc = PyList_Append(self->blocks, block);
         Py_DECREF(block);
@@ -299,13 +302,12 @@ drop_line_steal(ReaderState *state, PyObject *overrun, size_t consumed)
     PyObject *text = args == NULL ? NULL : PySequence_GetItem(args, 0);
     if (text != NULL && (state->paused != Py_True || ac_feed_resume(state) == 0)) {
         PyErr_SetObject(PyExc_ValueError, text);
-        PyObject *exc = ac_err_take();
-        PyException_SetContext(exc, Py_NewRef(overrun));
-        ac_err_restore_steal(exc);
     }
     Py_XDECREF(args);
     Py_XDECREF(text);
-    Py_DECREF(overrun);
+    PyObject *exc = ac_err_take();
+    PyException_SetContext(exc, overrun);
+    ac_err_restore_steal(exc);
     return -1;
 }
 
@@ -406,9 +408,10 @@ wait_for_data(ReadingObject *self, PyObject **result)
     if (future == NULL) {
         return PYGEN_ERROR;
     }
-    Py_XSETREF(state->waiter, future);
+    Py_XSETREF(state->waiter, Py_NewRef(future));
     self->waiting = true;
     *result = ac_coroutine_awaitable(future);
+    Py_DECREF(future);
     return *result == NULL ? PYGEN_ERROR : PYGEN_NEXT;
 }
 

@@ -1,10 +1,11 @@
 /* What asyncio.streams had at import, and whether it still is so.
  *
  * state->stock_attributes is a list of pairs: a class, and a dict of the functions and
- * properties that it defines. They are compared again when a type's version has
- * changed, which it does with any assignment to it or to a base. A function that comes
- * from another module was patched before we came: then the classes count as changed
- * for good, which an empty list says. */
+ * properties that it defines; for ours, of all that it defines, and None for what it
+ * inherits. They are compared again when a type's version has changed, which it does
+ * with any assignment to it or to a base. A function that comes from another module was
+ * patched before we came: then the classes count as changed for good, which an empty
+ * list says. */
 #include "core/python.h"
 
 #include "reader/stock.h"
@@ -29,12 +30,15 @@ class_is_unchanged(PyObject *type, PyObject *attributes)
     PyObject *name, *value;
     Py_ssize_t pos = 0;
     while (PyDict_Next(attributes, &pos, &name, &value)) {
-        if (PyDict_GetItemWithError(now, name) != value) {
+        PyObject *found = PyDict_GetItemWithError(now, name);
+        if (found != value && (found != NULL || value != Py_None)) {
             return false;
         }
     }
     for (size_t i = 0; i < sizeof(hooks) / sizeof(hooks[0]); i++) {
-        if (PyDict_GetItemString(now, hooks[i]) != NULL) {
+        if (PyDict_GetItemString(now, hooks[i]) != NULL
+            && PyDict_GetItemString(attributes, hooks[i]) == NULL)
+        {
             return false;
         }
     }
@@ -52,8 +56,8 @@ ac_stock_compare(ac_state *state)
         unchanged =
             class_is_unchanged(PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1));
     }
-    state->stock_versions[0] = ac_type_version((PyTypeObject *)state->stock_reader);
-    state->stock_versions[1] = ac_type_version((PyTypeObject *)state->stock_writer);
+    state->stock_versions[0] = ac_type_version(state->Reader);
+    state->stock_versions[1] = ac_type_version(state->Writer);
     state->stock_versions[2] = ac_type_version((PyTypeObject *)state->stock_protocol);
     state->stock_unchanged = unchanged;
     return unchanged;
@@ -61,23 +65,41 @@ ac_stock_compare(ac_state *state)
 
 /* -------------------------------------------------------------------- calling -- */
 
+/* The method of a class, bound to an object that may be of another one. */
+static PyObject *
+bind(PyObject *type, PyObject *self, PyObject *name)
+{
+    PyObject *function = PyObject_GetAttr(type, name);
+    if (function == NULL || Py_TYPE(function)->tp_descr_get == NULL) {
+        return function;
+    }
+    PyObject *method =
+        Py_TYPE(function)->tp_descr_get(function, self, (PyObject *)Py_TYPE(self));
+    Py_DECREF(function);
+    return method;
+}
+
+/* super(type, self).name */
+static PyObject *
+method_of_super(PyTypeObject *type, PyObject *self, PyObject *name)
+{
+    PyObject *super =
+        PyObject_CallFunctionObjArgs((PyObject *)&PySuper_Type, type, self, NULL);
+    PyObject *method = super == NULL ? NULL : PyObject_GetAttr(super, name);
+    Py_XDECREF(super);
+    return method;
+}
+
 PyObject *
 ac_stock_call(PyTypeObject *type, PyObject *self, PyObject *name, PyObject *const *args,
               Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *super = NULL;
-    if (PyObject_TypeCheck(self, type)) {
-        super =
-            PyObject_CallFunctionObjArgs((PyObject *)&PySuper_Type, type, self, NULL);
-    }
-    else {  // it has got another class meanwhile
-        super = Py_NewRef(self);
-    }
-    PyObject *method = super == NULL ? NULL : PyObject_GetAttr(super, name);
+    PyObject *method = PyObject_TypeCheck(self, type)
+                           ? method_of_super(type, self, name)
+                           : bind((PyObject *)type->tp_base, self, name);
     PyObject *result = method == NULL
                            ? NULL
                            : PyObject_Vectorcall(method, args, (size_t)nargs, kwnames);
-    Py_XDECREF(super);
     Py_XDECREF(method);
     return result;
 }
@@ -104,6 +126,17 @@ is_code(PyObject *value, PyObject *globals, bool *foreign)
     return true;
 }
 
+/* A class and what it has (consumed; NULL: an exception is raised), into the list. */
+static int
+remember_steal(ac_state *state, PyObject *type, PyObject *attributes)
+{
+    PyObject *pair = attributes == NULL ? NULL : PyTuple_Pack(2, type, attributes);
+    int rc = pair == NULL ? -1 : PyList_Append(state->stock_attributes, pair);
+    Py_XDECREF(pair);
+    Py_XDECREF(attributes);
+    return rc;
+}
+
 /* A class of `module`, into the list. Returns 0, or -1 with an exception. */
 static int
 remember_class(ac_state *state, PyObject *type, PyObject *module, bool *foreign)
@@ -118,11 +151,35 @@ remember_class(ac_state *state, PyObject *type, PyObject *module, bool *foreign)
             rc = PyDict_SetItem(attributes, name, value);
         }
     }
-    PyObject *pair = rc < 0 ? NULL : PyTuple_Pack(2, type, attributes);
-    rc = pair == NULL ? -1 : PyList_Append(state->stock_attributes, pair);
-    Py_XDECREF(pair);
-    Py_XDECREF(attributes);
-    return rc;
+    if (rc < 0) {
+        Py_CLEAR(attributes);
+    }
+    return remember_steal(state, type, attributes);
+}
+
+int
+ac_stock_register_ours(ac_state *state, PyTypeObject *type)
+{
+    if (PyList_GET_SIZE(state->stock_attributes) == 0) {
+        return 0;  // changed for good
+    }
+    PyObject *attributes = PyDict_New();
+    int rc = attributes == NULL ? -1 : 0;
+    for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(state->stock_attributes); i++)
+    {
+        PyObject *pair = PyList_GET_ITEM(state->stock_attributes, i);
+        PyObject *name, *value;
+        Py_ssize_t pos = 0;
+        while (rc == 0 && PyTuple_GET_ITEM(pair, 0) == (PyObject *)type->tp_base
+               && PyDict_Next(PyTuple_GET_ITEM(pair, 1), &pos, &name, &value))
+        {
+            rc = PyDict_SetItem(attributes, name, Py_None);
+        }
+    }
+    if (rc < 0 || PyDict_Update(attributes, type->tp_dict) < 0) {
+        Py_CLEAR(attributes);
+    }
+    return remember_steal(state, (PyObject *)type, attributes);
 }
 
 /* Whether readuntil() of this version takes a tuple: it sorts it. */

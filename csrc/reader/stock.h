@@ -1,5 +1,6 @@
-/* The classes of asyncio.streams, as they were at import. What a program has patched
- * in them, whenever, counts: then the standard's code runs. */
+/* The classes of asyncio.streams, as they were at import, and ours, which derive from
+ * them. What a program has patched in them, whenever, counts: then the standard's code
+ * runs. */
 #ifndef AC_STOCK_H
 #define AC_STOCK_H
 
@@ -32,8 +33,9 @@ ac_stock_compare(ac_state *state);
 static inline bool
 ac_stock_is_unchanged(ac_state *state)
 {
-    unsigned int reader = ac_type_version((PyTypeObject *)state->stock_reader);
-    unsigned int writer = ac_type_version((PyTypeObject *)state->stock_writer);
+    // a base's change is one of ours as well
+    unsigned int reader = ac_type_version(state->Reader);
+    unsigned int writer = ac_type_version(state->Writer);
     unsigned int protocol = ac_type_version((PyTypeObject *)state->stock_protocol);
     if (reader != state->stock_versions[0] || writer != state->stock_versions[1]
         || protocol != state->stock_versions[2] || reader == 0 || writer == 0
@@ -44,8 +46,9 @@ ac_stock_is_unchanged(ac_state *state)
     return state->stock_unchanged;
 }
 
-/* super(type, self).name(*args): what the program's patch has put there. `args` as for
- * a METH_FASTCALL | METH_KEYWORDS method. New reference, NULL with an exception. */
+/* super(type, self).name(*args): what the program's patch has put there; the base's
+ * method, where self is of `type` no more. `args` as for a METH_FASTCALL |
+ * METH_KEYWORDS method. New reference, NULL with an exception. */
 PyObject *
 ac_stock_call(PyTypeObject *type, PyObject *self, PyObject *name, PyObject *const *args,
               Py_ssize_t nargs, PyObject *kwnames);
@@ -53,5 +56,9 @@ ac_stock_call(PyTypeObject *type, PyObject *self, PyObject *name, PyObject *cons
 /* Remembers the classes. Returns 0, or -1 with an exception. */
 int
 ac_stock_register(ac_state *state);
+
+/* Remembers one of ours. Returns 0, or -1 with an exception. */
+int
+ac_stock_register_ours(ac_state *state, PyTypeObject *type);
 
 #endif
