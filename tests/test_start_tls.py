@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import random
 import socket
 import ssl
 from typing import Any
@@ -99,6 +100,46 @@ async def test_tls_in_tls() -> None:
         up_near.close()
         assert await near.lost() is None
         assert await far.lost() is None
+
+
+class Between(asyncio.Transport):
+    """A program's transport: it answers within write()."""
+
+    _start_tls_compatible = True
+
+    def __init__(self, below: Any) -> None:
+        super().__init__()
+        self.below = below
+        self.writes: list[bytes] = []
+        self.answer = b""
+
+    def write(self, data: Any) -> None:
+        self.writes.append(bytes(data))
+        self.below.write(data)
+        answer, self.answer = self.answer, b""
+        if answer:
+            self.upper.write(answer)
+
+    def __getattribute__(self, name: str) -> Any:
+        own = ("below", "writes", "answer", "upper", "write", "_start_tls_compatible")
+        here = name.startswith("__") or name in own
+        return object.__getattribute__(self if here else self.below, name)
+
+
+@looped
+async def test_over_a_transport_of_the_program() -> None:
+    """A large write is one write below, and nothing comes in between."""
+    near, far = Recorder(), Recorder()
+    async with link("tcp", near, far) as pair:
+        between = Between(pair.near)
+        pair.near = between
+        between.upper, _ = await upgrade(pair, near, far)
+        between.writes.clear()
+        data = random.Random(1).randbytes(1 << 20)
+        between.answer = b"answer"
+        between.upper.write(data)
+        assert [len(data) >> 20 for data in between.writes] == [1, 0]
+        assert await far.got(len(data) + 6) == data + b"answer"
 
 
 @looped

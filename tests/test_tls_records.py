@@ -415,6 +415,33 @@ async def test_write_limits() -> None:
         assert transport.get_write_buffer_limits() == (1, 10.5)
 
 
+@looped
+async def test_a_large_write_goes_down_whole() -> None:
+    """What the kernel refuses waits below, although that has paused meanwhile."""
+    near = Recorder()
+    async with raw_peer(near) as peer:
+        transport = near.transport
+        transport.set_write_buffer_limits(high=0)
+        data = random.Random(6).randbytes((2 << 20) + 2)
+        transport.write(data)
+        assert transport._ssl_protocol._ssl_writing_paused
+        assert transport.get_write_buffer_size() == 0
+        assert near.names()[-1] == "resume_writing"
+        assert await peer.recv(len(data)) == data
+
+
+@looped
+async def test_a_large_write_counts_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The transport below warns of the fifth write after its end."""
+    near = Recorder()
+    async with raw_peer(near) as peer:
+        peer.sock.close()
+        for _ in range(4):
+            near.transport.write(bytes(1 << 20))
+        assert [record.getMessage() for record in caplog.records] == []
+        assert isinstance(await near.lost(), OSError)
+
+
 @only_asynccore
 @looped
 async def test_idle_connections_keep_nothing() -> None:
@@ -654,3 +681,7 @@ def test_protocol_that_was_never_initialised(base: bool) -> None:
             empty = kind.__new__(kind)  # type: ignore[call-overload]
             with contextlib.suppress(Exception):
                 getattr(empty, name)(*args)
+    without_backlog: Any = kind.__new__(kind)  # type: ignore[call-overload]
+    without_backlog._state = sslproto.SSLProtocolState.WRAPPED
+    with pytest.raises(AttributeError):
+        without_backlog._write_appdata([b"x"])

@@ -207,8 +207,12 @@ take_rest(ac_outflow *out)
 int
 ac_outflow_finish(ac_outflow *out)
 {
-    if (out->full == NULL && (out->full = PyList_New(0)) == NULL) {
-        return -1;
+    if (out->full == NULL) {
+        out->full = PyList_New(0);
+        if (out->full == NULL) {
+            return -1;
+        }
+        PyObject_GC_UnTrack(out->full);  // nobody finds it, nor what is in it
     }
     PyObject *bytes = take_rest(out);
     if (bytes == NULL) {

@@ -40,7 +40,23 @@ write_below(TLSObject *self, PyObject *data)
     return rc;
 }
 
-/* Passes on what OpenSSL has put out. */
+/* Whether what goes down now is seen by the stream below alone. */
+static bool
+is_hidden(const TLSObject *self)
+{
+    return self->transport != NULL && Py_IS_TYPE(self->transport, self->state->Stream)
+           && ac_stream_is_plain((StreamObject *)self->transport, self->state);
+}
+
+/* Whether the stream below is at its end: it counts the writes from then on. */
+static bool
+is_lost(const TLSObject *self)
+{
+    return self->transport != NULL && Py_IS_TYPE(self->transport, self->state->Stream)
+           && ((StreamObject *)self->transport)->flags & AC_STREAM_LOST;
+}
+
+/* Passes on what OpenSSL has put out, as one write. */
 static int
 pass_down(TLSObject *self)
 {
@@ -54,6 +70,10 @@ pass_down(TLSObject *self)
         }
         rc = data == NULL ? 0 : write_below(self, data);
         Py_XDECREF(data);
+        if (more && is_lost(self)) {  // and so is what is left
+            ac_outflow_clear(&self->flows.out);
+            more = false;
+        }
     } while (rc == 0 && more);
     return rc;
 }
@@ -81,25 +101,25 @@ control_writing(TLSObject *self)
     return ac_tls_call_standard(self, self->state->str__control_app_writing, NULL);
 }
 
+/* Whether something may go down. A pause in the middle of a write is for the next one:
+ * this is asked once, at the start. */
+static bool
+is_open(const TLSObject *self)
+{
+    return self->ssl_writing_paused != Py_True;
+}
+
 /* _process_outgoing() */
 static int
-process_outgoing(TLSObject *self)
+process_outgoing(TLSObject *self, bool open)
 {
-    if (self->ssl_writing_paused != Py_True && pass_down(self) < 0) {
+    if (open && pass_down(self) < 0) {
         return -1;
     }
     return control_writing(self);
 }
 
 /* ---------------------------------------------------------------- encrypting -- */
-
-/* Whether what goes down now is seen by the stream below alone. */
-static bool
-is_hidden(const TLSObject *self)
-{
-    return self->transport != NULL && Py_IS_TYPE(self->transport, self->state->Stream)
-           && ac_stream_is_plain((StreamObject *)self->transport, self->state);
-}
 
 /* Room for a piece of so much plain text. Returns 0, or -1 with MemoryError. */
 static int
@@ -120,14 +140,14 @@ make_room(TLSObject *self, size_t len)
     return ac_outflow_reserve(out, len + records * AC_ENGINE_OVERHEAD);
 }
 
-/* Encrypts all of `data`, which lies within `object`. *done is how much. Returns 0,
- * AC_ENGINE_AGAIN or AC_ENGINE_FAILED. */
+/* Encrypts all of `data`, which lies within `object`; a large one goes down meanwhile
+ * if that is `open`. *done is how much. Returns 0, AC_ENGINE_AGAIN or
+ * AC_ENGINE_FAILED. */
 static int
-encrypt_all(TLSObject *self, const char *data, size_t len, PyObject *object,
+encrypt_all(TLSObject *self, const char *data, size_t len, PyObject *object, bool open,
             size_t *done)
 {
-    // what does not go down now is asked for once, at the start, as with one write
-    bool open = self->ssl_writing_paused != Py_True;
+    open = open && is_hidden(self) && !is_lost(self);
     *done = 0;
     while (*done < len) {
         size_t piece = len - *done < PIECE ? len - *done : PIECE;
@@ -143,8 +163,13 @@ encrypt_all(TLSObject *self, const char *data, size_t len, PyObject *object,
             }
             *done += (size_t)n;
         }
-        if (*done < len && open && pass_down(self) < 0) {
-            return AC_ENGINE_FAILED;
+        if (*done < len && open) {
+            if (pass_down(self) < 0) {
+                return AC_ENGINE_FAILED;
+            }
+            if (is_lost(self)) {  // it has failed: nobody wants the rest
+                *done = len;
+            }
         }
     }
     return 0;
@@ -154,13 +179,15 @@ encrypt_all(TLSObject *self, const char *data, size_t len, PyObject *object,
 static int
 backlog_add(TLSObject *self, const char *data, size_t len)
 {
+    PyObject *backlog =
+        Py_NewRef(self->write_backlog == NULL ? Py_None : self->write_backlog);
     PyObject *rest = PyBytes_FromStringAndSize(data, (Py_ssize_t)len);
     PyObject *result = NULL;
-    if (rest != NULL && self->write_backlog != NULL) {
-        result = PyObject_CallMethodOneArg(self->write_backlog, self->state->str_append,
-                                           rest);
+    if (rest != NULL) {
+        result = PyObject_CallMethodOneArg(backlog, self->state->str_append, rest);
     }
     Py_XDECREF(rest);
+    Py_DECREF(backlog);
     if (result == NULL) {
         return -1;
     }
@@ -216,17 +243,18 @@ static int
 write_now(TLSObject *self, const char *data, size_t len, PyObject *object)
 {
     size_t done;
-    int rc = encrypt_all(self, data, len, object, &done);
+    bool open = is_open(self);
+    int rc = encrypt_all(self, data, len, object, open, &done);
     if (rc == AC_ENGINE_AGAIN) {
         rc = backlog_add(self, data + done, len - done);
     }
-    return rc < 0 ? -1 : process_outgoing(self);
+    return rc < 0 ? -1 : process_outgoing(self, open);
 }
 
 /* The first object of the backlog: encrypted whole and taken off, or what is left of
  * it put in its place. Returns 0, AC_ENGINE_AGAIN or AC_ENGINE_FAILED. */
 static int
-write_first(TLSObject *self, PyObject *backlog)
+write_first(TLSObject *self, PyObject *backlog, bool open)
 {
     PyObject *object = PySequence_GetItem(backlog, 0);
     content of;
@@ -247,7 +275,7 @@ write_first(TLSObject *self, PyObject *backlog)
         return AC_ENGINE_FAILED;
     }
     size_t done;
-    int rc = encrypt_all(self, of.data, of.len, object, &done);
+    int rc = encrypt_all(self, of.data, of.len, object, open, &done);
     // something may have cleared it meanwhile
     Py_ssize_t left = PyObject_Size(backlog);
     if (rc == 0 && left > 0) {
@@ -274,6 +302,7 @@ static int
 write_backlog(TLSObject *self)
 {
     PyObject *backlog = Py_XNewRef(self->write_backlog);
+    bool open = is_open(self);
     int rc = 0;
     while (rc == 0 && backlog != NULL) {
         Py_ssize_t len = PyObject_Size(backlog);
@@ -281,17 +310,19 @@ write_backlog(TLSObject *self)
             rc = len < 0 ? AC_ENGINE_FAILED : 0;
             break;
         }
-        rc = write_first(self, backlog);
+        rc = write_first(self, backlog, open);
     }
     Py_XDECREF(backlog);
-    return rc == AC_ENGINE_FAILED ? -1 : process_outgoing(self);
+    return rc == AC_ENGINE_FAILED ? -1 : process_outgoing(self, open);
 }
 
 int
 ac_encrypt_backlog(TLSObject *self)
 {
     Py_ssize_t len = backlog_len(self);
-    return len < 0 ? -1 : len > 0 ? write_backlog(self) : process_outgoing(self);
+    return len < 0   ? -1
+           : len > 0 ? write_backlog(self)
+                     : process_outgoing(self, is_open(self));
 }
 
 /* ------------------------------------------------------------------- writing -- */
@@ -443,7 +474,8 @@ PyDoc_STRVAR(tls__process_outgoing_doc, "_process_outgoing($self, /)\n--\n\n"
 static PyObject *
 tls__process_outgoing(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    if (process_outgoing((TLSObject *)op) < 0) {
+    TLSObject *self = (TLSObject *)op;
+    if (process_outgoing(self, is_open(self)) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
