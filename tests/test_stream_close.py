@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
+import os
 import weakref
 from typing import Any
 
@@ -21,6 +23,7 @@ from support import (
     compare,
     link,
     looped,
+    only_asynccore,
     outcome,
     settle,
     wire,
@@ -117,6 +120,25 @@ async def test_close_twice_in_one_turn_with_a_queue() -> None:
         assert await held.protocol.lost() is None
         await settle()
         assert held.protocol.count("connection_lost") == 1
+
+
+@only_asynccore  # resume_reading() of the standard's raises OSError
+@pytest.mark.parametrize("side", SIDES)
+@looped
+async def test_number_closed_behind_a_paused_transport(side: str) -> None:
+    """The end is told at once: nothing else happens that would wake the loop."""
+    async with wire(Recorder(), "tcp", side) as held:
+        transport, protocol = held.transport, held.protocol
+        transport.pause_reading()
+        await settle()
+        number = transport.get_extra_info("socket")._sock.detach()
+        duplicate = os.dup(number)  # the peer sees no end
+        os.close(number)
+        transport.resume_reading()
+        error = await protocol.lost()
+        os.close(duplicate)
+        assert isinstance(error, OSError)
+        assert error.errno == errno.EBADF
 
 
 # --- abort ---

@@ -183,6 +183,8 @@ ac_poller_poll(LoopObject *loop, double timeout)
         return -1;
     }
     bool ready = ac_foreign_confirm(&poller->foreign, timeout != 0.0);
+    // own numbers that turned out to be closed have their events already
+    ready = ready || loop->events_pos < loop->events_len;
     if (timeout != 0.0 && !ready) {
         loop->polling = true;
         Py_BEGIN_ALLOW_THREADS
