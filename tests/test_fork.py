@@ -363,3 +363,32 @@ def test_signal_of_the_child_is_no_signal_of_the_parent(loop):
     turn(loop, 3)
     assert trace == []
     loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_child_that_holds_a_closed_socket_open(loop):
+    """What the kernel goes on reporting of it does not keep the parent's loop awake."""
+    a, b = socket.socketpair()
+    a.setblocking(False)
+    r, w = os.pipe()
+    with a, b:
+        loop.call_soon(loop.call_soon, b.send, b"1")
+        assert loop.run_until_complete(loop.sock_recv(a, 10)) == b"1"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid == 0:
+            os.close(w)
+            os.read(r, 1)  # until the parent is done
+            os._exit(0)
+        os.close(r)
+        a.close()
+        b.send(b"2")
+        due = []
+        turns = 0
+        loop.call_later(0.2, due.append, 1)
+        while not due:
+            loop._run_once()
+            turns += 1
+        os.close(w)
+        os.waitpid(pid, 0)
+    assert turns < 10

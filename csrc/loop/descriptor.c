@@ -19,6 +19,9 @@ int
 ac_descriptor_replace(uv_poll_t *handle, uv_poll_cb on_ready, int fd, int fresh)
 {
     int err = 0;
+    // while it is the old file's: a process forked before may hold that open, and the
+    // kernel would report it for ever
+    uv_poll_stop(handle);
     if (fresh < 0 || (fresh != fd && dup2(fresh, fd) < 0)
         || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
     {
@@ -27,11 +30,8 @@ ac_descriptor_replace(uv_poll_t *handle, uv_poll_cb on_ready, int fd, int fresh)
     if (fresh != fd) {  // the number of a kqueue is free again in a forked child
         ac_descriptor_close(&fresh);
     }
-    if (err == 0) {
-        uv_poll_stop(handle);
-        err = uv_poll_start(handle, UV_READABLE, on_ready);
-    }
-    return err;
+    int started = uv_poll_start(handle, UV_READABLE, on_ready);
+    return err < 0 ? err : started;
 }
 
 int
