@@ -139,7 +139,9 @@ def test_mutated_handshakes(both_factories: Any, way: None) -> None:
         rest = random.Random(seed)
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         context = certificates().client_context()
-        context.set_ecdh_curve("X25519")  # any bytes are a public key
+        # any bytes are a public key; 3.11.2 cannot name this group, its default
+        with contextlib.suppress(ssl.SSLError):
+            context.set_ecdh_curve("X25519")
         client = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
         with contextlib.suppress(ssl.SSLWantReadError):
             client.do_handshake()
