@@ -417,6 +417,26 @@ def test_clock_patched_in_the_time_module(loop, trace, monkeypatch):
     timer.cancel()
 
 
+def test_methods_patched_in_the_class_count_at_once(loop, trace, monkeypatch):
+    kind, real, real_call_at = type(loop), loop.time, loop.call_at
+
+    def call_at(self, when, callback, *args, context=None):
+        trace.append(args)
+        return real_call_at(when, callback, *args, context=context)
+
+    def patch():
+        monkeypatch.setattr(kind, "time", lambda self: real() - 1000.0)
+        timer = loop.call_later(1, trace.append, "never")
+        trace.append(timer.when() < real() - 900.0)
+        timer.cancel()
+        monkeypatch.setattr(kind, "call_at", call_at)
+        loop.call_later(1, trace.append, "never").cancel()
+
+    loop.call_soon(patch)
+    turn(loop)
+    assert trace == [True, ("never",)]
+
+
 def test_time_is_that_of_time_monotonic(loop):
     before = time.monotonic()
     now = loop.time()

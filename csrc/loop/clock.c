@@ -1,6 +1,7 @@
 #include "core/python.h"
 
 #include "loop/clock.h"
+#include "loop/overrides.h"
 
 #include <time.h>
 
@@ -52,6 +53,9 @@ ac_clock_both(LoopObject *loop, double *now, double *real)
     ac_state *state = loop->state;
     PyObject *replaced = NULL;
     *real = ac_clock_real();
+    if (ac_overrides_check(loop) < 0) {
+        return -1;
+    }
     if (loop->overridden & AC_OVERRIDE_TIME) {
         return time_from_result_steal(
             PyObject_CallMethodNoArgs((PyObject *)loop, state->str_time), now);

@@ -3,6 +3,7 @@
 #include "core/python.h"
 
 #include "loop/future.h"
+#include "loop/overrides.h"
 
 /* type(*args, loop=loop) with a dict of keywords that is kept during a run, 500
  * instructions less than to make one. New reference, NULL with an exception. */
@@ -61,6 +62,9 @@ future_make(LoopObject *loop)
 PyObject *
 ac_future_new(LoopObject *loop)
 {
+    if (ac_overrides_check(loop) < 0) {
+        return NULL;
+    }
     if (loop->overridden & AC_OVERRIDE_CREATE_FUTURE) {
         return PyObject_CallMethodNoArgs((PyObject *)loop,
                                          loop->state->str_create_future);

@@ -26,10 +26,6 @@ int
 ac_overrides_refresh(LoopObject *loop)
 {
     PyTypeObject *type = Py_TYPE(loop);
-    unsigned int version = ac_type_version(type);
-    if (version != 0 && version == loop->type_version) {
-        return 0;
-    }
     unsigned int found = 0;
     for (size_t i = 0; i < OVERRIDABLE; i++) {
         PyObject *name = overridable_name(loop->state, i);

@@ -10,6 +10,16 @@
 int
 ac_overrides_refresh(LoopObject *loop);
 
+/* The same in two instructions where it was not: before each look at `overridden`, for
+ * a class may be patched in the middle of a callback. */
+static inline int
+ac_overrides_check(LoopObject *loop)
+{
+    unsigned int version = ac_type_version(Py_TYPE(loop));
+    return version != 0 && version == loop->type_version ? 0
+                                                         : ac_overrides_refresh(loop);
+}
+
 /* tp_setattro of the loop: notices `loop.call_soon = ...` and its removal. */
 int
 ac_overrides_setattro(PyObject *self, PyObject *name, PyObject *value);

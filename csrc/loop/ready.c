@@ -8,6 +8,7 @@
 #include "core/args.h"
 #include "loop/clock.h"
 #include "loop/handle.h"
+#include "loop/overrides.h"
 #include "loop/poller.h"
 #include "loop/ready.h"
 #include "loop/report.h"
@@ -47,6 +48,9 @@ ac_ready_call_soon(LoopObject *loop, PyObject *callback, PyObject *const *args,
                    Py_ssize_t nargs)
 {
     PyObject *handle;
+    if (ac_overrides_check(loop) < 0) {
+        return -1;
+    }
     if (loop->overridden & AC_OVERRIDE_CALL_SOON) {
         PyObject *stack[8];
         assert(nargs + 2 <= 8);

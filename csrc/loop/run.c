@@ -261,7 +261,7 @@ loop_turn(LoopObject *loop)
     if (ac_loop_is_forked(loop) && !loop->polling && after_fork(loop) < 0) {
         return -1;
     }
-    if (ac_ready_check_patches(loop) < 0 || ac_overrides_refresh(loop) < 0) {
+    if (ac_ready_check_patches(loop) < 0 || ac_overrides_check(loop) < 0) {
         return -1;
     }
     double now;
