@@ -65,7 +65,7 @@ class RawPeer:
 
     async def recv(self, size: int) -> bytes:
         """`size` bytes, or what there is before the end."""
-        data = b""
+        data = bytearray()
         while len(data) < size:
             try:
                 piece = self.tls.read(size - len(data))
@@ -78,7 +78,7 @@ class RawPeer:
             if not piece:
                 break
             data += piece
-        return data
+        return bytes(data)
 
 
 @contextlib.asynccontextmanager
