@@ -20,6 +20,7 @@ import pytest
 
 from support import compare, looped, only_asynccore, settle
 from support.children import children, is_gone, until_ended, zombies
+from support.interpreter import is_reading
 
 PYTHON = sys.executable
 ECHO = (PYTHON, "-c", "import sys; sys.stdout.write(sys.stdin.read())")
@@ -204,7 +205,7 @@ async def test_a_paused_reader_stops_the_child() -> None:
     process = await exec_("yes", stdout=PIPE, limit=1024)
     assert process.stdout is not None
     transport: Any = process._transport.get_pipe_transport(1)  # type: ignore[attr-defined]
-    while transport.is_reading():
+    while is_reading(transport):
         await settle()
     held = len(process.stdout._buffer)  # type: ignore[attr-defined]
     await settle(10)
