@@ -411,6 +411,12 @@ def hello_first(peer: RawPeer) -> bytes:
     return peer.outgoing.read()
 
 
+def over_tls(protocol: Any, transport: Any) -> None:
+    """What StreamWriter.start_tls() does to its protocol, for a server's connection."""
+    protocol._transport = transport
+    protocol._over_ssl = True
+
+
 @pytest.mark.skipif(
     "_incoming" not in inspect.getsource(asyncio.base_events.BaseEventLoop.start_tls),
     reason="the hello that is in the StreamReader is lost before gh-142352",
@@ -441,7 +447,7 @@ async def test_stream_whose_client_does_not_wait(size: int | None) -> None:
     transport = await upgrading
     assert transport is not None
     await peer.send(b"line\n")
-    writer._protocol._replace_transport(transport)  # type: ignore[attr-defined]
+    over_tls(writer._protocol, transport)  # type: ignore[attr-defined]
     assert await reader.readline() == b"line\n"
     transport.write(b"answer")
     assert await peer.recv(6) == b"answer"
@@ -495,7 +501,7 @@ async def test_stream_writer() -> None:
             loop.start_tls(far[1].transport, protocol, serving, server_side=True)
         )
         await near[1].start_tls(context, server_hostname="localhost")
-        protocol._replace_transport(await upgrading)
+        over_tls(protocol, await upgrading)
         far[1]._transport = protocol._transport  # type: ignore[attr-defined]
         near[1].write(b"secret" * 50_000 + b"\n")
         assert await far[0].readexactly(300_001) == b"secret" * 50_000 + b"\n"
