@@ -391,4 +391,4 @@ def test_child_that_holds_a_closed_socket_open(loop):
             turns += 1
         os.close(w)
         os.waitpid(pid, 0)
-    assert turns < 10
+    assert turns < 100  # thousands, if it does not wait
