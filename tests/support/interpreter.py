@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from asyncio import StreamReaderProtocol, selector_events, sslproto, unix_events
+from asyncio.subprocess import SubprocessStreamProtocol
+from subprocess import Popen
 from types import CodeType
 from typing import Any
 
@@ -31,6 +33,12 @@ HANDLERS_ARE_REPORTED = handlers_are_reported()
 PAUSES_EARLY = "pause_reading" in vars(selector_events._SelectorTransport)
 # the same, and close(), in connection_made() of a read pipe
 PIPES_PAUSE_EARLY = "is_reading" in vars(unix_events._UnixReadPipeTransport)
+# Popen closes the pipes it has made when it cannot make the next; 3.11.2 loses them
+POPEN_CLOSES_PIPES = hasattr(Popen, "_on_error_fd_closer")
+# nobody need ask for the end of a child's stdin; 3.11.2 complains when nobody does
+STDIN_MAY_BREAK = (
+    "_log_traceback" in SubprocessStreamProtocol.pipe_connection_lost.__code__.co_names
+)
 
 
 def is_reading(transport: Any) -> bool:
