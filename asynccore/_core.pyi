@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 from asyncio.base_events import Server
 from asyncio.transports import _FlowControlMixin
 from collections.abc import Callable, Coroutine, Generator, Iterable
@@ -77,14 +78,23 @@ class Loop:
         context: Context | None = None,
     ) -> asyncio.Handle: ...
     def create_future(self) -> asyncio.Future[Any]: ...
-    def create_task(
-        self,
-        coro: Coroutine[Any, Any, _T] | Generator[Any, None, _T],
-        *,
-        name: object = None,
-        context: Context | None = None,
-        **kwargs: Any,
-    ) -> asyncio.Task[_T]: ...
+    if sys.version_info >= (3, 13):
+        def create_task(
+            self,
+            coro: Coroutine[Any, Any, _T] | Generator[Any, None, _T],
+            *,
+            name: object = None,
+            context: Context | None = None,
+            **kwargs: Any,
+        ) -> asyncio.Task[_T]: ...
+    else:
+        def create_task(
+            self,
+            coro: Coroutine[Any, Any, _T] | Generator[Any, None, _T],
+            *,
+            name: object = None,
+            context: Context | None = None,
+        ) -> asyncio.Task[_T]: ...
     def get_debug(self) -> bool: ...
     def is_closed(self) -> bool: ...
     def is_running(self) -> bool: ...

@@ -619,9 +619,9 @@ ac_loop_register(PyObject *module, ac_state *state)
     if (state->Loop == NULL) {
         return -1;
     }
-    PyMethodDef *tables[] = {ac_clock_methods, ac_ready_methods,   ac_timer_methods,
-                             ac_run_methods,   ac_signals_methods, ac_future_methods,
-                             ac_task_methods};
+    PyMethodDef *tables[] = {
+        ac_clock_methods,   ac_ready_methods,  ac_timer_methods,      ac_run_methods,
+        ac_signals_methods, ac_future_methods, ac_task_methods(state)};
     for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
         if (ac_loop_add_methods(state, tables[i]) < 0) {
             return -1;

@@ -129,10 +129,6 @@ call_inherited(LoopObject *loop, bool standard, PyObject *const *args, Py_ssize_
     return task;
 }
 
-PyDoc_STRVAR(loop_create_task_doc,
-             "create_task($self, /, coro, *, name=None, context=None, **kwargs)\n--\n\n"
-             "Schedule a coroutine object. Returns an asyncio.Task.");
-
 static PyObject *
 loop_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                  PyObject *kwnames)
@@ -152,11 +148,33 @@ loop_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     return call_inherited(loop, standard, args, nargs, kwnames);
 }
 
-PyMethodDef ac_task_methods[] = {
-    {"create_task", (PyCFunction)(void (*)(void))loop_create_task,
-     METH_FASTCALL | METH_KEYWORDS, loop_create_task_doc},
-    {NULL, NULL, 0, NULL},
-};
+/* The method with the parameters that `inspect.signature` is to find. */
+#define CREATE_TASK(parameters)                                        \
+    {                                                                  \
+        {"create_task", (PyCFunction)(void (*)(void))loop_create_task, \
+         METH_FASTCALL | METH_KEYWORDS,                                \
+         "create_task($self, /, coro, " parameters ")\n--\n\n"         \
+         "Schedule a coroutine object. Returns an asyncio.Task."},     \
+            {NULL, NULL, 0, NULL},                                     \
+    }
+
+static PyMethodDef named_methods[] = CREATE_TASK("*, name=None, context=None");
+static PyMethodDef both_methods[] = CREATE_TASK("*, name=None, context=None, **kwargs");
+static PyMethodDef any_methods[] = CREATE_TASK("**kwargs");
+
+PyMethodDef *
+ac_task_methods(const ac_state *state)
+{
+    if (state->standard_create_task == NULL) {
+        return both_methods;
+    }
+    const PyCodeObject *code =
+        (PyCodeObject *)PyFunction_GET_CODE(state->standard_create_task);
+    if (!(code->co_flags & CO_VARKEYWORDS)) {
+        return named_methods;
+    }
+    return code->co_kwonlyargcount > 0 ? both_methods : any_methods;
+}
 
 /* Whether a function is the text of asyncio.base_events, not what wraps it. */
 static bool

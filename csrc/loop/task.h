@@ -9,6 +9,9 @@
 int
 ac_task_register(ac_state *state);
 
-extern PyMethodDef ac_task_methods[];
+/* create_task with the parameters that the interpreter's own one has, which differ from
+ * one release to the next: a table as in PyMethodDef. */
+PyMethodDef *
+ac_task_methods(const ac_state *state);
 
 #endif
