@@ -332,13 +332,14 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
                 *rest,
             )
         elif error != 0:
-            # debug mode, or an error, which the standard's code meets again
+            # debug mode, or an error, which the standard's code meets again; before
+            # 3.15 it accepts as many as the backlog's number, and spins without any
             super()._accept_connection(  # type: ignore[misc]
                 protocol_factory,
                 sock,
                 sslcontext,
                 server,
-                backlog,
+                max(backlog, 1),
                 ssl_handshake_timeout,
                 ssl_shutdown_timeout,
                 *rest,

@@ -124,6 +124,7 @@ def test_accepted_connection_has_no_task(both: Any, tls: bool) -> None:
                     await asyncio.sleep(0)
                 await asyncio.sleep(0.01)
 
+        loop.set_debug(False)
         loop.set_task_factory(task_factory)
         loop.run_until_complete(main())
         return found[0], "_accept_connection2" in names

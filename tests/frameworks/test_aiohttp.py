@@ -309,7 +309,7 @@ async def test_refused() -> None:
 
 
 @looped
-async def test_certificate_of_nobody() -> None:
+async def test_certificate_of_nobody(faults: Any) -> None:
     async with serving(tls=True) as server, aiohttp.ClientSession() as client:
         context = certificates().client_context(trust=False)
         with pytest.raises(aiohttp.ClientConnectorCertificateError):
@@ -317,6 +317,8 @@ async def test_certificate_of_nobody() -> None:
         async with client.get(server.url, ssl=certificates().client_context()) as r:
             assert r.status == 200
     await settled_close()
+    if asyncio.get_running_loop().get_debug():
+        faults.take_log()  # the server tells of the handshake that failed
 
 
 @looped

@@ -8,6 +8,7 @@ import hashlib
 import socket
 import sys
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import uvicorn
@@ -75,11 +76,13 @@ async def test_upload_and_download(tls: bool) -> None:
 
 
 @looped
-async def test_server_that_is_not_trusted() -> None:
+async def test_server_that_is_not_trusted(faults: Any) -> None:
     async with both(tls=True) as client, httpx.AsyncClient() as other:
         with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
             await other.get(client.base_url)
         assert (await client.get("/")).text == "hello"
+    if asyncio.get_running_loop().get_debug():
+        faults.take_log()  # the server tells of the handshake that failed
 
 
 @looped
