@@ -176,7 +176,9 @@ def test_tls_socket(both_factories, operation):
 
 
 @pytest.mark.parametrize("operation", ["recv", "recv_into", "recvfrom"])
-def test_socket_with_a_time_out(both_factories, operation):
+def test_socket_with_a_time_out(both_factories, operation, monkeypatch):
+    monkeypatch.delenv("PYTHONASYNCIODEBUG", raising=False)  # where it is refused
+
     def found(factory):
         a, b = socket.socketpair()
         with a, b:
@@ -188,7 +190,9 @@ def test_socket_with_a_time_out(both_factories, operation):
     assert ours == standard
 
 
-def test_sending_on_a_blocking_socket(both_factories):
+def test_sending_on_a_blocking_socket(both_factories, monkeypatch):
+    monkeypatch.delenv("PYTHONASYNCIODEBUG", raising=False)  # where it is refused
+
     def found(factory):
         a, b = socket.socketpair()
         with a, b:
