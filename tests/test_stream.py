@@ -795,3 +795,39 @@ async def test_dropped_transports_give_their_numbers_back() -> None:
         there.settimeout(5)
         assert there.recv(1) == b""
         there.close()
+
+
+@only_asynccore  # on the standard loop its selector's table fails the second connection
+@looped
+async def test_number_closed_behind_a_transport_and_used_by_the_next() -> None:
+    """The next connection gets the number that the first is still watched under."""
+    loop = asyncio.get_running_loop()
+    loop.set_debug(False)  # else accepting is the standard's
+    made: asyncio.Queue[Recorder] = asyncio.Queue()
+    server = await loop.create_server(
+        lambda: Recorder(connection_made=lambda self, _: made.put_nowait(self)),
+        "127.0.0.1",
+        0,
+    )
+    first, second = socket.socket(), socket.socket()
+    with first, second:
+        first.connect(server.sockets[0].getsockname())
+        stale = await made.get()
+        await settle()
+        number = stale.transport.get_extra_info("socket")._sock.detach()
+        second.connect(server.sockets[0].getsockname())
+        os.close(number)
+        protocol = await made.get()
+        transport = protocol.transport
+        assert transport.get_extra_info("socket").fileno() == number
+        second.sendall(b"to the second")
+        assert await protocol.got(13) == b"to the second"
+        stale.transport.abort()
+        await settle()
+        second.sendall(b", still")
+        assert await protocol.got(20) == b"to the second, still"
+        assert stale.received == b""
+        transport.close()
+        assert await protocol.lost() is None
+    server.close()
+    await server.wait_closed()

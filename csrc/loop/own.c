@@ -18,6 +18,8 @@ struct own_watcher {
     uv_poll_t poll;
     own_watcher *next_stopped; /* on the list of ac_own */
     bool initialised;          /* libuv knows the handle */
+    bool started;              /* the kernel may know the number */
+    bool replaced;             /* the user closed the number, another watcher has it */
     int fd_to_close;           /* when the watcher is closing: -1 or the number */
 };
 
@@ -81,10 +83,21 @@ number_is_pollable(uv_loop_t *uv, int fd, int events)
 #endif
 }
 
-/* Ends a watcher: uv_close takes the number out of the kernel's set before it is
- * closed. Only the thread that polls. */
+/* Takes the number out of the kernel's set. */
 static void
-end(own_watcher *one)
+stop(own_watcher *one)
+{
+    if (one->started) {
+        uv_poll_stop(&one->poll);
+        one->started = false;
+        one->base.armed = 0;
+    }
+}
+
+/* Ends a watcher: the number leaves the kernel's set before it is closed. Only the
+ * thread that polls. */
+static void
+end(ac_own *own, own_watcher *one)
 {
     if (!one->initialised) {
         ac_descriptor_close(&one->fd_to_close);
@@ -92,48 +105,82 @@ end(own_watcher *one)
         return;
     }
     ac_event_forget(&one->base);  // of a poll that another thread saw
-    uv_close((uv_handle_t *)&one->poll, on_own_closed);
+    stop(one);
     ac_descriptor_close(&one->fd_to_close);
+    own_watcher **spare = &own->spares[one->base.fd % AC_OWN_SPARES];
+    if (*spare != NULL) {
+        uv_close((uv_handle_t *)&(*spare)->poll, on_own_closed);
+    }
+    *spare = one;
 }
 
-/* Starts or stops one watcher, or ends it. Only the thread that polls. */
+/* Gives a watcher its uv_poll_t. Returns false if the number is no descriptor that can
+ * be waited for (any more). */
+static bool
+initialise(own_watcher *one, uv_loop_t *uv)
+{
+    if (one->initialised) {
+        return fcntl(one->base.fd, F_GETFD) >= 0;
+    }
+    one->initialised = uv_poll_init(uv, &one->poll, one->base.fd) == 0;
+    one->poll.data = one;
+    return one->initialised;
+}
+
+/* Starts or stops one watcher. Only the thread that polls. */
 static void
 apply(own_watcher *one, uv_loop_t *uv)
 {
     ac_watcher *watcher = &one->base;
-    if (watcher->closing) {
-        end(one);
-        return;
-    }
     if (watcher->wanted == watcher->armed) {
         return;
     }
-    if (!one->initialised) {
-        if (uv_poll_init(uv, &one->poll, watcher->fd) < 0) {
-            // not a descriptor that can be waited for: its system calls fail at once
-            ac_event_record(watcher, AC_READ | AC_WRITE);
-            return;
-        }
-        one->initialised = true;
-        one->poll.data = one;
+    if (watcher->wanted == 0) {
+        stop(one);
+        return;
+    }
+    if (!initialise(one, uv)) {
+        stop(one);
+        ac_event_record(watcher, AC_READ | AC_WRITE);  // its system calls fail at once
+        return;
     }
     int events = (watcher->wanted & AC_READ ? UV_READABLE : 0)
                  | (watcher->wanted & AC_WRITE ? UV_WRITABLE : 0);
     if (uv_poll_start(&one->poll, events, on_own_ready) != 0) {
         return;
     }
+    one->started = true;
     watcher->armed = watcher->wanted;
-    if (watcher->exposed && events != 0 && !number_is_pollable(uv, watcher->fd, events))
-    {
-        uv_poll_stop(&one->poll);
-        watcher->armed = 0;
+    if (watcher->exposed && !number_is_pollable(uv, watcher->fd, events)) {
+        stop(one);
         ac_event_record(watcher, AC_READ | AC_WRITE);
+    }
+}
+
+/* Ends what was closed, stops what was replaced: only then libuv takes a watcher of the
+ * same number. */
+static void
+apply_ends(ac_own *own)
+{
+    ac_watcher *next;
+    for (ac_watcher *watcher = own->dirty; watcher != NULL; watcher = next) {
+        own_watcher *one = (own_watcher *)watcher;
+        next = watcher->next_dirty;
+        if (watcher->closing) {
+            ac_changes_remove(watcher);
+            end(own, one);
+        }
+        else if (one->replaced) {
+            ac_changes_remove(watcher);
+            stop(one);
+        }
     }
 }
 
 void
 ac_own_apply_changes(ac_own *own, uv_loop_t *uv)
 {
+    apply_ends(own);
     while (own->dirty != NULL) {
         own_watcher *one = (own_watcher *)own->dirty;
         ac_changes_remove(&one->base);
@@ -152,19 +199,37 @@ ac_own_restart_stopped(ac_own *own)
 }
 
 void
-ac_own_after_fork(ac_own *own, uv_loop_t *uv)
+ac_own_after_fork(ac_own *own)
 {
-    ac_watcher *next;
-    for (ac_watcher *watcher = own->dirty; watcher != NULL; watcher = next) {
-        next = watcher->next_dirty;
-        if (watcher->closing) {
-            ac_changes_remove(watcher);
-            apply((own_watcher *)watcher, uv);
-        }
-    }
+    apply_ends(own);
 }
 
 /* -------------------------------------------------------- life of a watcher -- */
+
+/* The watcher that was kept for a number, as new but for its uv_poll_t, or NULL. */
+static own_watcher *
+take_spare(ac_own *own, int fd)
+{
+    own_watcher **spare = &own->spares[fd % AC_OWN_SPARES];
+    own_watcher *one = *spare;
+    if (one == NULL || one->base.fd != fd) {
+        return NULL;
+    }
+    *spare = NULL;
+    memset(&one->base, 0, sizeof(one->base));
+    one->next_stopped = NULL;
+    one->replaced = false;
+    return one;
+}
+
+/* The user closed the number of a watcher, which another file has now. */
+static void
+replace(ac_watcher *watcher)
+{
+    ((own_watcher *)watcher)->replaced = true;
+    ac_event_forget(watcher);
+    changed(watcher);
+}
 
 ac_watcher *
 ac_own_new(ac_own *own, int fd)
@@ -172,10 +237,16 @@ ac_own_new(ac_own *own, int fd)
     if (ac_fdtable_reserve(&own->table, fd) < 0) {
         return NULL;
     }
-    own_watcher *one = PyMem_RawCalloc(1, sizeof(*one));
+    own_watcher *one = take_spare(own, fd);
+    if (one == NULL) {
+        one = PyMem_RawCalloc(1, sizeof(*one));
+    }
     if (one == NULL) {
         PyErr_NoMemory();
         return NULL;
+    }
+    if (own->table.items[fd] != NULL) {
+        replace(own->table.items[fd]);
     }
     one->fd_to_close = -1;
     own->table.items[fd] = &one->base;
@@ -213,7 +284,18 @@ ac_own_close(ac_watcher *watcher, int fd_to_close)
     }
     else {
         ac_changes_remove(watcher);
-        end(one);
+        end(own, one);
+    }
+}
+
+void
+ac_own_close_spares(ac_own *own)
+{
+    for (int i = 0; i < AC_OWN_SPARES; i++) {
+        if (own->spares[i] != NULL) {
+            uv_close((uv_handle_t *)&own->spares[i]->poll, on_own_closed);
+            own->spares[i] = NULL;
+        }
     }
 }
 
@@ -230,5 +312,8 @@ ac_own_drop_closed(ac_own *own)
 void
 ac_own_free(ac_own *own)
 {
+    for (int i = 0; i < AC_OWN_SPARES; i++) {
+        PyMem_RawFree(own->spares[i]);  // in a forked child
+    }
     PyMem_Free(own->table.items);
 }

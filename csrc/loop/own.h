@@ -12,11 +12,16 @@
 
 typedef struct own_watcher own_watcher;
 
+#define AC_OWN_SPARES 256
+
 typedef struct {
     ac_fdtable table;
     size_t count;         /* those that are not closing: each can have one event */
     ac_watcher *dirty;    /* whose wishes libuv does not know yet */
     own_watcher *stopped; /* by an error, in the poll that is under way */
+    /* Closed ones, by number: the next connection probably gets the same one, and libuv
+     * asks the kernel four times to end a uv_poll_t and to make another. */
+    own_watcher *spares[AC_OWN_SPARES];
 } ac_own;
 
 /* NULL with MemoryError on failure. */
@@ -41,12 +46,16 @@ ac_own_restart_stopped(ac_own *own);
 /* In a forked child with a kernel set of its own: ends the watchers that were closed
  * before it had one; their numbers may be in use again. */
 void
-ac_own_after_fork(ac_own *own, uv_loop_t *uv);
+ac_own_after_fork(ac_own *own);
 
 /* In a forked child that still shares the kernel's set: frees the watchers that were
  * closed, without a word to libuv. */
 void
 ac_own_drop_closed(ac_own *own);
+
+/* Before libuv's loop is closed. */
+void
+ac_own_close_spares(ac_own *own);
 
 void
 ac_own_free(ac_own *own);

@@ -117,6 +117,7 @@ ac_poller_close(LoopObject *loop)
     }
     else {
         ac_own_apply_changes(&poller->own, &poller->uv);
+        ac_own_close_spares(&poller->own);
         uv_side_close(poller);
     }
     loop->poller = NULL;
@@ -138,7 +139,7 @@ ac_poller_after_fork(LoopObject *loop)
         ac_errors_uv(err);
         return -1;
     }
-    ac_own_after_fork(&poller->own, &poller->uv);
+    ac_own_after_fork(&poller->own);
     if (ac_foreign_after_fork(&poller->foreign) < 0) {
         return -1;
     }
