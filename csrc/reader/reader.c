@@ -4,7 +4,7 @@
 
 #include "reader/feed.h"
 #include "reader/reader.h"
-#include "reader/reads.h"
+#include "reader/read_calls.h"
 
 #include <stddef.h>
 
@@ -480,7 +480,7 @@ static PyType_Slot reader_slots[] = {
     {Py_tp_setattro, reader_setattro},
     {Py_tp_getset, reader_getset},
     {Py_am_aiter, reader_aiter},
-    {Py_am_anext, ac_reads_next},
+    {Py_am_anext, ac_read_calls_next},
     {0, NULL},
 };
 
@@ -497,7 +497,7 @@ ac_reader_register(PyObject *module, ac_state *state)
     state->Reader = ac_state_add_type(module, &reader_spec, state->stock_reader);
     return state->ReaderState == NULL || state->Reader == NULL
                    || ac_state_add_methods(state->Reader, ac_feed_methods) < 0
-                   || ac_state_add_methods(state->Reader, ac_reads_methods) < 0
+                   || ac_state_add_methods(state->Reader, ac_read_calls_methods) < 0
                ? -1
                : 0;
 }

@@ -8,13 +8,15 @@
  * ac_stock_call(), whenever the reader is not *usual*: a class or the reader itself was
  * patched, an attribute has an odd value, somebody holds the `_buffer`.
  *
- *   stock.c    the standard's classes, as they were at import
- *   reader.c   this object, the class
- *   feed.c     bytes, EOF and errors on their way in
- *   reads.c    read(), readline() ...: coroutines
- *   writer.c   the writer of an accepted connection
- *   drain.c    its coroutines
- *   adopt.c    how a connection comes by them; the sink
+ *   stock.c       the standard's classes, as they were at import
+ *   reader.c      this object, the class
+ *   feed.c        bytes, EOF and errors on their way in
+ *   read_calls.c  read(), readline() ...
+ *   reads.c       their coroutine
+ *   attempt.c     what each of them tries
+ *   writer.c      the writer of an accepted connection
+ *   drain.c       its coroutines
+ *   adopt.c       how a connection comes by them; the sink
  *
  * The bytes are in one of three places: `chunk`, the bytes object that has come, which
  * read() mostly returns as it is; memory of our own; `shown`, the bytearray that

@@ -1,0 +1,181 @@
+/* The methods of StreamReader that are coroutines: their arguments. What is not usual
+ * goes to the standard's method. */
+#include "core/python.h"
+
+#include "core/args.h"
+#include "reader/attempt.h"
+#include "reader/read_calls.h"
+
+/* The one argument, by position or as `name`. Borrowed, NULL if that is not all. */
+static PyObject *
+only_argument(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+              const char *name)
+{
+    if (kwnames == NULL) {
+        return nargs == 1 ? args[0] : NULL;
+    }
+    return nargs == 0 && PyTuple_GET_SIZE(kwnames) == 1
+                   && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, 0),
+                                                       name)
+                          == 0
+               ? args[0]
+               : NULL;
+}
+
+/* Whether an argument (may be NULL) is a plain number of bytes. */
+static bool
+is_number(PyObject *argument, Py_ssize_t *n)
+{
+    if (argument == NULL || !PyLong_CheckExact(argument)) {
+        return false;
+    }
+    int overflow;
+    long long value = PyLong_AsLongLongAndOverflow(argument, &overflow);
+    *n = (Py_ssize_t)value;
+    return overflow == 0;
+}
+
+PyDoc_STRVAR(reader_read_doc,
+             "read($self, /, n=-1)\n--\n\n"
+             "Up to n bytes as soon as there are any, or all until EOF.");
+
+static PyObject *
+reader_read(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    Py_ssize_t n = -1;
+    ReaderState *self = ac_reader_usual_borrowed(op);
+    PyObject *argument = only_argument(args, nargs, kwnames, "n");
+    bool all = nargs == 0 && kwnames == NULL;
+    if (self == NULL || (!all && !is_number(argument, &n))) {
+        return ac_reader_call_standard(op, "read", args, nargs, kwnames);
+    }
+    ReadingObject *reading =
+        ac_reads_new(self, op, n < 0 ? &ac_attempt_all : &ac_attempt_some, argument);
+    if (reading != NULL) {
+        reading->n = n;
+    }
+    return (PyObject *)reading;
+}
+
+PyDoc_STRVAR(reader_readexactly_doc, "readexactly($self, /, n)\n--\n\n"
+                                     "n bytes; IncompleteReadError at EOF.");
+
+static PyObject *
+reader_readexactly(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+                   PyObject *kwnames)
+{
+    Py_ssize_t n;
+    ReaderState *self = ac_reader_usual_borrowed(op);
+    PyObject *argument = only_argument(args, nargs, kwnames, "n");
+    if (self == NULL || !is_number(argument, &n) || n < 0) {
+        return ac_reader_call_standard(op, "readexactly", args, nargs, kwnames);
+    }
+    ReadingObject *reading = ac_reads_new(self, op, &ac_attempt_exactly, argument);
+    if (reading != NULL) {
+        reading->n = n;
+    }
+    return (PyObject *)reading;
+}
+
+/* sorted(separators, key=len) as a tuple. *sorted is NULL if one is not plain bytes.
+ * Returns 0, or -1 with an exception. */
+static int
+sort_separators(PyObject *separators, PyObject **sorted)
+{
+    Py_ssize_t n = PyTuple_GET_SIZE(separators);
+    *sorted = NULL;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *item = PyTuple_GET_ITEM(separators, i);
+        if (!PyBytes_CheckExact(item) || PyBytes_GET_SIZE(item) == 0) {
+            return 0;
+        }
+    }
+    if (n == 0) {
+        return 0;
+    }
+    PyObject *made = PyTuple_New(n);
+    for (Py_ssize_t i = 0; made != NULL && i < n; i++) {
+        PyObject *item = PyTuple_GET_ITEM(separators, i);
+        Py_ssize_t at = i;
+        for (; at > 0; at--) {
+            PyObject *before = PyTuple_GET_ITEM(made, at - 1);
+            if (PyBytes_GET_SIZE(before) <= PyBytes_GET_SIZE(item)) {
+                break;
+            }
+            PyTuple_SET_ITEM(made, at, before);
+        }
+        PyTuple_SET_ITEM(made, at, Py_NewRef(item));
+    }
+    *sorted = made;
+    return made == NULL ? -1 : 0;
+}
+
+PyDoc_STRVAR(reader_readuntil_doc,
+             "readuntil($self, /, separator=b'\\n')\n--\n\n"
+             "The bytes up to and with the separator; LimitOverrunError if it is\n"
+             "too far, IncompleteReadError at EOF.");
+
+static PyObject *
+reader_readuntil(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+                 PyObject *kwnames)
+{
+    ReaderState *self = ac_reader_usual_borrowed(op);
+    PyObject *separator = only_argument(args, nargs, kwnames, "separator");
+    PyObject *sorted = NULL;
+    bool plain = self != NULL;
+    if (separator == NULL) {
+        plain = plain && nargs == 0 && kwnames == NULL;
+    }
+    else if (plain && PyTuple_CheckExact(separator) && self->state->stock_tuples) {
+        if (sort_separators(separator, &sorted) < 0) {
+            return NULL;
+        }
+        plain = sorted != NULL;
+    }
+    else {
+        plain =
+            plain && PyBytes_CheckExact(separator) && PyBytes_GET_SIZE(separator) > 0;
+    }
+    if (!plain) {
+        return ac_reader_call_standard(op, "readuntil", args, nargs, kwnames);
+    }
+    ReadingObject *reading = ac_reads_new(self, op, &ac_attempt_until, separator);
+    if (reading == NULL) {
+        Py_XDECREF(sorted);
+        return NULL;
+    }
+    reading->separators = sorted;
+    return (PyObject *)reading;
+}
+
+PyDoc_STRVAR(reader_readline_doc, "readline($self, /)\n--\n\n"
+                                  "The bytes up to and with a newline, or until EOF.");
+
+static PyObject *
+reader_readline(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    ReaderState *self = ac_reader_usual_borrowed(op);
+    return self == NULL ? ac_reader_call_standard(op, "readline", NULL, 0, NULL)
+                        : (PyObject *)ac_reads_new(self, op, &ac_attempt_line, NULL);
+}
+
+PyObject *
+ac_read_calls_next(PyObject *op)
+{
+    ReaderState *self = ac_reader_usual_borrowed(op);
+    return self == NULL ? ac_reader_call_standard(op, "__anext__", NULL, 0, NULL)
+                        : (PyObject *)ac_reads_new(self, op, &ac_attempt_next, NULL);
+}
+
+#define WITH_KEYWORDS(function) (PyCFunction)(void (*)(void)) function
+
+PyMethodDef ac_read_calls_methods[] = {
+    {"read", WITH_KEYWORDS(reader_read), METH_FASTCALL | METH_KEYWORDS,
+     reader_read_doc},
+    {"readexactly", WITH_KEYWORDS(reader_readexactly), METH_FASTCALL | METH_KEYWORDS,
+     reader_readexactly_doc},
+    {"readuntil", WITH_KEYWORDS(reader_readuntil), METH_FASTCALL | METH_KEYWORDS,
+     reader_readuntil_doc},
+    {"readline", reader_readline, METH_NOARGS, reader_readline_doc},
+    {NULL, NULL, 0, NULL},
+};
