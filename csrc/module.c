@@ -6,6 +6,7 @@
 #include "core/context.h"
 #include "core/state.h"
 #include "datagram/datagram.h"
+#include "io/add_reader.h"
 #include "io/watch.h"
 #include "loop/handle.h"
 #include "loop/loop.h"
@@ -74,7 +75,7 @@ core_exec(PyObject *module)
     if (check_libuv() < 0 || ac_state_init(state) < 0 || ac_context_prove(state) < 0
         || ac_handle_register(module, state) < 0 || ac_task_register(state) < 0
         || ac_loop_register(module, state) < 0 || ac_watch_register(module, state) < 0
-        || ac_stream_register(module, state) < 0
+        || ac_add_reader_register(state) < 0 || ac_stream_register(module, state) < 0
         || ac_accept_register(module, state) < 0 || ac_pipe_register(module, state) < 0
         || ac_awaiter_register(module, state) < 0
         || ac_methods_register(module, state) < 0

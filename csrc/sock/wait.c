@@ -8,9 +8,10 @@
  * standard's gives it back in the turn after. */
 #include "core/python.h"
 
+#include "core/plain.h"
+#include "io/number.h"
 #include "loop/future.h"
 #include "loop/report.h"
-#include "core/plain.h"
 #include "sock/wait.h"
 
 static void
@@ -33,7 +34,7 @@ ac_wait_begin(OperationObject *self)
         return NULL;
     }
     int fd = ac_plain_number(loop->state, self->sock);
-    if (fd == -2 || ac_watch_ensure_no_transport(loop, fd) < 0
+    if (fd == -2 || ac_number_ensure_free_int(loop, fd) < 0
         || ac_watch_wait(loop, fd, self->sock, self->kind->event, (PyObject *)self,
                          &waiter_ops, &self->registration)
                < 0)
