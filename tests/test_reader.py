@@ -13,6 +13,7 @@ import subprocess
 import sys
 import textwrap
 import tracemalloc
+import types
 import warnings
 import weakref
 from typing import Any
@@ -137,6 +138,37 @@ async def test_coroutines(name: str) -> None:
         coro.close()
         with pytest.raises(RuntimeError, match="cannot reuse already awaited"):
             await coro
+
+
+@types.coroutine
+def old_style(coro: Any) -> Any:
+    value = yield from coro
+    return [value]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@looped
+async def test_yield_from(waits: bool) -> None:
+    async with streams() as s:
+        if not waits:
+            s.peer_writer.write(b"line\n")
+            await arrives(s.reader, 5)
+        task = asyncio.ensure_future(old_style(s.reader.readline()))
+        await asyncio.sleep(0)
+        if waits:
+            s.peer_writer.write(b"line\n")
+        assert await task == [b"line\n"]
+        assert await old_style(s.writer.drain()) == [None]
+
+
+@looped
+async def test_coroutines_are_not_iterable() -> None:
+    async with streams() as s:
+        for coro in (s.reader.readline(), s.writer.drain()):
+            assert not isinstance(coro, collections.abc.Iterable)
+            with pytest.raises(TypeError, match="object is not iterable"):
+                list(coro)
+            coro.close()
 
 
 @each_read

@@ -56,40 +56,11 @@ ac_coroutine_init(ac_coroutine *self, const ac_coroutine_ops *ops, PyObject *fun
 int
 ac_coroutine_traverse(ac_coroutine *self, visitproc visit, void *arg)
 {
+    Py_VISIT(Py_TYPE((PyObject *)self));
     Py_VISIT(self->function);
     Py_VISIT(self->awaited);
     Py_VISIT(self->origin);
     return 0;
-}
-
-void
-ac_coroutine_clear(ac_coroutine *self)
-{
-    Py_CLEAR(self->awaited);
-    Py_CLEAR(self->origin);
-}
-
-void
-ac_coroutine_dealloc(PyObject *op)
-{
-    ac_coroutine *self = (ac_coroutine *)op;
-    PyTypeObject *type = Py_TYPE(op);
-    if (self->phase != AC_COROUTINE_CLOSED && PyObject_CallFinalizerFromDealloc(op) < 0)
-    {
-        return;  // the warning has kept it
-    }
-    PyObject_GC_UnTrack(op);
-    if (self->weakrefs != NULL) {
-        PyObject_ClearWeakRefs(op);
-    }
-    type->tp_clear(op);
-    Py_CLEAR(self->function);
-    if (self->ops->free != NULL) {
-        self->ops->free(op);
-        return;
-    }
-    PyObject_GC_Del(op);
-    Py_DECREF(type);
 }
 
 PyObject *
@@ -107,12 +78,16 @@ ac_coroutine_awaitable(PyObject *object)
 
 /* ------------------------------------------------------------------- driving -- */
 
-/* It is over. */
+/* It is over; the exception being raised, if any, stays. */
 static void
 finish(ac_coroutine *self)
 {
     self->phase = AC_COROUTINE_CLOSED;
+    PyObject *exc = PyErr_Occurred() == NULL ? NULL : ac_err_take();
     self->ops->end((PyObject *)self);
+    if (exc != NULL) {
+        ac_err_restore_steal(exc);
+    }
 }
 
 /* An `async def` never raises StopIteration: RuntimeError takes its place. */
@@ -247,8 +222,8 @@ ac_coroutine_iternext(PyObject *op)
     return yielded_or_stop_steal(status, result);
 }
 
-PyObject *
-ac_coroutine_await(PyObject *op)
+static PyObject *
+coroutine_await(PyObject *op)
 {
     if (((ac_coroutine *)op)->phase == AC_COROUTINE_SUSPENDED) {
         PyErr_SetString(PyExc_RuntimeError, "coroutine is being awaited already");
@@ -495,8 +470,8 @@ warn_never_awaited(PyObject *op)
     Py_XDECREF(result);
 }
 
-void
-ac_coroutine_finalize(PyObject *op)
+static void
+coroutine_finalize(PyObject *op)
 {
     ac_coroutine *self = (ac_coroutine *)op;
     if (self->phase == AC_COROUTINE_CLOSED) {
@@ -519,8 +494,35 @@ ac_coroutine_finalize(PyObject *op)
     }
 }
 
-PyObject *
-ac_coroutine_repr(PyObject *op)
+static int
+coroutine_clear(PyObject *op)
+{
+    ac_coroutine *self = (ac_coroutine *)op;
+    self->ops->end(op);
+    Py_CLEAR(self->awaited);
+    Py_CLEAR(self->origin);
+    return 0;
+}
+
+static void
+coroutine_dealloc(PyObject *op)
+{
+    ac_coroutine *self = (ac_coroutine *)op;
+    if (self->phase != AC_COROUTINE_CLOSED && PyObject_CallFinalizerFromDealloc(op) < 0)
+    {
+        return;  // the warning has kept it
+    }
+    PyObject_GC_UnTrack(op);
+    if (self->weakrefs != NULL) {
+        PyObject_ClearWeakRefs(op);
+    }
+    (void)coroutine_clear(op);
+    Py_CLEAR(self->function);
+    self->ops->free(op);
+}
+
+static PyObject *
+coroutine_repr(PyObject *op)
 {
     PyObject *name =
         PyObject_GetAttrString(((ac_coroutine *)op)->function, "__qualname__");
@@ -593,7 +595,7 @@ coroutine_get_frame(PyObject *op, void *Py_UNUSED(closure))
                                    PyFunction_GET_GLOBALS(self->function), NULL);
 }
 
-PyGetSetDef ac_coroutine_getset[] = {
+static PyGetSetDef coroutine_getset[] = {
     {"__name__", coroutine_get_of_function, NULL, "The name of the method.",
      "__name__"},
     {"__qualname__", coroutine_get_of_function, NULL, "The name with its class.",
@@ -611,8 +613,47 @@ PyGetSetDef ac_coroutine_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-PyMemberDef ac_coroutine_members[] = {
+static PyMemberDef coroutine_members[] = {
     {"__weaklistoffset__", Py_T_PYSSIZET, offsetof(ac_coroutine, weakrefs), Py_READONLY,
      NULL},
     {NULL, 0, 0, 0, NULL},
 };
+
+static PyMethodDef coroutine_methods[] = {
+    AC_COROUTINE_METHODS,
+    {NULL, NULL, 0, NULL},
+};
+
+/* -------------------------------------------------------------------- the type -- */
+
+PyTypeObject *
+ac_coroutine_add_type(PyObject *module, const ac_coroutine_type *own)
+{
+    PyType_Slot slots[] = {
+        {Py_tp_doc, (void *)own->doc},
+        {Py_tp_dealloc, coroutine_dealloc},
+        {Py_tp_traverse, own->traverse},
+        {Py_tp_clear, coroutine_clear},
+        {Py_tp_finalize, coroutine_finalize},
+        {Py_tp_repr, coroutine_repr},
+        {Py_am_await, coroutine_await},
+        {Py_am_send, ac_coroutine_send},
+        {Py_tp_iternext, ac_coroutine_iternext},
+        {Py_tp_methods, own->methods == NULL ? coroutine_methods : own->methods},
+        {Py_tp_getset, coroutine_getset},
+        {Py_tp_members, coroutine_members},
+        {0, NULL},
+    };
+    PyType_Spec spec = {
+        .name = own->name,
+        .basicsize = (int)own->size,
+        .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC
+                 | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+        .slots = slots,
+    };
+    PyTypeObject *type = ac_state_add_type(module, &spec, NULL);
+    if (type != NULL) {
+        type->tp_iter = ac_awaiter_iter;  // as a slot it would bring an `__iter__`
+    }
+    return type;
+}

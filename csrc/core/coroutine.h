@@ -7,7 +7,6 @@
 #define AC_COROUTINE_H
 
 #include "core/awaiter.h"
-#include "core/python.h"
 
 typedef enum {
     AC_COROUTINE_CREATED,
@@ -24,10 +23,10 @@ typedef struct {
      *   PYGEN_ERROR:  with an exception.
      * An exception of the awaited thing ends the coroutine. */
     PySendResult (*step)(PyObject *self, PyObject *value, PyObject **result);
-    /* It returned, raised or was closed: lets go of what it used. May run Python;
-     * the exception being raised, if any, stays. */
+    /* It returned, raised or was closed: lets go of what it used. May run Python.
+     * tp_clear calls it once more. */
     void (*end)(PyObject *self);
-    /* The last part of tp_dealloc, after tp_clear; NULL: frees the memory. */
+    /* The last part of tp_dealloc: frees the memory, and the reference to the type. */
     void (*free)(PyObject *self);
 } ac_coroutine_ops;
 
@@ -50,31 +49,26 @@ typedef struct {
 int
 ac_coroutine_init(ac_coroutine *self, const ac_coroutine_ops *ops, PyObject *function);
 
-/* For tp_traverse and tp_clear of the type. */
+/* The last part of a type's tp_traverse: the members of the head. */
 int
 ac_coroutine_traverse(ac_coroutine *self, visitproc visit, void *arg);
-void
-ac_coroutine_clear(ac_coroutine *self);
-
-/* tp_dealloc: the finalizer, tp_clear, the memory. */
-void
-ac_coroutine_dealloc(PyObject *op);
 
 /* The iterator of an awaitable: what `await` drives. NULL with TypeError. */
 PyObject *
 ac_coroutine_awaitable(PyObject *object);
 
-/* The slots of a coroutine type: all but tp_traverse, tp_clear and tp_methods, which
- * begins with AC_COROUTINE_METHODS. The registered type gets ac_awaiter_iter as its
- * tp_iter. */
-#define AC_COROUTINE_SLOTS                                                        \
-    {Py_tp_dealloc, ac_coroutine_dealloc}, {Py_am_await, ac_coroutine_await},     \
-        {Py_am_send, ac_coroutine_send}, {Py_tp_iternext, ac_coroutine_iternext}, \
-        {Py_tp_finalize, ac_coroutine_finalize}, {Py_tp_repr, ac_coroutine_repr}, \
-        {Py_tp_getset, ac_coroutine_getset},                                      \
-    {                                                                             \
-        Py_tp_members, ac_coroutine_members                                       \
-    }
+/* What a coroutine type has of its own. */
+typedef struct {
+    const char *name; /* with the module's */
+    size_t size;      /* of an object */
+    const char *doc;
+    traverseproc traverse;
+    PyMethodDef *methods; /* begins with AC_COROUTINE_METHODS; NULL: these are all */
+} ac_coroutine_type;
+
+/* Makes the type and adds it to the module. New reference, NULL with an exception. */
+PyTypeObject *
+ac_coroutine_add_type(PyObject *module, const ac_coroutine_type *own);
 
 #define AC_COROUTINE_METHODS                                                           \
     {"__await__", ac_awaiter_new, METH_NOARGS | METH_COEXIST, ac_coroutine_await_doc}, \
@@ -85,16 +79,11 @@ ac_coroutine_awaitable(PyObject *object);
         "close", ac_coroutine_close, METH_NOARGS, ac_coroutine_close_doc               \
     }
 
-PyObject *
-ac_coroutine_await(PyObject *op);
+/* These are called by the iterator that `__await__()` returns, too. */
 PySendResult
 ac_coroutine_send(PyObject *op, PyObject *value, PyObject **result);
 PyObject *
 ac_coroutine_iternext(PyObject *op);
-void
-ac_coroutine_finalize(PyObject *op);
-PyObject *
-ac_coroutine_repr(PyObject *op);
 PyObject *
 ac_coroutine_send_method(PyObject *op, PyObject *value);
 PyObject *
@@ -106,7 +95,5 @@ extern const char ac_coroutine_await_doc[];
 extern const char ac_coroutine_send_doc[];
 extern const char ac_coroutine_throw_doc[];
 extern const char ac_coroutine_close_doc[];
-extern PyGetSetDef ac_coroutine_getset[];
-extern PyMemberDef ac_coroutine_members[];
 
 #endif

@@ -193,12 +193,7 @@ drain_step(PyObject *op, PyObject *Py_UNUSED(value), PyObject **result)
 static void
 drain_end(PyObject *op)
 {
-    DrainObject *self = (DrainObject *)op;
-    PyObject *exc = PyErr_Occurred() == NULL ? NULL : ac_err_take();
-    Py_CLEAR(self->writer);
-    if (exc != NULL) {
-        ac_err_restore_steal(exc);
-    }
+    Py_CLEAR(((DrainObject *)op)->writer);
 }
 
 static void
@@ -220,18 +215,9 @@ static int
 drain_traverse(PyObject *op, visitproc visit, void *arg)
 {
     DrainObject *self = (DrainObject *)op;
-    Py_VISIT(Py_TYPE(op));
     Py_VISIT((PyObject *)self->loop);
     Py_VISIT((PyObject *)self->writer);
     return ac_coroutine_traverse((ac_coroutine *)self, visit, arg);
-}
-
-static int
-drain_clear(PyObject *op)
-{
-    Py_CLEAR(((DrainObject *)op)->writer);
-    ac_coroutine_clear((ac_coroutine *)op);
-    return 0;
 }
 
 static PyObject *
@@ -308,32 +294,17 @@ static PyMethodDef writer_await_methods[] = {
 
 /* -------------------------------------------------------------------- the type -- */
 
-static PyMethodDef drain_methods[] = {
-    AC_COROUTINE_METHODS,
-    {NULL, NULL, 0, NULL},
-};
-
-static PyType_Slot drain_slots[] = {
-    {Py_tp_doc, "The coroutine of a method of StreamWriter."},
-    AC_COROUTINE_SLOTS,
-    {Py_tp_traverse, drain_traverse},
-    {Py_tp_clear, drain_clear},
-    {Py_tp_methods, drain_methods},
-    {0, NULL},
-};
-
-static PyType_Spec drain_spec = {
+static const ac_coroutine_type drain_type = {
     .name = "asynccore._core.WriterCoroutine",
-    .basicsize = sizeof(DrainObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION
-             | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = drain_slots,
+    .size = sizeof(DrainObject),
+    .doc = "The coroutine of a method of StreamWriter.",
+    .traverse = drain_traverse,
 };
 
 int
 ac_drain_register(PyObject *module, ac_state *state)
 {
-    state->WriterCoroutine = ac_state_add_type(module, &drain_spec, NULL);
+    state->WriterCoroutine = ac_coroutine_add_type(module, &drain_type);
     return state->WriterCoroutine == NULL
                ? -1
                : ac_state_add_methods(state->Writer, writer_await_methods);

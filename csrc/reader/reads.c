@@ -122,24 +122,15 @@ reading_step(PyObject *op, PyObject *value, PyObject **result)
 }
 
 static void
-reading_drop(ReadingObject *self)
+reading_end(PyObject *op)
 {
+    ReadingObject *self = (ReadingObject *)op;
+    end_wait(self);
     Py_CLEAR(self->reader);
     Py_CLEAR(self->argument);
     Py_CLEAR(self->separators);
     Py_CLEAR(self->blocks);
     Py_CLEAR(self->state);
-}
-
-static void
-reading_end(PyObject *op)
-{
-    PyObject *exc = PyErr_Occurred() == NULL ? NULL : ac_err_take();
-    end_wait((ReadingObject *)op);
-    reading_drop((ReadingObject *)op);
-    if (exc != NULL) {
-        ac_err_restore_steal(exc);
-    }
 }
 
 static void
@@ -161,7 +152,6 @@ static int
 reading_traverse(PyObject *op, visitproc visit, void *arg)
 {
     ReadingObject *self = (ReadingObject *)op;
-    Py_VISIT(Py_TYPE(op));
     Py_VISIT((PyObject *)self->loop);
     Py_VISIT(self->reader);
     Py_VISIT((PyObject *)self->state);
@@ -169,14 +159,6 @@ reading_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->separators);
     Py_VISIT(self->blocks);
     return ac_coroutine_traverse((ac_coroutine *)self, visit, arg);
-}
-
-static int
-reading_clear(PyObject *op)
-{
-    reading_drop((ReadingObject *)op);
-    ac_coroutine_clear((ac_coroutine *)op);
-    return 0;
 }
 
 ReadingObject *
@@ -208,32 +190,17 @@ ac_reads_new(ReaderState *state, PyObject *reader, const ac_reading_kind *kind,
 
 /* -------------------------------------------------------------------- the type -- */
 
-static PyMethodDef reading_methods[] = {
-    AC_COROUTINE_METHODS,
-    {NULL, NULL, 0, NULL},
-};
-
-static PyType_Slot reading_slots[] = {
-    {Py_tp_doc, "The coroutine of a method of StreamReader."},
-    AC_COROUTINE_SLOTS,
-    {Py_tp_traverse, reading_traverse},
-    {Py_tp_clear, reading_clear},
-    {Py_tp_methods, reading_methods},
-    {0, NULL},
-};
-
-static PyType_Spec reading_spec = {
+static const ac_coroutine_type reading_type = {
     .name = "asynccore._core.ReaderCoroutine",
-    .basicsize = sizeof(ReadingObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION
-             | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = reading_slots,
+    .size = sizeof(ReadingObject),
+    .doc = "The coroutine of a method of StreamReader.",
+    .traverse = reading_traverse,
 };
 
 int
 ac_reads_register(PyObject *module, ac_state *state)
 {
     state->newline = PyBytes_FromStringAndSize("\n", 1);
-    state->ReaderCoroutine = ac_state_add_type(module, &reading_spec, NULL);
+    state->ReaderCoroutine = ac_coroutine_add_type(module, &reading_type);
     return state->newline == NULL || state->ReaderCoroutine == NULL ? -1 : 0;
 }

@@ -52,24 +52,15 @@ operation_step(PyObject *op, PyObject *value, PyObject **result)
 }
 
 static void
-operation_drop(OperationObject *self)
+operation_end(PyObject *op)
 {
+    OperationObject *self = (OperationObject *)op;
     ac_wait_end(self);
     PyBuffer_Release(&self->view);
     Py_CLEAR(self->future);
     Py_CLEAR(self->sock);
     Py_CLEAR(self->args[0]);
     Py_CLEAR(self->args[1]);
-}
-
-static void
-operation_end(PyObject *op)
-{
-    PyObject *exc = PyErr_Occurred() == NULL ? NULL : ac_err_take();
-    operation_drop((OperationObject *)op);
-    if (exc != NULL) {
-        ac_err_restore_steal(exc);
-    }
 }
 
 /* The reference to the loop is not tp_clear's: each cycle through the loop also ends at
@@ -129,7 +120,6 @@ static int
 operation_traverse(PyObject *op, visitproc visit, void *arg)
 {
     OperationObject *self = (OperationObject *)op;
-    Py_VISIT(Py_TYPE(op));
     Py_VISIT((PyObject *)self->loop);
     Py_VISIT(self->sock);
     Py_VISIT(self->args[0]);
@@ -137,15 +127,6 @@ operation_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->future);
     Py_VISIT(self->view.obj);
     return ac_coroutine_traverse((ac_coroutine *)self, visit, arg);
-}
-
-static int
-operation_clear(PyObject *op)
-{
-    OperationObject *self = (OperationObject *)op;
-    operation_drop(self);
-    ac_coroutine_clear((ac_coroutine *)self);
-    return 0;
 }
 
 static PyObject *
@@ -229,30 +210,17 @@ static PyMethodDef operation_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyType_Slot operation_slots[] = {
-    {Py_tp_doc, "The coroutine of a sock_* method."},
-    AC_COROUTINE_SLOTS,
-    {Py_tp_traverse, operation_traverse},
-    {Py_tp_clear, operation_clear},
-    {Py_tp_methods, operation_methods},
-    {0, NULL},
-};
-
-static PyType_Spec operation_spec = {
+static const ac_coroutine_type operation_type = {
     .name = "asynccore._core.SockCoroutine",
-    .basicsize = sizeof(OperationObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION
-             | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = operation_slots,
+    .size = sizeof(OperationObject),
+    .doc = "The coroutine of a sock_* method.",
+    .traverse = operation_traverse,
+    .methods = operation_methods,
 };
 
 int
 ac_operation_register(PyObject *module, ac_state *state)
 {
-    state->Operation = ac_state_add_type(module, &operation_spec, NULL);
-    if (state->Operation == NULL) {
-        return -1;
-    }
-    state->Operation->tp_iter = ac_awaiter_iter;
-    return 0;
+    state->Operation = ac_coroutine_add_type(module, &operation_type);
+    return state->Operation == NULL ? -1 : 0;
 }
