@@ -422,38 +422,39 @@ timer_handle_get_when(PyObject *self, void *Py_UNUSED(closure))
     return Py_XNewRef(timer->when);
 }
 
-#define SLOT(name, type, member)                                                     \
-    {                                                                                \
-        name, handle_get_slot, handle_set_slot, NULL, (void *)offsetof(type, member) \
+/* What every kind of handle has. */
+#define SLOT(name, set, member)                                                  \
+    {                                                                            \
+        name, handle_get_slot, set, NULL, (void *)offsetof(HandleObject, member) \
     }
+#define HANDLE_ATTRIBUTES                                                              \
+    {"_args", handle_get_args, handle_set_args, NULL, NULL},                           \
+        SLOT("_cancelled", NULL, cancelled),                                           \
+        SLOT("_callback", handle_set_slot, callback), SLOT("_context", NULL, context), \
+        SLOT("_loop", NULL, loop), SLOT("_repr", handle_set_slot, repr),               \
+        SLOT("_source_traceback", handle_set_slot, source_traceback)
 
 static PyGetSetDef handle_getset[] = {
-    {"_args", handle_get_args, handle_set_args, NULL, NULL},
-    {"_cancelled", handle_get_slot, NULL, NULL,
-     (void *)offsetof(HandleObject, cancelled)},
-    SLOT("_callback", HandleObject, callback),
-    {"_context", handle_get_slot, NULL, NULL, (void *)offsetof(HandleObject, context)},
-    {"_loop", handle_get_slot, NULL, NULL, (void *)offsetof(HandleObject, loop)},
-    SLOT("_repr", HandleObject, repr),
-    SLOT("_source_traceback", HandleObject, source_traceback),
+    HANDLE_ATTRIBUTES,
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyGetSetDef timer_handle_getset[] = {
-    {"_args", handle_get_args, handle_set_args, NULL, NULL},
-    {"_cancelled", handle_get_slot, NULL, NULL,
-     (void *)offsetof(HandleObject, cancelled)},
-    SLOT("_callback", HandleObject, callback),
-    {"_context", handle_get_slot, NULL, NULL, (void *)offsetof(HandleObject, context)},
-    {"_loop", handle_get_slot, NULL, NULL, (void *)offsetof(HandleObject, loop)},
-    SLOT("_repr", HandleObject, repr),
-    SLOT("_source_traceback", HandleObject, source_traceback),
+    HANDLE_ATTRIBUTES,
     {"_when", timer_handle_get_when, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
-#undef SLOT
 
 /* ------------------------------------------------------------------ types -- */
+
+/* Not immutable: the base is a class that programs may patch. */
+#define HANDLE_SPEC(kind, object, type_slots)                         \
+    {                                                                 \
+        .name = "asynccore._core." kind, .basicsize = sizeof(object), \
+        .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC              \
+                 | Py_TPFLAGS_DISALLOW_INSTANTIATION,                 \
+        .slots = type_slots,                                          \
+    }
 
 static PyType_Slot handle_slots[] = {
     {Py_tp_doc, "A scheduled callback; an asyncio.Handle."},
@@ -465,14 +466,7 @@ static PyType_Slot handle_slots[] = {
     {0, NULL},
 };
 
-static PyType_Spec handle_spec = {
-    .name = "asynccore._core.Handle",
-    .basicsize = sizeof(HandleObject),
-    // not immutable: the base is a class that programs may patch
-    .flags =
-        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = handle_slots,
-};
+static PyType_Spec handle_spec = HANDLE_SPEC("Handle", HandleObject, handle_slots);
 
 static PyType_Slot timer_handle_slots[] = {
     {Py_tp_doc, "A callback scheduled for a time; an asyncio.TimerHandle."},
@@ -484,14 +478,8 @@ static PyType_Slot timer_handle_slots[] = {
     {0, NULL},
 };
 
-static PyType_Spec timer_handle_spec = {
-    .name = "asynccore._core.TimerHandle",
-    .basicsize = sizeof(TimerHandleObject),
-    // not immutable: the base is a class that programs may patch
-    .flags =
-        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = timer_handle_slots,
-};
+static PyType_Spec timer_handle_spec =
+    HANDLE_SPEC("TimerHandle", TimerHandleObject, timer_handle_slots);
 
 static const ac_slot_offset handle_layout[] = {
     {"_args", offsetof(HandleObject, args)},
