@@ -7,6 +7,7 @@
 #include "core/context.h"
 #include "loop/freelist.h"
 #include "loop/handle.h"
+#include "loop/handle_parts.h"
 #include "loop/timer.h"
 
 #include <stddef.h>
@@ -51,11 +52,10 @@ handle_set_context(ac_state *state, HandleObject *handle, PyObject *context)
     return handle->context == NULL ? -1 : 0;
 }
 
-/* Fills the common slots of a new object. They are NULL, but for an empty context that
- * may be left there. */
-static int
-handle_fill(LoopObject *loop, HandleObject *handle, PyObject *callback,
-            PyObject *const *args, Py_ssize_t nargs, PyObject *context, int own_frames)
+int
+ac_handle_fill(LoopObject *loop, HandleObject *handle, PyObject *callback,
+               PyObject *const *args, Py_ssize_t nargs, PyObject *context,
+               int own_frames)
 {
     handle->cancelled = Py_NewRef(Py_False);
     handle->loop = Py_NewRef((PyObject *)loop);
@@ -85,8 +85,8 @@ ac_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
     PyObject *self =
         ac_freelist_new(&loop->handles, loop->state->Handle, sizeof(HandleObject));
     if (self != NULL
-        && handle_fill(loop, (HandleObject *)self, callback, args, nargs, context,
-                       own_frames)
+        && ac_handle_fill(loop, (HandleObject *)self, callback, args, nargs, context,
+                          own_frames)
                < 0)
     {
         Py_CLEAR(self);
@@ -110,8 +110,8 @@ ac_handle_new_timer(LoopObject *loop, PyObject *when, double deadline,
     timer->deadline = deadline;
     timer->when = Py_XNewRef(when);
     timer->scheduled = Py_NewRef(Py_False);
-    if (handle_fill(loop, (HandleObject *)self, callback, args, nargs, context,
-                    own_frames)
+    if (ac_handle_fill(loop, (HandleObject *)self, callback, args, nargs, context,
+                       own_frames)
         < 0)
     {
         Py_CLEAR(self);
@@ -133,8 +133,8 @@ ac_handle_args(HandleObject *handle)
 
 /* ------------------------------------------------------- life and death -- */
 
-static int
-handle_traverse(PyObject *self, visitproc visit, void *arg)
+int
+ac_handle_traverse(PyObject *self, visitproc visit, void *arg)
 {
     HandleObject *handle = (HandleObject *)self;
     Py_VISIT(Py_TYPE(self));
@@ -148,8 +148,8 @@ handle_traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-static int
-handle_clear(PyObject *self)
+int
+ac_handle_clear(PyObject *self)
 {
     HandleObject *handle = (HandleObject *)self;
     Py_CLEAR(handle->args);
@@ -162,10 +162,8 @@ handle_clear(PyObject *self)
     return 0;
 }
 
-/* Takes the loop out of a handle that dies, for its freelist; NULL where there is
- * none (the collector cleared the handle). New reference. */
-static LoopObject *
-handle_take_loop(HandleObject *handle)
+LoopObject *
+ac_handle_take_loop(HandleObject *handle)
 {
     LoopObject *loop = (LoopObject *)handle->loop;
     handle->loop = NULL;
@@ -180,8 +178,8 @@ handle_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     Py_TRASHCAN_BEGIN(self, handle_dealloc);
     PyObject_ClearWeakRefs(self);
-    LoopObject *loop = handle_take_loop((HandleObject *)self);
-    (void)handle_clear(self);
+    LoopObject *loop = ac_handle_take_loop((HandleObject *)self);
+    (void)ac_handle_clear(self);
     ac_freelist_free(self, loop, loop == NULL ? NULL : &loop->handles);
     Py_TRASHCAN_END;
 }
@@ -192,7 +190,7 @@ timer_handle_traverse(PyObject *self, visitproc visit, void *arg)
     TimerHandleObject *timer = (TimerHandleObject *)self;
     Py_VISIT(timer->scheduled);
     Py_VISIT(timer->when);
-    return handle_traverse(self, visit, arg);
+    return ac_handle_traverse(self, visit, arg);
 }
 
 static int
@@ -201,7 +199,7 @@ timer_handle_clear(PyObject *self)
     TimerHandleObject *timer = (TimerHandleObject *)self;
     Py_CLEAR(timer->scheduled);
     Py_CLEAR(timer->when);
-    return handle_clear(self);
+    return ac_handle_clear(self);
 }
 
 static void
@@ -214,7 +212,7 @@ timer_handle_dealloc(PyObject *self)
     }
     Py_TRASHCAN_BEGIN(self, timer_handle_dealloc);
     PyObject_ClearWeakRefs(self);
-    LoopObject *loop = handle_take_loop((HandleObject *)self);
+    LoopObject *loop = ac_handle_take_loop((HandleObject *)self);
     (void)timer_handle_clear(self);
     ac_freelist_free(self, loop, loop == NULL ? NULL : &loop->timer_handles);
     Py_TRASHCAN_END;
@@ -368,9 +366,8 @@ static PyMethodDef timer_handle_methods[] = {
 
 /* ------------------------------------------------------------ attributes -- */
 
-/* `_args` of a cancelled handle is None, as in Handle.cancel. */
-static PyObject *
-handle_get_args(PyObject *self, void *Py_UNUSED(closure))
+PyObject *
+ac_handle_get_args(PyObject *self, void *Py_UNUSED(closure))
 {
     HandleObject *handle = (HandleObject *)self;
     if (handle->callback == NULL) {
@@ -379,8 +376,8 @@ handle_get_args(PyObject *self, void *Py_UNUSED(closure))
     return ac_handle_args(handle);
 }
 
-static int
-handle_set_args(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+int
+ac_handle_set_args(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
     if (value == NULL || value == Py_None) {
         Py_CLEAR(((HandleObject *)self)->args);
@@ -394,17 +391,15 @@ handle_set_args(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
     return 0;
 }
 
-/* The other slots read as None while they are NULL; `closure` is the offset. What C
- * code relies on (_cancelled, _context, _loop) cannot be assigned. */
-static PyObject *
-handle_get_slot(PyObject *self, void *closure)
+PyObject *
+ac_handle_get_slot(PyObject *self, void *closure)
 {
     PyObject *value = *(PyObject **)((char *)self + (Py_ssize_t)closure);
     return Py_NewRef(value == NULL ? Py_None : value);
 }
 
-static int
-handle_set_slot(PyObject *self, PyObject *value, void *closure)
+int
+ac_handle_set_slot(PyObject *self, PyObject *value, void *closure)
 {
     PyObject **slot = (PyObject **)((char *)self + (Py_ssize_t)closure);
     Py_XSETREF(*slot, value == Py_None ? NULL : Py_XNewRef(value));
@@ -422,51 +417,30 @@ timer_handle_get_when(PyObject *self, void *Py_UNUSED(closure))
     return Py_XNewRef(timer->when);
 }
 
-/* What every kind of handle has. */
-#define SLOT(name, set, member)                                                  \
-    {                                                                            \
-        name, handle_get_slot, set, NULL, (void *)offsetof(HandleObject, member) \
-    }
-#define HANDLE_ATTRIBUTES                                                              \
-    {"_args", handle_get_args, handle_set_args, NULL, NULL},                           \
-        SLOT("_cancelled", NULL, cancelled),                                           \
-        SLOT("_callback", handle_set_slot, callback), SLOT("_context", NULL, context), \
-        SLOT("_loop", NULL, loop), SLOT("_repr", handle_set_slot, repr),               \
-        SLOT("_source_traceback", handle_set_slot, source_traceback)
-
 static PyGetSetDef handle_getset[] = {
-    HANDLE_ATTRIBUTES,
+    AC_HANDLE_ATTRIBUTES,
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyGetSetDef timer_handle_getset[] = {
-    HANDLE_ATTRIBUTES,
+    AC_HANDLE_ATTRIBUTES,
     {"_when", timer_handle_get_when, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 /* ------------------------------------------------------------------ types -- */
 
-/* Not immutable: the base is a class that programs may patch. */
-#define HANDLE_SPEC(kind, object, type_slots)                         \
-    {                                                                 \
-        .name = "asynccore._core." kind, .basicsize = sizeof(object), \
-        .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC              \
-                 | Py_TPFLAGS_DISALLOW_INSTANTIATION,                 \
-        .slots = type_slots,                                          \
-    }
-
 static PyType_Slot handle_slots[] = {
     {Py_tp_doc, "A scheduled callback; an asyncio.Handle."},
     {Py_tp_dealloc, handle_dealloc},
-    {Py_tp_traverse, handle_traverse},
-    {Py_tp_clear, handle_clear},
+    {Py_tp_traverse, ac_handle_traverse},
+    {Py_tp_clear, ac_handle_clear},
     {Py_tp_methods, handle_methods},
     {Py_tp_getset, handle_getset},
     {0, NULL},
 };
 
-static PyType_Spec handle_spec = HANDLE_SPEC("Handle", HandleObject, handle_slots);
+static PyType_Spec handle_spec = AC_HANDLE_SPEC("Handle", HandleObject, handle_slots);
 
 static PyType_Slot timer_handle_slots[] = {
     {Py_tp_doc, "A callback scheduled for a time; an asyncio.TimerHandle."},
@@ -479,7 +453,7 @@ static PyType_Slot timer_handle_slots[] = {
 };
 
 static PyType_Spec timer_handle_spec =
-    HANDLE_SPEC("TimerHandle", TimerHandleObject, timer_handle_slots);
+    AC_HANDLE_SPEC("TimerHandle", TimerHandleObject, timer_handle_slots);
 
 static const ac_slot_offset handle_layout[] = {
     {"_args", offsetof(HandleObject, args)},
