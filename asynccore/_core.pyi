@@ -28,6 +28,12 @@ class Handle(asyncio.Handle):
 class TimerHandle(asyncio.TimerHandle):
     def cancel(self) -> None: ...
 
+if sys.version_info >= (3, 14):
+    @final
+    class _ThreadSafeHandle(asyncio.Handle):  # of asyncio.events' class of this name
+        def cancel(self) -> None: ...
+        def cancelled(self) -> bool: ...
+
 @disjoint_base
 class Loop:
     slow_callback_duration: float

@@ -11,6 +11,7 @@
 #include "loop/handle.h"
 #include "loop/loop.h"
 #include "loop/task.h"
+#include "loop/threadsafe.h"
 #include "reader/adopt.h"
 #include "sock/methods.h"
 #include "stream/accept.h"
@@ -73,7 +74,8 @@ core_exec(PyObject *module)
 {
     ac_state *state = ac_state_of(module);
     if (check_libuv() < 0 || ac_state_init(state) < 0 || ac_context_prove(state) < 0
-        || ac_handle_register(module, state) < 0 || ac_task_register(state) < 0
+        || ac_handle_register(module, state) < 0
+        || ac_threadsafe_register(module, state) < 0 || ac_task_register(state) < 0
         || ac_loop_register(module, state) < 0 || ac_watch_register(module, state) < 0
         || ac_add_reader_register(state) < 0 || ac_stream_register(module, state) < 0
         || ac_accept_register(module, state) < 0 || ac_pipe_register(module, state) < 0

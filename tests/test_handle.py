@@ -547,6 +547,20 @@ def test_debug_traceback_is_the_standard_loops(both_factories):
     assert ours == standard
 
 
+@pytest.mark.parametrize("make_name", HANDLE_MAKERS)
+def test_debug_traceback_is_as_short_as_the_standard_loops(both_factories, make_name):
+    def deep(n, loop):
+        return deep(n - 1, loop) if n else HANDLE_MAKERS[make_name](loop, callback)
+
+    lengths = []
+    for factory in both_factories:
+        loop = factory()
+        loop.set_debug(True)
+        lengths.append(len(deep(50, loop)._source_traceback))
+        loop.close()
+    assert lengths[0] == lengths[1] > 1
+
+
 def test_debug_traceback_is_short(loop, make):
     loop.set_debug(True)
 

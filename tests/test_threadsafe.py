@@ -420,3 +420,345 @@ def test_slow_reader_of_the_wake_up_survives_a_full_pipe(loop, trace):
     loop.call_soon_threadsafe(trace.append, "end")
     turn(loop)
     assert trace == ["end"]
+
+
+# ------------------------------------------------- the lock of the handle, from 3.14 --
+
+with_lock = pytest.mark.skipif(
+    not hasattr(asyncio.events, "_ThreadSafeHandle"), reason="a class of 3.14"
+)
+both_modes = pytest.mark.parametrize("debug", [False, True])
+ASKS = {
+    "cancel": lambda handle: handle.cancel(),
+    "cancelled": lambda handle: handle.cancelled(),
+    "lock": lambda handle: handle._lock.acquire() and handle._lock.release(),
+    "run": lambda handle: handle._run(),
+}
+each_way = pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
+
+
+class Asker:
+    """Uses a handle in another thread."""
+
+    def __init__(self, ask):
+        self.done = threading.Event()
+        self.ask = ask
+        self.began = threading.Event()
+
+    def start(self, handle):
+        self.thread = threading.Thread(target=self.run, args=(handle,))
+        self.thread.start()
+        assert self.began.wait(10)
+
+    def run(self, handle):
+        self.began.set()
+        self.ask(handle)
+        self.done.set()
+
+    def waits(self):
+        return not self.done.wait(0.05)
+
+    def end(self):
+        self.thread.join(10)
+        return self.done.is_set()
+
+
+@with_lock
+@both_modes
+@each_way
+def test_other_threads_wait_for_the_end_of_the_callback(loop, trace, debug, ask):
+    loop.set_debug(debug)
+    loop.slow_callback_duration = 60
+    asker = Asker(ask)
+
+    def callback():
+        trace.append("run")
+        if len(trace) == 1:
+            asker.start(handle)
+            trace.append(asker.waits())
+
+    handle = loop.call_soon_threadsafe(callback)
+    turn(loop)
+    assert asker.end()
+    assert trace[:2] == ["run", True]
+
+
+@with_lock
+@both_modes
+@each_way
+def test_other_threads_wait_for_who_holds_the_lock(loop, debug, ask):
+    loop.set_debug(debug)
+    handle = loop.call_soon_threadsafe(int)
+    asker = Asker(ask)
+    with handle._lock:
+        asker.start(handle)
+        assert asker.waits()
+    assert asker.end()
+
+
+@with_lock
+@both_modes
+def test_the_loop_waits_for_the_lock(loop, trace, debug):
+    # and looks again whether the handle is cancelled, when it has it
+    loop.set_debug(debug)
+    loop.slow_callback_duration = 60
+    handle = loop.call_soon_threadsafe(trace.append, 1)
+    held, freed = threading.Event(), threading.Event()
+
+    def hold():
+        with handle._lock:
+            held.set()
+            freed.wait(0.05)  # nothing can set it while the loop waits
+            trace.append("cancel")
+            handle.cancel()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(10)
+    loop.call_soon(freed.set)
+    loop.call_soon(trace.append, 2)
+    turn(loop)
+    thread.join()
+    assert trace == ["cancel", 2]
+    assert handle.cancelled()
+
+
+@with_lock
+def test_the_loop_does_not_wait_to_pass_over_a_cancelled_handle(loop, trace):
+    handle = loop.call_soon_threadsafe(trace.append, 1)
+    handle.cancel()
+    held, ran = threading.Event(), threading.Event()
+
+    def hold():
+        with handle._lock:
+            held.set()
+            ran.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(10)
+    loop.call_soon(ran.set)
+    turn(loop)
+    assert ran.is_set()
+    thread.join()
+    assert trace == []
+
+
+@with_lock
+def test_lock_is_held_by_the_one_who_runs(loop, trace):
+    def callback():
+        lock = handle._lock
+        trace.append(lock._is_owned())
+        in_thread(lambda: trace.append(lock.acquire(blocking=False)))
+        with lock:  # it is recursive
+            trace.append(handle.cancelled())
+        trace.append(handle._lock is lock)
+        trace.append(lock._is_owned())
+
+    handle = loop.call_soon_threadsafe(callback)
+    turn(loop)
+    assert trace == [True, False, False, True, True]
+    assert not handle._lock._is_owned()
+    assert handle._lock.acquire(blocking=False)
+    handle._lock.release()
+
+
+@with_lock
+def test_lock_is_held_while_an_exception_is_reported(loop, trace):
+    def report(loop, context):
+        trace.append(context["handle"]._lock._is_owned())
+
+    loop.set_exception_handler(report)
+    handle = loop.call_soon_threadsafe(lambda: 1 / 0)
+    turn(loop)
+    assert trace == [True]
+    assert not handle._lock._is_owned()
+
+
+@with_lock
+def test_lock_is_held_while_the_callback_is_forgotten(loop, trace):
+    class Callback:
+        def __call__(self):
+            pass
+
+        def __del__(self):
+            trace.append(handle._lock._is_owned())
+
+    handle = loop.call_soon_threadsafe(Callback())
+    handle.cancel()
+    gc.collect()
+    assert trace == [True]
+    assert not handle._lock._is_owned()
+
+
+@with_lock
+def test_lock_is_an_rlock_of_the_handle(loop):
+    handles = [loop.call_soon_threadsafe(int) for _ in range(3)]
+    locks = [handle._lock for handle in handles]
+    assert all(type(lock) is type(threading.RLock()) for lock in locks)
+    assert [handle._lock for handle in handles] == locks
+    assert len(set(locks)) == 3
+
+
+@with_lock
+def test_lock_that_stays_held_is_not_the_next_handles(loop, trace):
+    # handles may come from a freelist
+    for n in range(5):
+        handle = loop.call_soon_threadsafe(trace.append, n)
+        handle._lock.acquire()
+        turn(loop)
+        del handle
+        handle = loop.call_soon_threadsafe(trace.append, "never")
+        in_thread(handle.cancel)
+        del handle
+        turn(loop)
+    assert trace == [0, 1, 2, 3, 4]
+
+
+@with_lock
+@pytest.mark.parametrize("fails", [False, True])
+def test_lock_that_the_callback_releases_ends_the_run(loop, fails):
+    def callback():
+        handle._lock.release()
+        if fails:
+            raise KeyboardInterrupt
+
+    handle = loop.call_soon_threadsafe(callback)
+    with pytest.raises(RuntimeError, match="un-acquired lock") as caught:
+        turn(loop)
+    context = caught.value.__context__
+    assert isinstance(context, KeyboardInterrupt) if fails else context is None
+    turn(loop)
+
+
+@with_lock
+def test_waiting_is_interrupted_by_a_signal(loop):
+    def on_signal(signum, frame):
+        raise LookupError("signal")
+
+    handle = loop.call_soon_threadsafe(int)
+    held, over = threading.Event(), threading.Event()
+
+    def hold():
+        with handle._lock:
+            held.set()
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+            over.wait(10)
+
+    old = signal.signal(signal.SIGUSR1, on_signal)
+    thread = threading.Thread(target=hold)
+    try:
+        with pytest.raises(LookupError, match="signal"):
+            thread.start()
+            assert held.wait(10)
+            handle.cancel()
+    finally:
+        signal.signal(signal.SIGUSR1, old)
+        over.set()
+        thread.join()
+    assert handle.cancelled() is False
+    turn(loop)
+
+
+@with_lock
+@pytest.mark.parametrize("name", ["__init__", "_run", "cancel", "cancelled"])
+@pytest.mark.parametrize("of", ["Handle", "_ThreadSafeHandle"])
+def test_patched_class(loop, trace, monkeypatch, of, name):
+    kind = getattr(asyncio.events, of)
+    original = getattr(kind, name)
+
+    def patched(self, *args):
+        if isinstance(self, asyncio.events._ThreadSafeHandle):  # not the self-pipe's
+            trace.append(name)
+        return original(self, *args)
+
+    def use():
+        handle = loop.call_soon_threadsafe(trace.append, "run")
+        turn(loop)
+        handle.cancelled()
+        handle.cancel()
+
+    use()
+    monkeypatch.setattr(kind, name, patched)
+    use()
+    monkeypatch.undo()
+    use()
+    changed = [name, "run"] if name in ("__init__", "_run") else ["run", name]
+    assert trace == ["run", *changed, "run"]
+
+
+@with_lock
+def test_run_patched_between_the_call_and_the_run(loop, trace, monkeypatch):
+    kind = asyncio.events._ThreadSafeHandle
+    original = kind._run
+
+    def _run(self):
+        trace.append("patched")
+        return original(self)
+
+    loop.call_soon_threadsafe(trace.append, 1)
+    loop.call_soon(monkeypatch.setattr, kind, "_run", _run)
+    loop.call_soon_threadsafe(trace.append, 2)
+    loop.call_soon(monkeypatch.undo)
+    loop.call_soon_threadsafe(trace.append, 3)
+    turn(loop)
+    assert trace == [1, "patched", 2, 3]
+
+
+@with_lock
+@both_modes
+def test_replaced_class(loop, trace, monkeypatch, debug):
+    class Replaced(asyncio.events._ThreadSafeHandle):
+        __slots__ = ()
+
+        def __init__(self, *args):
+            trace.append(args[1:])
+            super().__init__(*args)
+
+        def cancel(self):
+            trace.append("cancel")
+            super().cancel()
+
+    loop.set_debug(debug)
+    context = contextvars.copy_context()
+    monkeypatch.setattr(asyncio.events, "_ThreadSafeHandle", Replaced)
+    handle = loop.call_soon_threadsafe(trace.append, 1, context=context)
+    assert type(handle) is Replaced
+    handle.cancel()
+    loop.call_soon_threadsafe(trace.append, 2)
+    turn(loop)
+    assert trace == [((1,), loop, context), "cancel", ((2,), loop, None), 2]
+    monkeypatch.delattr(asyncio.events, "_ThreadSafeHandle")
+    with pytest.raises(AttributeError, match="_ThreadSafeHandle"):
+        loop.call_soon_threadsafe(trace.append, 3)
+    turn(loop)
+
+
+@with_lock
+def test_name_of_the_class(loop):
+    handle = loop.call_soon_threadsafe(print)
+    assert type(handle).__name__ == "_ThreadSafeHandle"
+    assert repr(handle) == "<_ThreadSafeHandle print()>"
+    turn(loop)
+
+
+@with_lock
+@only_asynccore  # C code would read what is assigned
+def test_lock_cannot_be_taken_from_the_handle(loop):
+    handle = loop.call_soon_threadsafe(print)
+    lock = handle._lock
+    with pytest.raises(AttributeError):
+        handle._lock = threading.RLock()
+    with pytest.raises(AttributeError):
+        del handle._lock
+    assert handle._lock is lock
+    handle.cancel()
+
+
+@with_lock
+@only_asynccore
+def test_lock_of_a_patched_threading_module(loop, monkeypatch):
+    monkeypatch.setattr(threading, "RLock", threading._PyRLock)
+    handle = loop.call_soon_threadsafe(print)
+    assert not isinstance(handle._lock, threading._PyRLock)
+    handle.cancel()

@@ -8,6 +8,7 @@
     X(Loop)                     \
     X(Handle)                   \
     X(TimerHandle)              \
+    X(ThreadSafeHandle)         \
     X(FdHandles)                \
     X(Stream)                   \
     X(Datagram)                 \
@@ -52,6 +53,7 @@
     X(high_water)               \
     X(low_water)                \
     X(handle_run)               \
+    X(threadsafe_stock)         \
     X(transport_extra_info)     \
     X(get_asyncgen_hooks)       \
     X(set_asyncgen_hooks)       \

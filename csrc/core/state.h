@@ -18,6 +18,7 @@
     X(Task)                               \
     X(StreamReader)                       \
     X(StreamWriter)                       \
+    X(_ThreadSafeHandle)                  \
     X(LOG_THRESHOLD_FOR_CONNLOST_WRITES)  \
     X(__class__)                          \
     X(__dict__)                           \
@@ -171,7 +172,8 @@ typedef struct ac_state {
     PyTypeObject *Loop;
     PyTypeObject *Handle;
     PyTypeObject *TimerHandle;
-    PyTypeObject *FdHandles; /* the reader and writer of one descriptor */
+    PyTypeObject *ThreadSafeHandle; /* NULL before 3.14 */
+    PyTypeObject *FdHandles;        /* the reader and writer of one descriptor */
     PyTypeObject *Stream;
     PyTypeObject *Datagram;
     PyTypeObject *Accepted; /* a connection that waits for its turn to be set up */
@@ -217,6 +219,7 @@ typedef struct ac_state {
     PyObject *high_water; /* the limits of a new transport */
     PyObject *low_water;
     PyObject *handle_run;           /* asyncio.Handle._run as it was at import */
+    PyObject *threadsafe_stock;     /* likewise what threadsafe.c replaces; or NULL */
     PyObject *transport_extra_info; /* likewise BaseTransport.get_extra_info */
     PyObject *get_asyncgen_hooks;
     PyObject *set_asyncgen_hooks;

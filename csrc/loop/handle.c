@@ -8,6 +8,7 @@
 #include "loop/freelist.h"
 #include "loop/handle.h"
 #include "loop/handle_parts.h"
+#include "loop/threadsafe.h"
 #include "loop/timer.h"
 
 #include <stddef.h>
@@ -270,6 +271,15 @@ ac_handle_done_steal(LoopObject *loop, PyObject *self)
         ac_freelist_keep_steal(self, &loop->timer_handles);
         return;
     }
+    if (ac_threadsafe_is_ours(state, self)
+        && handle_is_unseen(loop, self, &loop->threadsafe_handles))
+    {
+        PyObject_GC_UnTrack(self);
+        Py_CLEAR(((ThreadSafeHandleObject *)self)->lock);
+        handle_clear_call(state, (HandleObject *)self);
+        ac_freelist_keep_steal(self, &loop->threadsafe_handles);
+        return;
+    }
     Py_DECREF(self);
 }
 
@@ -291,6 +301,7 @@ ac_handle_trim_freelists(LoopObject *loop, unsigned int kept)
 {
     trim(&loop->handles, kept);
     trim(&loop->timer_handles, kept);
+    trim(&loop->threadsafe_handles, kept);
 }
 
 /* --------------------------------------------------------------- methods -- */

@@ -260,6 +260,8 @@ loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwar
     loop->module = Py_NewRef(module);
     loop->handles.type = (PyTypeObject *)Py_NewRef(loop->state->Handle);
     loop->timer_handles.type = (PyTypeObject *)Py_NewRef(loop->state->TimerHandle);
+    loop->threadsafe_handles.type =
+        (PyTypeObject *)Py_XNewRef(loop->state->ThreadSafeHandle);
     loop->fd_handles.type = (PyTypeObject *)Py_NewRef(loop->state->FdHandles);
     loop->operations.type = (PyTypeObject *)Py_NewRef(loop->state->Operation);
     loop->closed = true;  // until __init__
@@ -302,6 +304,7 @@ loop_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(loop->module);
     Py_VISIT(loop->handles.type);
     Py_VISIT(loop->timer_handles.type);
+    Py_VISIT(loop->threadsafe_handles.type);
     Py_VISIT(loop->fd_handles.type);
     Py_VISIT(loop->operations.type);
     for (size_t i = 0; i < loop->ready.len; i++) {
@@ -342,6 +345,7 @@ loop_clear(PyObject *self)
     Py_CLEAR(loop->transports_data);
     Py_CLEAR(loop->handles.type);
     Py_CLEAR(loop->timer_handles.type);
+    Py_CLEAR(loop->threadsafe_handles.type);
     Py_CLEAR(loop->fd_handles.type);
     Py_CLEAR(loop->operations.type);
     return 0;

@@ -90,12 +90,14 @@ struct LoopObject {
     unsigned int forks;      /* state->forks when the kernel's sets were made */
     unsigned int overridden; /* AC_OVERRIDE_* */
     unsigned int instance_overridden; /* the part of it that __dict__ holds */
-    unsigned int type_version;     /* of the class, when `overridden` was worked out */
-    unsigned int task_version;     /* of it, when create_task was looked up: */
-    bool task_standard;            /* the class inherits the interpreter's */
-    unsigned int handle_version;   /* of asyncio.Handle, when _run was looked up */
-    double slow_callback_duration; /* seconds */
-    double clock_resolution;       /* seconds */
+    unsigned int type_version;   /* of the class, when `overridden` was worked out */
+    unsigned int task_version;   /* of it, when create_task was looked up: */
+    bool task_standard;          /* the class inherits the interpreter's */
+    unsigned int handle_version; /* of asyncio.Handle, when _run was looked up */
+    unsigned int threadsafe_version; /* of _ThreadSafeHandle, likewise; and whether */
+    bool threadsafe_patched;         /* it is not what it was at import */
+    double slow_callback_duration;   /* seconds */
+    double clock_resolution;         /* seconds */
 
     /* the turn; what is left here after an exception runs first next time */
     ac_ring ready;       /* owned handles */
@@ -115,6 +117,7 @@ struct LoopObject {
     ac_flush *flush_head, *flush_tail;
     ac_open open_head;                  /* list head of the open objects */
     ac_freelist handles, timer_handles; /* see handle.c */
+    ac_freelist threadsafe_handles;     /* see threadsafe.c */
     ac_freelist fd_handles;             /* see io/watch.c */
     ac_freelist operations;             /* see sock/operation.c */
     ac_freelist reads, drains;          /* see reader/reads.c, drain.c */

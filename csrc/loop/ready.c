@@ -12,6 +12,7 @@
 #include "loop/poller.h"
 #include "loop/ready.h"
 #include "loop/report.h"
+#include "loop/threadsafe.h"
 
 int
 ac_ready_push_steal(LoopObject *loop, PyObject *handle)
@@ -244,15 +245,43 @@ run_debug(LoopObject *loop, PyObject *handle)
     return rc;
 }
 
+/* What _ThreadSafeHandle._run does. The loop looks at a cancelled one without waiting
+ * for its lock, and again behind it. */
+static int
+run_threadsafe(LoopObject *loop, PyObject *handle)
+{
+    if (((HandleObject *)handle)->callback == NULL) {
+        return 0;
+    }
+    if (ac_threadsafe_acquire(handle) < 0) {
+        return -1;
+    }
+    return ac_threadsafe_release(handle, run_ours(loop, (HandleObject *)handle));
+}
+
+/* Whether a handle is a _ThreadSafeHandle that is run in C: 1, 0, or -1 with an
+ * exception. */
+static int
+is_usual_threadsafe(LoopObject *loop, PyObject *handle)
+{
+    if (loop->instrumented || !ac_threadsafe_is_ours(loop->state, handle)) {
+        return 0;
+    }
+    return ac_threadsafe_check_patches(loop) < 0 ? -1 : !loop->threadsafe_patched;
+}
+
 int
 ac_ready_run(LoopObject *loop, PyObject *handle)
 {
-    int rc = ac_ready_check_patches(loop);
+    int rc = ac_ready_check_patches(loop), threadsafe;
     if (rc < 0) {
         return -1;
     }
     if (!loop->instrumented && ac_handle_is_ours(loop->state, handle)) {
         rc = run_ours(loop, (HandleObject *)handle);
+    }
+    else if ((threadsafe = is_usual_threadsafe(loop, handle)) != 0) {
+        rc = threadsafe < 0 ? -1 : run_threadsafe(loop, handle);
     }
     else {
         int cancelled = handle_is_cancelled(handle);
@@ -339,58 +368,6 @@ loop_call_soon(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                           parsed.context);
 }
 
-#if AC_HAVE_THREADSAFE_HANDLE
-/* Takes the frame of _ThreadSafeHandle.__init__, the one of them that is written in
- * Python, off the handle's traceback. Returns 0, or -1 with an exception. */
-static int
-drop_own_frame(PyObject *handle)
-{
-    PyObject *stack = PyObject_GetAttrString(handle, "_source_traceback");
-    if (stack == NULL) {
-        return -1;
-    }
-    int rc = 0;
-    if (PyList_Check(stack) && PyList_GET_SIZE(stack) > 0) {
-        Py_ssize_t size = PyList_GET_SIZE(stack);
-        rc = PyList_SetSlice(stack, size - 1, size, NULL);
-    }
-    Py_DECREF(stack);
-    return rc;
-}
-
-/* From 3.14 on the handle of another thread has a lock that its cancel() takes. */
-static PyObject *
-threadsafe_handle(LoopObject *loop, const ac_args *parsed)
-{
-    PyObject *tuple = PyTuple_New(parsed->nrest);
-    if (tuple == NULL) {
-        return NULL;
-    }
-    for (Py_ssize_t i = 0; i < parsed->nrest; i++) {
-        PyTuple_SET_ITEM(tuple, i, Py_NewRef(parsed->rest[i]));
-    }
-    PyObject *handle = PyObject_CallFunctionObjArgs(
-        loop->state->asyncio_ThreadSafeHandle, parsed->leading[0], tuple, loop,
-        parsed->context == NULL ? Py_None : parsed->context, NULL);
-    Py_DECREF(tuple);
-    if (handle != NULL && loop->debug && drop_own_frame(handle) < 0) {
-        Py_CLEAR(handle);
-    }
-    return handle;
-}
-#else
-static PyObject *
-threadsafe_handle(LoopObject *loop, const ac_args *parsed)
-{
-    PyObject *handle = ac_handle_new(loop, parsed->leading[0], parsed->rest,
-                                     parsed->nrest, parsed->context, 2);
-    if (handle != NULL && !loop->running) {
-        ac_handle_track(handle);  // perhaps nobody runs the loop any more
-    }
-    return handle;
-}
-#endif
-
 PyDoc_STRVAR(loop_call_soon_threadsafe_doc,
              "call_soon_threadsafe($self, /, callback, *args, context=None)\n--\n\n"
              "Like call_soon, for use from another thread or a signal handler.\n\n"
@@ -413,7 +390,7 @@ loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t narg
     {
         return NULL;
     }
-    PyObject *handle = threadsafe_handle(loop, &parsed);
+    PyObject *handle = ac_threadsafe_new(loop, &parsed);
     // making the handle may have run a collection, and that anything
     if (handle == NULL || ac_loop_check_closed(loop) < 0
         || ac_ready_push_steal(loop, Py_NewRef(handle)) < 0)

@@ -132,6 +132,29 @@ def call_soon_threadsafe(loop: Any) -> Iterator[Call]:
 
 
 @step
+def call_soon_threadsafe_cancel(loop: Any) -> Iterator[Call]:
+    yield loop.call_soon_threadsafe(max, 1, 2).cancel
+    turns(loop, 2)
+
+
+@step
+def call_soon_threadsafe_lock(loop: Any) -> Iterator[Call]:
+    handle = loop.call_soon_threadsafe(max, 1, 2)
+    yield functools.partial(getattr, handle, "_lock", None)  # from 3.14 on
+    turns(loop, 2)
+    handle.cancel()
+
+
+@step
+def call_soon_threadsafe_lock_in_callback(loop: Any) -> Iterator[Call]:
+    handle = loop.call_soon_threadsafe(getattr)
+    handle._args = (handle, "_lock", None)
+    yield one_turn(loop)
+    turns(loop, 2)
+    handle.cancel()
+
+
+@step
 def call_later(loop: Any) -> Iterator[Call]:
     yield functools.partial(loop.call_later, 0, max, 1, 2)
     turns(loop, 2)

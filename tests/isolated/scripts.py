@@ -314,7 +314,10 @@ async def _call_soon_threadsafe() -> AsyncIterator[Any]:
 
     def other_thread() -> None:
         while wanted.acquire() and not ended.is_set():
-            loop.call_soon_threadsafe(print).cancel()
+            handle = loop.call_soon_threadsafe(print)
+            getattr(handle, "_lock", None), repr(handle)  # a lock from 3.14 on
+            handle.cancelled(), handle.cancel()
+            del handle
             future = futures.pop()
             loop.call_soon_threadsafe(future.set_result, None)
 
