@@ -314,10 +314,7 @@ async def _call_soon_threadsafe() -> AsyncIterator[Any]:
 
     def other_thread() -> None:
         while wanted.acquire() and not ended.is_set():
-            handle = loop.call_soon_threadsafe(print)
-            getattr(handle, "_lock", None), repr(handle)  # a lock from 3.14 on
-            handle.cancelled(), handle.cancel()
-            del handle
+            loop.call_soon_threadsafe(print).cancel()
             future = futures.pop()
             loop.call_soon_threadsafe(future.set_result, None)
 
@@ -326,6 +323,9 @@ async def _call_soon_threadsafe() -> AsyncIterator[Any]:
 
     async def cycle() -> None:
         loop.call_soon_threadsafe(lambda *args: None, 1, 2)
+        handle = loop.call_soon_threadsafe(print)
+        getattr(handle, "_lock", None), repr(handle)  # a lock from 3.14 on
+        handle.cancelled(), handle.cancel()
         futures.append(loop.create_future())
         future = futures[0]
         wanted.release()
