@@ -24,9 +24,16 @@ from pathlib import Path
 sys.path[0:1] = []
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.harness import OwnMemory, Serve, Timed, resident_bytes  # noqa: E402
+from benchmarks.harness import (  # noqa: E402
+    OwnMemory,
+    Serve,
+    Timed,
+    allocated_bytes,
+    is_exact,
+    resident_bytes,
+)
 from benchmarks.loops import LOOPS, LoopSpec  # noqa: E402
-from benchmarks.suite import WORKLOADS  # noqa: E402
+from benchmarks.suite import EVERY  # noqa: E402
 
 
 def settle_malloc() -> None:
@@ -40,11 +47,20 @@ def settle_malloc() -> None:
     bytes(1 << 20)
 
 
+def tell_memory() -> None:
+    """Answer a line on standard input with the bytes that are allocated."""
+    sys.stdin.readline()
+    gc.collect()
+    print(allocated_bytes(), flush=True)
+
+
 def serve(spec: LoopSpec, workload: Serve, address: str) -> None:
     """Serve until killed; tells process id and address on standard output."""
 
     async def main() -> None:
         where = await workload.start(address)
+        if is_exact(workload):
+            asyncio.get_running_loop().add_reader(sys.stdin, tell_memory)
         gc.collect()
         print(os.getpid(), where, flush=True)
         await asyncio.get_running_loop().create_future()
@@ -76,12 +92,14 @@ def run_once(spec: LoopSpec, workload: Timed, number: int) -> int:
 
 def measure_memory(spec: LoopSpec, workload: OwnMemory) -> float:
     """Bytes per thing."""
+    memory = allocated_bytes if workload.exact else resident_bytes
     loop = spec.load()()
-    few = workload.make(loop, workload.number // 10)
+    few = workload.make(loop, max(workload.number // 10, 1))
+    memory()  # once in vain: what that allocates is none of the things
     gc.collect()
-    before = resident_bytes()
+    before = memory()
     many = workload.make(loop, workload.number)
-    size = (resident_bytes() - before) / workload.number
+    size = (memory() - before) / workload.number
     # A list item is not the thing.
     size -= 8
     del few, many
@@ -92,7 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=("serve", "time", "count", "versions"))
     parser.add_argument("loop", nargs="?", choices=LOOPS)
-    parser.add_argument("workload", nargs="?", choices=WORKLOADS)
+    parser.add_argument("workload", nargs="?", choices=EVERY)
     parser.add_argument("--address", default="")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--number", type=int, default=0)
@@ -104,7 +122,7 @@ def main() -> None:
     if args.cpu is not None:
         os.sched_setaffinity(0, {args.cpu})
     settle_malloc()
-    spec, workload = LOOPS[args.loop], WORKLOADS[args.workload]
+    spec, workload = LOOPS[args.loop], EVERY[args.workload]
     if isinstance(workload, Serve):
         serve(spec, workload, args.address)
     elif isinstance(workload, OwnMemory):

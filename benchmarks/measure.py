@@ -15,6 +15,7 @@ from pathlib import Path
 
 from benchmarks.client import Client, cpus
 from benchmarks.harness import (
+    EXACT,
     Delay,
     IdleMemory,
     Lateness,
@@ -24,6 +25,7 @@ from benchmarks.harness import (
     Timed,
     Workload,
     cpu_ns,
+    is_exact,
     resident_bytes,
 )
 
@@ -38,6 +40,25 @@ class Server:
 
     pid: int
     where: str
+    process: subprocess.Popen[str]
+
+    def memory(self, exact: bool) -> int:
+        """The bytes that it has: resident, or those that it says it has allocated."""
+        if not exact:
+            return resident_bytes(self.pid)
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise RuntimeError("the server ended")
+        return int(answer)
+
+
+def environment_of(workload: Workload) -> dict[str, str]:
+    """The environment of the workload's process."""
+    return ENVIRONMENT | EXACT if is_exact(workload) else ENVIRONMENT
 
 
 def child(*arguments: str, wrapper: tuple[str, ...] = ()) -> list[str]:
@@ -64,10 +85,11 @@ def server(
             log.open("w") as stderr,
             subprocess.Popen(
                 command,
+                stdin=subprocess.PIPE if is_exact(workload) else None,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
-                env=ENVIRONMENT,
+                env=environment_of(workload),
             ) as process,
         ):
             assert process.stdout is not None
@@ -76,7 +98,7 @@ def server(
                 process.wait()
                 raise RuntimeError(last_line(log.read_text()))
             try:
-                yield Server(int(pid), where)
+                yield Server(int(pid), where, process)
             except RuntimeError as error:
                 raise RuntimeError(last_line(log.read_text()) or str(error)) from error
             finally:
@@ -126,14 +148,14 @@ def measure_server(loop: str, workload: Serve, quick: bool) -> dict[str, float]:
 def measure_idle(loop: str, workload: IdleMemory, quick: bool) -> dict[str, float]:
     """Bytes per connection: the growth from a few connections to many."""
     load = workload.load
-    few = Load(200, load.size, options=load.options)
+    few = Load(1 if workload.exact else 200, load.size, options=load.options)
     with (
         server(loop, workload) as process,
         Client(few, process.where, None, "--hold"),
     ):
-        before = resident_bytes(process.pid)
+        before = process.memory(workload.exact)
         with Client(load, process.where, None, "--hold"):
-            after = resident_bytes(process.pid)
+            after = process.memory(workload.exact)
     return {"cost": (after - before) / load.connections}
 
 
@@ -150,7 +172,7 @@ def measure(loop: str, workload: Workload, quick: bool) -> dict[str, float]:
         assert isinstance(workload, OwnMemory)
     run = subprocess.run(
         child("time", loop, workload.name, *options),
-        env=ENVIRONMENT,
+        env=environment_of(workload),
         capture_output=True,
         text=True,
     )

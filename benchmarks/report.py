@@ -324,13 +324,17 @@ def short(results: Results) -> str:
     return f"{caption(results)}\n\n{lay_out(head, rows, plain=False)}"
 
 
-def write_docs(results: Results, docs: Path, merge: bool = False) -> None:
-    """docs/assets/performance-X.Y.json and .svg, and the marked parts of the page and,
-    for the version that it shows, of the README."""
-    version = ".".join(results.about["python"].split(".")[:2])
+def version_of(results: Results) -> str:
+    """3.13"""
+    return ".".join(results.about["python"].split(".")[:2])
+
+
+def save(results: Results, docs: Path, kind: str, merge: bool) -> Path:
+    """Write docs/assets/KIND-X.Y.json, with `merge` after adding what it had; the
+    file's path."""
     assets = docs / "assets"
     assets.mkdir(parents=True, exist_ok=True)
-    saved = assets / f"performance-{version}.json"
+    saved = assets / f"{kind}-{version_of(results)}.json"
     if merge and saved.exists():
         old = Results.load(saved)
         results.rounds = {**old.rounds, **results.rounds}
@@ -338,7 +342,26 @@ def write_docs(results: Results, docs: Path, merge: bool = False) -> None:
         results.columns = {**old.columns, **results.columns}
         results.about["quick"] |= old.about["quick"]
     saved.write_text(json.dumps(results.as_dict(), indent=1) + "\n")
-    svg = assets / f"performance-{version}.svg"
+    return saved
+
+
+def replace_in_page(
+    results: Results, docs: Path, mark: str, heading: str, text: str
+) -> None:
+    """Put a text between the marks of this Python, in a new section if need be."""
+    version = version_of(results)
+    name = f"{mark} {version}"
+    page = docs / "performance.md"
+    if not replace_marked(page, name, text):
+        marks = f"<!-- {name} -->\n<!-- end of {name} -->\n"
+        page.write_text(f"{page.read_text()}\n## {heading} {version}\n\n{marks}")
+        replace_marked(page, name, text)
+
+
+def write_docs(results: Results, docs: Path, merge: bool = False) -> None:
+    """docs/assets/performance-X.Y.json and .svg, and the marked parts of the page and,
+    for the version that it shows, of the README."""
+    svg = save(results, docs, "performance", merge).with_suffix(".svg")
     svg.write_text(plot(results))
     text = "\n\n".join(
         [
@@ -347,13 +370,9 @@ def write_docs(results: Results, docs: Path, merge: bool = False) -> None:
             table(results, plain=False),
         ]
     )
-    name = f"results {version}"
-    page = docs / "performance.md"
-    if not replace_marked(page, name, text):
-        marks = f"<!-- {name} -->\n<!-- end of {name} -->\n"
-        page.write_text(f"{page.read_text()}\n## Python {version}\n\n{marks}")
-        replace_marked(page, name, text)
-    replace_marked(docs.parent / "README.md", f"figures {version}", short(results))
+    replace_in_page(results, docs, "results", "Python", text)
+    figures = f"figures {version_of(results)}"
+    replace_marked(docs.parent / "README.md", figures, short(results))
 
 
 def main() -> int:

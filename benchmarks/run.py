@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import resource
 import sys
 import time
 from pathlib import Path
 
-from benchmarks import client, report
-from benchmarks.harness import Workload
+from benchmarks import client, report, scale_report
+from benchmarks.harness import Serve, Workload, is_exact
 from benchmarks.loops import LOOPS
 from benchmarks.measure import measure, versions
 from benchmarks.report import Results
-from benchmarks.suite import WORKLOADS, select
+from benchmarks.suite import SCALE, WORKLOADS, select
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -62,10 +63,12 @@ def collect(
     results: Results, workloads: list[Workload], rounds: int, quick: bool
 ) -> None:
     """Run everything; what fails on a loop is noted and not tried again."""
-    progress = Progress(len(workloads) * rounds * len(results.columns))
+    # What malloc() has given out is the same each time.
+    each = {w.name: 1 if is_exact(w) else rounds for w in workloads}
+    progress = Progress(sum(each.values()) * len(results.columns))
     for workload in workloads:
         failed: dict[str, str] = {}
-        for number in range(rounds):
+        for number in range(each[workload.name]):
             row: dict[str, dict[str, float]] = {}
             for column in turns(list(results.columns), number):
                 loop = results.columns[column]
@@ -81,6 +84,32 @@ def collect(
     progress.end()
 
 
+def with_descriptors(workloads: list[Workload]) -> list[Workload]:
+    """Raise the limit of open files, which the processes inherit, to what the most
+    connections need; without the workloads for which it cannot be raised."""
+
+    def needed(workload: Workload) -> int:
+        # The few connections of IdleMemory, and what each process has open.
+        return workload.load.connections + 300 if isinstance(workload, Serve) else 0
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = max(map(needed, workloads))
+    if soft != resource.RLIM_INFINITY and soft < most:
+        soft = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    fitting = []
+    for workload in workloads:
+        if soft == resource.RLIM_INFINITY or needed(workload) <= soft:
+            fitting.append(workload)
+        else:
+            print(
+                f"{workload.name} is left out: it needs {needed(workload)} open files, "
+                f"and the hard limit (ulimit -Hn) is {hard}",
+                file=sys.stderr,
+            )
+    return fitting
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.run", description=__doc__
@@ -90,12 +119,17 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--list", action="store_true", help="show the workloads")
     parser.add_argument(
+        "--scale",
+        action="store_true",
+        help="instead: cost by number of connections, timers, tasks",
+    )
+    parser.add_argument(
         "--loops",
         default="asyncio,uvloop,asynccore",
         help=f"of {', '.join(LOOPS)}, or all; what cannot be imported is left out",
     )
     parser.add_argument("--base", default="uvloop", help="the loop that counts as 1")
-    parser.add_argument("--rounds", type=int, help="default: 5, with --quick 3")
+    parser.add_argument("--rounds", type=int, help="default: 5; --quick 3, --scale 2")
     parser.add_argument("--quick", action="store_true", help="shorter runs")
     parser.add_argument("--json", type=Path, help="write the figures to a file")
     parser.add_argument(
@@ -114,10 +148,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
     if args.list:
-        for workload in WORKLOADS.values():
+        for workload in (SCALE if args.scale else WORKLOADS).values():
             print(f"{workload.name:20} {workload.title}  [{workload.group}]")
         return 0
-    workloads = select(args.workloads)
+    workloads = with_descriptors(
+        select(args.workloads, SCALE if args.scale else WORKLOADS)
+    )
     known = versions()
     wanted = list(LOOPS) if args.loops == "all" else args.loops.split(",")
     if unknown := set(wanted) - set(LOOPS):
@@ -131,9 +167,12 @@ def main(arguments: list[str] | None = None) -> int:
         loops.insert(0, base)
     client.build()
     release = ".".join(platform.release().split(".")[:2])
+    columns = {name: name for name in loops}
+    if not args.scale:
+        columns[report.CONTROL] = base
     results = Results(
         base=base,
-        columns={**{name: name for name in loops}, report.CONTROL: base},
+        columns=columns,
         about={
             "python": platform.python_version(),
             "system": f"{platform.system()} {release} {platform.machine()}",
@@ -141,12 +180,14 @@ def main(arguments: list[str] | None = None) -> int:
             "quick": args.quick,
         },
     )
-    collect(results, workloads, args.rounds or (3 if args.quick else 5), args.quick)
-    print(report.table(results, plain=True))
+    rounds = args.rounds or (2 if args.scale else 3 if args.quick else 5)
+    collect(results, workloads, rounds, args.quick)
+    writer = scale_report if args.scale else report
+    print(writer.table(results, plain=True))
     if args.json:
         args.json.write_text(json.dumps(results.as_dict(), indent=1) + "\n")
     if args.docs:
-        report.write_docs(results, DOCS, merge=args.merge)
+        writer.write_docs(results, DOCS, merge=args.merge)
     return 0
 
 

@@ -8,6 +8,7 @@ from benchmarks import (
     misc,
     processes,
     ready,
+    scale,
     sock,
     streams,
     tasks,
@@ -57,6 +58,10 @@ WORKLOADS: dict[str, Workload] = {
     for workload in module.WORKLOADS
     if workload.group == group
 }
+
+# What has a table of its own: the same work with few and with many of a thing.
+SCALE: dict[str, Workload] = {w.name: w for w in scale.WORKLOADS}
+EVERY = WORKLOADS | SCALE
 
 # Times as good as uvloop of the same Python (3.13), or as the loop in BASES: the goal
 # of the first release, and the one after it.
@@ -154,21 +159,23 @@ def goal_of(name: str) -> float | None:
     return first or second
 
 
-def select(names: list[str]) -> list[Workload]:
-    """The workloads of these names, beginnings of names or groups; all for none."""
+def select(
+    names: list[str], workloads: dict[str, Workload] = WORKLOADS
+) -> list[Workload]:
+    """Those of these names, beginnings of names or groups; all for none."""
     if not names:
-        return list(WORKLOADS.values())
+        return list(workloads.values())
     chosen = []
     for name in names:
-        if name in WORKLOADS:
-            matches = [WORKLOADS[name]]
+        if name in workloads:
+            matches = [workloads[name]]
         else:
             matches = [
                 w
-                for w in WORKLOADS.values()
+                for w in workloads.values()
                 if w.name.startswith(name) or w.group.startswith(name)
             ]
         if not matches:
             raise SystemExit(f"no workload {name!r}; --list shows them")
         chosen += [w for w in matches if w not in chosen]
-    return [w for w in WORKLOADS.values() if w in chosen]
+    return [w for w in workloads.values() if w in chosen]

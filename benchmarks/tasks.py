@@ -19,12 +19,24 @@ async def timed(*coroutines: Coroutine[Any, Any, object]) -> int:
     return clock() - start
 
 
-async def sleep_0(n: int) -> int:
+async def sleep_0(n: int, tasks: int = 100) -> int:
     async def sleeper() -> None:
-        for _ in range(n // 100):
+        for _ in range(n // tasks):
             await asyncio.sleep(0)
 
-    return await timed(*(sleeper() for _ in range(100)))
+    return await timed(*(sleeper() for _ in range(tasks)))
+
+
+def sleepers(loop: asyncio.AbstractEventLoop, n: int) -> object:
+    """Tasks that are each in a sleep(0)."""
+
+    async def sleeper() -> None:
+        while True:
+            await asyncio.sleep(0)
+
+    tasks = [loop.create_task(sleeper()) for _ in range(n)]
+    loop.run_until_complete(asyncio.sleep(0))
+    return tasks
 
 
 @types.coroutine

@@ -37,6 +37,24 @@ def cancel(loop: asyncio.AbstractEventLoop, n: int) -> int:
     return clock() - start
 
 
+def cancel_in_turns(loop: asyncio.AbstractEventLoop, n: int, size: int) -> int:
+    """The same, `size` of them in each turn of a loop that runs, and forget them."""
+    left = n // size
+
+    def turn() -> None:
+        nonlocal left
+        timers = [loop.call_later(60 + i / size, nothing) for i in range(size)]
+        for timer in timers:
+            timer.cancel()
+        left -= 1
+        loop.call_soon(turn if left else loop.stop)
+
+    loop.call_soon(turn)
+    start = clock()
+    loop.run_forever()
+    return clock() - start
+
+
 def churn(loop: asyncio.AbstractEventLoop, n: int) -> int:
     """Replace one of 1,000 live timers after the other, 100 in a turn."""
     timers = [loop.call_later(60 + i / 1000, nothing) for i in range(1000)]
@@ -64,19 +82,34 @@ def churn(loop: asyncio.AbstractEventLoop, n: int) -> int:
     return elapsed
 
 
-def fire(loop: asyncio.AbstractEventLoop, n: int) -> int:
-    """Add n timers, wait until all are due, and let them fire; the wait is not
-    counted."""
-    elapsed = -clock()
-    base = loop.time() + 0.05
-    for i in range(n):
-        loop.call_at(base + (i * 7919 % n) * 1e-6, nothing)
-    loop.call_at(base + n * 1e-6 + 0.002, loop.stop)
-    elapsed += clock()
-    time.sleep(max(0, base + n * 1e-6 + 0.01 - loop.time()))
-    elapsed -= clock()
+def fire(loop: asyncio.AbstractEventLoop, n: int, size: int = 0) -> int:
+    """Add n timers, wait until all are due, and let them fire; or `size` at a time. The
+    wait is not counted."""
+    size = size or n
+    left = max(n // size, 1)
+    elapsed = 0
+
+    def add() -> None:
+        nonlocal elapsed
+        elapsed -= clock()
+        base = loop.time() + max(size * 2e-6, 0.002)  # none is due while they are added
+        for i in range(size):
+            loop.call_at(base + (i * 7919 % size) * 1e-6, nothing)
+        last = base + size * 1e-6 + 0.002
+        loop.call_at(last, fired)
+        elapsed += clock()
+        time.sleep(max(0, last + 0.002 - loop.time()))
+        elapsed -= clock()
+
+    def fired() -> None:
+        nonlocal elapsed, left
+        elapsed += clock()
+        left -= 1
+        loop.call_soon(add if left else loop.stop)
+
+    loop.call_soon(add)
     loop.run_forever()
-    return elapsed + clock()
+    return elapsed
 
 
 def timers(loop: asyncio.AbstractEventLoop, n: int) -> object:

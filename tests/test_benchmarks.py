@@ -1,0 +1,151 @@
+"""What the benchmark makes of its figures: the tables of the cost by size."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+pytest.importorskip("benchmarks")
+
+from benchmarks import scale_report
+from benchmarks.measure import environment_of
+from benchmarks.report import Results
+from benchmarks.scale import SERIES, SIZES
+from benchmarks.suite import EVERY, SCALE, WORKLOADS
+
+TOP = Path(__file__).resolve().parent.parent
+PAGE = TOP / "docs" / "performance.md"
+LOOPS = ("asyncio", "uvloop", "asynccore")
+
+
+def results(costs: dict[str, dict[str, list[float]]]) -> Results:
+    """As if each workload had cost so much on each loop, round by round."""
+    found = Results(
+        base="uvloop",
+        columns={name: name for name in LOOPS},
+        about={
+            "python": "3.13.0",
+            "system": "Linux",
+            "versions": dict.fromkeys(LOOPS, "1.0"),
+            "quick": False,
+        },
+    )
+    for name, by_loop in costs.items():
+        for i in range(len(next(iter(by_loop.values())))):
+            row = {loop: {"cost": rounds[i]} for loop, rounds in by_loop.items()}
+            found.add(SCALE[name], row)
+    return found
+
+
+def everything() -> Results:
+    """Each workload once; what it costs grows with the digits of its size."""
+    costs = {}
+    for kind in SERIES:
+        for size, workload in kind.workloads.items():
+            cost = 2.0 * len(str(size))
+            costs[workload.name] = {loop: [cost] for loop in LOOPS}
+    return results(costs)
+
+
+def test_a_name_is_one_workload() -> None:
+    assert not set(SCALE) & set(WORKLOADS)
+    assert len(EVERY) == len(SCALE) + len(WORKLOADS)
+    assert len(SCALE) == sum(len(SIZES[kind.things]) for kind in SERIES)
+
+
+def test_rows_are_medians_and_their_growth() -> None:
+    found = results(
+        {
+            "scale-step-1": {"uvloop": [5, 1000, 4], "asynccore": [2, 1, 3]},
+            "scale-step-10": {"uvloop": [1234.5]},
+            "scale-step-1000": {"uvloop": [7.5], "asynccore": [3]},
+        }
+    )
+    (kind,) = (
+        kind for kind in SERIES if SCALE["scale-step-1"] in kind.workloads.values()
+    )
+    heading, *rows = scale_report.rows_of(found, kind)
+    assert heading == ["step of a task, sleep(0): ns per operation"]
+    assert rows == [
+        ["uvloop", "5", "1,234", "-", "7.5", "1.50"],
+        ["asynccore", "2", "-", "-", "3", "1.50"],
+    ]
+
+
+def test_table_has_all_that_ran_and_what_did_not() -> None:
+    found = everything()
+    found.failed = {"scale-echo-10": {"uvloop": "Boom: no"}}
+    text = scale_report.table(found, plain=False)
+    for things, sizes in SIZES.items():
+        head = [things, *(f"{size:,}" for size in sizes)]
+        pattern = r" *\| *".join(map(re.escape, head))
+        assert re.search(rf"^\| {pattern} \|", text, re.MULTILINE), text
+    for kind in SERIES:
+        assert f"**{kind.title}: {kind.unit}**" in text
+    assert text.count("| asynccore ") == len(SERIES)
+    assert "Protocol echo 1 KiB, TCP, 10: does not run on uvloop: Boom: no" in text
+    assert scale_report.table(results({}), plain=False) == ""
+
+
+def test_plot_has_a_line_for_each_loop_and_series() -> None:
+    root = ElementTree.fromstring(scale_report.plot(everything()))
+    lines = root.findall(".//{http://www.w3.org/2000/svg}polyline")
+    assert len(lines) == len(LOOPS) * len(SERIES)
+    assert {len(line.attrib["points"].split()) for line in lines} == {3, 4}
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not here")
+def test_docs_are_written_between_their_marks(tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    shutil.copy(PAGE, docs)
+    scale_report.write_docs(everything(), docs)
+    page = (docs / PAGE.name).read_text()
+    begin, end = "<!-- scale 3.13 -->", "<!-- end of scale 3.13 -->"
+    assert page.count(begin) == page.count(end) == 1
+    assert page[: page.index(begin)] == PAGE.read_text().partition(begin)[0]
+    assert page[page.index(end) :] == end + PAGE.read_text().partition(end)[2]
+    part = page[page.index(begin) : page.index(end)]
+    assert scale_report.table(everything(), plain=False) in part
+    assert "(assets/scale-3.13.svg)" in part
+    assert (docs / "assets" / "scale-3.13.svg").exists()
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not here")
+def test_docs_keep_what_does_not_run_now(tmp_path: Path) -> None:
+    shutil.copy(PAGE, tmp_path)
+    scale_report.write_docs(everything(), tmp_path)
+    again = results({"scale-task-1": {loop: [77.0] for loop in LOOPS}})
+    scale_report.write_docs(again, tmp_path, merge=True)
+    kept = Results.load(tmp_path / "assets" / "scale-3.13.json")
+    assert set(kept.rounds) == set(SCALE)
+    assert kept.rounds["scale-task-1"] == [{n: {"cost": 77.0} for n in LOOPS}]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
+@pytest.mark.parametrize("name", ["scale-cancel-10", "scale-step-10", "scale-timer-10"])
+@pytest.mark.parametrize("loop", ["asyncio", "asynccore"])
+def test_workload_runs(name: str, loop: str) -> None:
+    sanitized = "LD_PRELOAD" in os.environ
+    glibc = platform.libc_ver()[0] == "glibc"
+    if name == "scale-timer-10" and (sanitized or not glibc):
+        pytest.skip("the malloc() of a sanitizer, or none of glibc's, does not tell")
+    done = subprocess.run(
+        [sys.executable, "benchmarks/child.py", "time", loop, name, "--repeat=1"],
+        cwd=TOP,
+        env=environment_of(SCALE[name]),
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) > 0
