@@ -144,6 +144,27 @@ def test_cancel_after_the_run(loop, make, trace):
     assert trace == [1]
 
 
+def test_cancel_with_a_repr_that_fails(loop, make):
+    """Cancelled for good, although the callback is still there."""
+    calls = []
+
+    class Unshown:
+        def __call__(self):
+            calls.append(self)
+
+        def __repr__(self):
+            raise ZeroDivisionError
+
+    loop.set_debug(True)
+    handle = make(Unshown())
+    with pytest.raises(ZeroDivisionError):
+        handle.cancel()
+    assert handle.cancelled()
+    loop.set_debug(False)
+    turn(loop)
+    assert not calls
+
+
 def test_cancel_itself_while_running(loop, make, trace):
     handles = []
     handles.append(make(trace.note(1, lambda: handles[0].cancel())))

@@ -171,7 +171,8 @@ run_method(LoopObject *loop, PyObject *handle)
 static int
 run_ours(LoopObject *loop, HandleObject *handle)
 {
-    if (handle->callback == NULL) {  // cancelled, also by clearing
+    // cleared, or cancelled; a repr that fails in cancel() leaves the callback
+    if (handle->callback == NULL || handle->cancelled == Py_True) {
         return 0;
     }
     if (!PyContext_CheckExact(handle->context)) {  // anything that has a run()
