@@ -1,4 +1,4 @@
-/* errno and libuv status codes -> exceptions. On POSIX a libuv status is a
+/* Raising. errno and libuv status codes -> exceptions: on POSIX a libuv status is a
  * negative errno, but for the few codes of its own (EOF, getaddrinfo's). */
 #include "core/python.h"
 
@@ -29,4 +29,19 @@ PyObject *
 ac_errors_new(int number)
 {
     return PyObject_CallFunction(PyExc_OSError, "is", number, strerror(number));
+}
+
+int
+ac_errors_raise(PyObject *object)
+{
+    if (PyExceptionInstance_Check(object)) {
+        PyErr_SetObject((PyObject *)Py_TYPE(object), object);
+    }
+    else if (PyExceptionClass_Check(object)) {
+        PyErr_SetNone(object);
+    }
+    else {
+        PyErr_SetString(PyExc_TypeError, "exceptions must derive from BaseException");
+    }
+    return -1;
 }

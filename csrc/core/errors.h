@@ -1,4 +1,5 @@
-/* errno and libuv status codes as the exceptions that the standard loop raises. */
+/* errno and libuv status codes as the exceptions that the standard loop raises, and the
+ * statement `raise`. */
 #ifndef AC_ERRORS_H
 #define AC_ERRORS_H
 
@@ -18,6 +19,10 @@ ac_errors_uv(int err);
  * exception on failure. */
 PyObject *
 ac_errors_new(int number);
+
+/* `raise object`. Always returns -1. */
+int
+ac_errors_raise(PyObject *object);
 
 /* True for the negative errnos of a non-blocking call that mean "not now": those of
  * BlockingIOError and InterruptedError. */

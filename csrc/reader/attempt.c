@@ -2,6 +2,7 @@
  * step by step as the loop of the standard's method. */
 #include "core/python.h"
 
+#include "core/errors.h"
 #include "reader/attempt.h"
 #include "reader/feed.h"
 
@@ -50,22 +51,6 @@ take(ReaderState *state, size_t n, PyObject **result)
     return 1;
 }
 
-int
-ac_attempt_raise(ReaderState *state)
-{
-    PyObject *exc = state->exception;
-    if (PyExceptionInstance_Check(exc)) {
-        PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
-    }
-    else if (PyExceptionClass_Check(exc)) {
-        PyErr_SetNone(exc);
-    }
-    else {
-        PyErr_SetString(PyExc_TypeError, "exceptions must derive from BaseException");
-    }
-    return -1;
-}
-
 static int
 attempt_some(ReadingObject *self, PyObject **result)
 {
@@ -100,7 +85,7 @@ attempt_all(ReadingObject *self, PyObject **result)
     }
     for (bool resumed = self->resumed;; resumed = false) {
         if (!resumed && state->exception != Py_None) {
-            return ac_attempt_raise(state);
+            return ac_errors_raise(state->exception);
         }
         if (state->len == 0 && state->eof != Py_True && !resumed) {
             return 0;

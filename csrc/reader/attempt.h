@@ -11,10 +11,6 @@ extern const ac_reading_kind ac_attempt_until;
 extern const ac_reading_kind ac_attempt_line;
 extern const ac_reading_kind ac_attempt_next; /* `async for` */
 
-/* Raises the reader's exception. Returns -1. */
-int
-ac_attempt_raise(ReaderState *state);
-
 /* b''.join(blocks). Returns as an attempt. */
 int
 ac_attempt_join(PyObject *blocks, PyObject **result);

@@ -4,6 +4,7 @@
 #include "core/python.h"
 
 #include "core/coroutine.h"
+#include "core/errors.h"
 #include "loop/freelist.h"
 #include "reader/drain.h"
 #include "stream/stream.h"
@@ -72,15 +73,7 @@ check_reader(DrainObject *self)
         Py_DECREF(exc);
         return 0;
     }
-    if (PyExceptionInstance_Check(exc)) {
-        PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
-    }
-    else if (PyExceptionClass_Check(exc)) {
-        PyErr_SetNone(exc);
-    }
-    else {
-        PyErr_SetString(PyExc_TypeError, "exceptions must derive from BaseException");
-    }
+    (void)ac_errors_raise(exc);
     Py_DECREF(exc);
     return -1;
 }

@@ -6,6 +6,7 @@
  * goes on (`delegated`). */
 #include "core/python.h"
 
+#include "core/errors.h"
 #include "loop/freelist.h"
 #include "loop/future.h"
 #include "reader/attempt.h"
@@ -108,7 +109,7 @@ reading_step(PyObject *op, PyObject *value, PyObject **result)
         return delegate(self, result);
     }
     if (value == NULL && state->exception != Py_None) {
-        (void)ac_attempt_raise(state);
+        (void)ac_errors_raise(state->exception);
         return PYGEN_ERROR;
     }
     int rc = self->kind->attempt(self, result);

@@ -54,6 +54,18 @@ call_transport(PyObject *op, PyObject *name, PyObject *argument)
     return result;
 }
 
+/* The same for a method that returns None, whatever the transport's does. */
+static PyObject *
+give_transport(PyObject *op, PyObject *name, PyObject *data)
+{
+    PyObject *result = call_transport(op, name, data);
+    if (result == NULL) {
+        return NULL;
+    }
+    Py_DECREF(result);
+    Py_RETURN_NONE;
+}
+
 /* A method without arguments: the transport's, of the same name. */
 static PyObject *
 forward(PyObject *op, PyObject *name)
@@ -87,12 +99,7 @@ writer_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kw
         }
         Py_RETURN_NONE;
     }
-    PyObject *result = call_transport(op, state->str_write, args[0]);
-    if (result == NULL) {
-        return NULL;
-    }
-    Py_DECREF(result);
-    Py_RETURN_NONE;
+    return give_transport(op, state->str_write, args[0]);
 }
 
 PyDoc_STRVAR(writer_writelines_doc, "writelines($self, /, data)\n--\n\n"
@@ -106,12 +113,7 @@ writer_writelines(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     if (nargs != 1 || kwnames != NULL || !ac_stock_is_unchanged(state)) {
         return call_standard(state, op, state->str_writelines, args, nargs, kwnames);
     }
-    PyObject *result = call_transport(op, state->str_writelines, args[0]);
-    if (result == NULL) {
-        return NULL;
-    }
-    Py_DECREF(result);
-    Py_RETURN_NONE;
+    return give_transport(op, state->str_writelines, args[0]);
 }
 
 PyDoc_STRVAR(writer_write_eof_doc, "write_eof($self, /)\n--\n\n"
