@@ -18,10 +18,10 @@ import pytest
 
 import asynccore
 from asynccore import _core
+from support.children import SITE
 
 TOP = Path(__file__).resolve().parent.parent
 DOCS = TOP / "docs"
-SITE = os.path.dirname(os.path.dirname(os.path.abspath(asynccore.__file__)))
 LIMIT = 50.0
 
 if not DOCS.is_dir():

@@ -15,10 +15,9 @@ from pathlib import Path
 
 import pytest
 
-import asynccore
+from support.children import SITE
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-SITE = os.path.dirname(os.path.dirname(os.path.abspath(asynccore.__file__)))
 LIMIT = 30.0
 
 

@@ -22,8 +22,8 @@ from textwrap import dedent
 import pytest
 
 import asynccore
+from support.children import SITE
 
-SITE = os.path.dirname(os.path.dirname(os.path.abspath(asynccore.__file__)))
 START = os.path.join(os.path.dirname(os.path.abspath(asynccore.__file__)), "_start")
 OURS = ("-m", "asynccore")
 LIMIT = 50.0

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import asynccore
+from support.children import SITE
 
-SITE = os.path.dirname(os.path.dirname(os.path.abspath(asynccore.__file__)))
 LIMIT = 50.0
 
 WHOSE = """

@@ -212,20 +212,26 @@ async def test_written_from_a_finalizer() -> None:
         assert await peer.recv(16) == b"from a finalizer"
 
 
+async def accepted() -> tuple[Any, RawPeer, socket.socket]:
+    """The server's protocol of a connection, its peer, and the peer's socket."""
+    here, there = socket.socketpair()
+    peer = RawPeer(there, certificates().client_context(), False)
+    near = Recorder()
+    await asyncio.gather(
+        asyncio.get_running_loop().connect_accepted_socket(
+            lambda: near, here, ssl=certificates().server_context()
+        ),
+        peer.handshake(),
+    )
+    return near, peer, there
+
+
 def test_dropped_without_closing(loop_factory: Any, faults: Any) -> None:
     """Both layers say so, and the descriptor is closed."""
     loop = loop_factory()
 
     async def main() -> Any:
-        here, there = socket.socketpair()
-        peer = RawPeer(there, certificates().client_context(), False)
-        near = Recorder()
-        await asyncio.gather(
-            loop.connect_accepted_socket(
-                lambda: near, here, ssl=certificates().server_context()
-            ),
-            peer.handshake(),
-        )
+        near, _, there = await accepted()
         near.transport.pause_reading()
         found = weakref.ref(near.transport._ssl_protocol)
         near.transport._ssl_protocol._transport.pause_reading()
@@ -253,15 +259,7 @@ def test_loop_closed_with_open_connections(
     loop = loop_factory()
 
     async def main() -> Any:
-        here, there = socket.socketpair()
-        peer = RawPeer(there, certificates().client_context(), False)
-        near = Recorder()
-        await asyncio.gather(
-            loop.connect_accepted_socket(
-                lambda: near, here, ssl=certificates().server_context()
-            ),
-            peer.handshake(),
-        )
+        near, peer, there = await accepted()
         if busy:
             near.transport.write(LARGE)
             peer.tls.write(b"never read")

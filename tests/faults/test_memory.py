@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-import asynccore
+from support.children import SITE
 
 pytest.importorskip("_testcapi", reason="this Python comes without its test modules")
 
@@ -23,7 +23,6 @@ pytestmark = pytest.mark.skipif(
     reason="before 3.13 each call of a callback allocates: thousands of rounds a step",
 )
 
-SITE = os.path.dirname(os.path.dirname(os.path.abspath(asynccore.__file__)))
 SCRIPT = pathlib.Path(__file__).with_name("memory.py")
 
 

@@ -15,9 +15,8 @@ import sys
 import time
 from collections.abc import Iterator
 
-import asynccore
+from support.children import SITE
 
-SITE = os.path.dirname(os.path.dirname(os.path.abspath(asynccore.__file__)))
 APPS = pathlib.Path(__file__).resolve().parent / "apps"
 
 # What makes the loop of a test's parameter, for programs that take an import string.

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from conftest import FD_DIR, RUN_LIMIT, LoopFactory
-from support import certificates, looped, settle
+from conftest import FD_DIR, LoopFactory
+from support import certificates, compare, looped, settle
 
 from .services import Postgres, postgres
 
@@ -168,15 +168,10 @@ def same(
 ) -> None:
     """Runs the scenario on both loops; they must see the same exception."""
 
-    async def bounded() -> str:
-        async with asyncio.timeout(RUN_LIMIT):
-            return f"{(found := await scenario()).__class__.__name__}: {found}"
+    async def described() -> str:
+        return f"{(found := await scenario()).__class__.__name__}: {found}"
 
-    seen = []
-    for factory in factories:
-        with asyncio.Runner(loop_factory=factory) as runner:
-            seen.append(runner.run(bounded()))
-    assert seen[0] == seen[1]
+    compare(factories, described)
 
 
 async def exception_of(task: asyncio.Future[Any]) -> BaseException | None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from conftest import FD_DIR, RUN_LIMIT, LoopFactory
-from support import looped, settle
+from conftest import FD_DIR, LoopFactory
+from support import compare, looped, settle
 
 from .services import Postgres, postgres
 
@@ -132,12 +132,4 @@ def test_terminated_backend(
             assert len(os.listdir(FD_DIR)) == before
         return seen
 
-    async def bounded() -> list[str]:
-        async with asyncio.timeout(RUN_LIMIT):
-            return await scenario()
-
-    found = []
-    for factory in both_factories:
-        with asyncio.Runner(loop_factory=factory) as runner:
-            found.append(runner.run(bounded()))
-    assert found[0] == found[1]
+    compare(both_factories, scenario)

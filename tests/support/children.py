@@ -1,10 +1,15 @@
-"""Accounting of child processes."""
+"""Child processes: where they find asynccore, and their accounting."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from pathlib import Path
+
+import asynccore
+
+# for PYTHONPATH
+SITE = os.path.dirname(os.path.dirname(os.path.abspath(asynccore.__file__)))
 
 
 def children() -> dict[int, str]:
