@@ -939,3 +939,38 @@ def test_outcome_of_methods_with_wrong_arguments(both_factories: Any) -> None:
         return found
 
     compare(both_factories, scenario)
+
+
+def test_exit_of_detach_ends_the_run(loop: asyncio.AbstractEventLoop) -> None:
+    """A signal may raise wherever Python code runs, here after connection_lost."""
+    reports: list[Any] = []
+    loop.set_exception_handler(lambda _, context: reports.append(context))
+    raised: BaseException = ZeroDivisionError()
+
+    async def lose_one(server: Any) -> None:
+        peer = await client(server)
+        await protocol.made()
+        original = server._detach
+
+        def detach(*args: Any) -> None:
+            original(*args)
+            raise raised
+
+        server._detach = detach
+        peer.close()
+        await protocol.lost()
+        await settle()
+
+    for raised in (ZeroDivisionError(), SystemExit(3)):
+        protocol = Recorder()
+        serving = loop.create_server(lambda p=protocol: p, "127.0.0.1", 0)
+        server = loop.run_until_complete(serving)
+        if isinstance(raised, SystemExit):
+            with pytest.raises(SystemExit) as caught:
+                loop.run_until_complete(lose_one(server))
+            assert caught.value is raised
+        else:
+            loop.run_until_complete(lose_one(server))
+            assert [context["exception"] for context in reports] == [raised]
+        server.close()
+        loop.run_until_complete(settle())

@@ -7,12 +7,14 @@ import gc
 import os
 import random
 import re
+import resource
 import socket
 import sys
+import tempfile
 import threading
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from support import (
     SIDES,
     WIRES,
     BufferedRecorder,
+    Peer,
     Recorder,
     compare,
     link,
@@ -829,5 +832,71 @@ async def test_number_closed_behind_a_transport_and_used_by_the_next() -> None:
         assert stale.received == b""
         transport.close()
         assert await protocol.lost() is None
+    server.close()
+    await server.wait_closed()
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """Room for a server and its clients, beyond the usual limit of 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 4096:
+        pytest.skip(f"the hard limit of open files is {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@looped
+async def test_more_connections_than_one_poll_reports(many_descriptors: None) -> None:
+    """libuv takes 1,024 events at a time: those beyond are watched in another set."""
+    loop = asyncio.get_running_loop()
+    protocols: dict[Any, Recorder] = {}
+    made = asyncio.Semaphore(0)
+
+    def connected(protocol: Recorder, transport: Any) -> None:
+        protocols[transport.get_extra_info("peername")] = protocol
+        made.release()
+
+    server = await loop.create_server(
+        lambda: Recorder(connection_made=connected), "127.0.0.1", 0, backlog=1500
+    )
+    address = server.sockets[0].getsockname()
+    peers = [Peer(socket.create_connection(address)) for _ in range(1200)]
+    for _ in peers:
+        await made.acquire()
+    served = [protocols[peer.sock.getsockname()] for peer in peers]
+    for number, peer in enumerate(peers):
+        peer.send_now(b"%4d" % number)
+    for number, protocol in enumerate(served):
+        assert await protocol.got(4) == b"%4d" % number
+        protocol.transport.write(b"%4d" % number)
+    for number, peer in enumerate(peers):
+        assert await peer.recv(4) == b"%4d" % number
+
+    last, protocol = peers[-1], served[-1]
+    protocol.transport.pause_reading()
+    last.send_now(b", paused")
+    await settle()
+    assert protocol.received == b"1199"
+    protocol.transport.resume_reading()
+    assert await protocol.got(12) == b"1199, paused"
+    with tempfile.TemporaryFile() as file:
+        file.write(b"from a file")
+        file.flush()
+        assert await loop.sendfile(protocol.transport, file) == 11
+    assert await last.recv(11) == b"from a file"
+    last.send_now(b", again")
+    assert await protocol.got(19) == b"1199, paused, again"
+
+    for peer in peers[::2]:
+        peer.close()
+    for protocol in served[1::2]:
+        protocol.transport.abort()
+    for protocol in served:
+        assert await protocol.lost() is None
+    for peer in peers[1::2]:
+        assert await peer.recv_all() == b""
+        peer.close()
     server.close()
     await server.wait_closed()

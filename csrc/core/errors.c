@@ -45,3 +45,18 @@ ac_errors_raise(PyObject *object)
     }
     return -1;
 }
+
+void
+ac_errors_raise_beneath_steal(PyObject *earlier)
+{
+    if (earlier == NULL) {
+        return;
+    }
+    PyObject *later = ac_err_take();
+    if (later == NULL) {
+        ac_err_restore_steal(earlier);
+        return;
+    }
+    PyException_SetContext(later, earlier);
+    ac_err_restore_steal(later);
+}

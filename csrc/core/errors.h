@@ -24,6 +24,11 @@ ac_errors_new(int number);
 int
 ac_errors_raise(PyObject *object);
 
+/* Raises `earlier` (stolen, may be NULL), or makes it the context of the exception that
+ * is being raised, as what a `finally` raises has. */
+void
+ac_errors_raise_beneath_steal(PyObject *earlier);
+
 /* True for the negative errnos of a non-blocking call that mean "not now": those of
  * BlockingIOError and InterruptedError. */
 static inline bool

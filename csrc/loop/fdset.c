@@ -7,8 +7,6 @@
 #include <errno.h>
 #include <unistd.h>
 
-#define BATCH 256
-
 void
 ac_fdset_close(ac_fdset *set)
 {
@@ -63,8 +61,9 @@ ac_fdset_remove(ac_fdset *set, int fd)
 int
 ac_fdset_wait(ac_fdset *set, ac_fdset_event *events, int capacity)
 {
-    struct epoll_event ready[BATCH];
-    int n = epoll_wait(set->fd, ready, capacity < BATCH ? capacity : BATCH, 0);
+    struct epoll_event ready[AC_FDSET_BATCH];
+    int n = epoll_wait(set->fd, ready,
+                       capacity < AC_FDSET_BATCH ? capacity : AC_FDSET_BATCH, 0);
     if (n < 0) {
         return errno == EINTR ? 0 : -errno;
     }
@@ -123,9 +122,10 @@ ac_fdset_remove(ac_fdset *set, int fd)
 int
 ac_fdset_wait(ac_fdset *set, ac_fdset_event *events, int capacity)
 {
-    struct kevent ready[BATCH];
+    struct kevent ready[AC_FDSET_BATCH];
     struct timespec zero = {0, 0};
-    int n = kevent(set->fd, NULL, 0, ready, capacity < BATCH ? capacity : BATCH, &zero);
+    int n = kevent(set->fd, NULL, 0, ready,
+                   capacity < AC_FDSET_BATCH ? capacity : AC_FDSET_BATCH, &zero);
     if (n < 0) {
         return errno == EINTR ? 0 : -errno;
     }

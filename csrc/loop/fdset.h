@@ -12,6 +12,9 @@
 #define AC_FDSET_INHERITED false /* a forked child has no kqueue of its parent */
 #endif
 
+/* The most events that one ac_fdset_wait returns. */
+#define AC_FDSET_BATCH 1024
+
 typedef struct {
     int fd; /* of the set itself; -1: closed */
 } ac_fdset;

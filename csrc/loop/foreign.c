@@ -11,8 +11,6 @@
 #include <errno.h>
 #include <fcntl.h>
 
-#define BATCH 256
-
 /* For how many polls that find something it is assumed that the kernel knows a number:
  * a reused one would be overlooked so long. */
 #define POLLS_ASSUMED 16
@@ -125,17 +123,17 @@ int
 ac_foreign_collect(LoopObject *loop)
 {
     ac_foreign *foreign = &loop->poller->foreign;
-    ac_fdset_event ready[BATCH];
+    ac_fdset_event ready[AC_FDSET_BATCH];
     if (!foreign->ready) {
         return 0;
     }
     foreign->ready = false;
     bool stale = false;
-    // the kernel reports in turn, so all that is ready is seen, some of it twice
+    bool around = false;  // the kernel reports in turn: what is seen twice ends it
     size_t seen = 0;
     int n;
     do {
-        n = ac_fdset_wait(&foreign->set, ready, BATCH);
+        n = ac_fdset_wait(&foreign->set, ready, AC_FDSET_BATCH);
         if (n < 0) {
             ac_errors_uv(n);
             return -1;
@@ -145,6 +143,7 @@ ac_foreign_collect(LoopObject *loop)
             bool current =
                 watcher != NULL && watcher->generation == ready[i].generation;
             if (current && watcher->armed != 0) {
+                around = around || watcher->revents != 0;
                 ac_event_reserve(loop, 1);
                 ac_event_record(watcher, ready[i].events);
             }
@@ -154,7 +153,7 @@ ac_foreign_collect(LoopObject *loop)
             }
         }
         seen += (size_t)n;
-    } while (n == BATCH && seen < foreign->table.cap);
+    } while (n == AC_FDSET_BATCH && !around && seen < foreign->table.cap);
     return stale ? renew(foreign) : 0;
 }
 

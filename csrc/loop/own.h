@@ -14,6 +14,11 @@ typedef struct own_watcher own_watcher;
 
 #define AC_OWN_SPARES 256
 
+/* libuv polls again, up to 48 times, while the kernel fills its 1,024 events, and hears
+ * of the same level-triggered ones: nothing is read before it returns. It has a few
+ * handles of its own and of the poller's. */
+#define AC_OWN_MAX 1008
+
 typedef struct {
     ac_fdtable table;
     size_t count;         /* those that are not closing: each can have one event */

@@ -10,6 +10,7 @@
  * _run is the interpreter's, for those who call it; ready.c does the same in C. */
 #include "core/python.h"
 
+#include "core/errors.h"
 #include "loop/freelist.h"
 #include "loop/handle_parts.h"
 #include "loop/threadsafe.h"
@@ -242,18 +243,11 @@ ac_threadsafe_release(PyObject *self, int rc)
         return rc;
     }
     PyObject *exc = ac_err_take();
-    if (call_lock(handle->lock, "release") == 0) {
-        if (exc != NULL) {
-            ac_err_restore_steal(exc);
-        }
-        return rc;
+    if (call_lock(handle->lock, "release") < 0) {  // somebody else has released it
+        rc = -1;
     }
-    if (exc != NULL) {  // somebody else has released it, in a callback that failed
-        PyObject *second = ac_err_take();
-        PyException_SetContext(second, exc);
-        ac_err_restore_steal(second);
-    }
-    return -1;
+    ac_errors_raise_beneath_steal(exc);
+    return rc;
 }
 
 /* --------------------------------------------------------------- methods -- */

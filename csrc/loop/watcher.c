@@ -8,6 +8,12 @@
 
 #include <unistd.h>
 
+bool
+ac_watcher_own_is_full(const LoopObject *loop)
+{
+    return loop->poller != NULL && loop->poller->own.count >= AC_OWN_MAX;
+}
+
 ac_watcher *
 ac_watcher_new(LoopObject *loop, ac_watcher_kind kind, int fd, ac_watcher_fn *on_ready,
                void *owner)

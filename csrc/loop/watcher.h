@@ -42,6 +42,11 @@ struct ac_watcher {
     ac_watcher *next_dirty, **prev_dirty; /* on the list of changes */
 };
 
+/* Whether there are as many own watchers as libuv sees in one poll. A descriptor that
+ * would be one more is watched as a foreign one. */
+bool
+ac_watcher_own_is_full(const LoopObject *loop);
+
 /* A watcher that wants nothing yet. Returns NULL with an exception. An
  * AC_WATCHER_FOREIGN it takes the place of another of the same number, whose owner
  * then gets no more events until it asks anew. */

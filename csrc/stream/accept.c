@@ -99,7 +99,7 @@ static int
 accepted_failed(AcceptedObject *self, PyObject *protocol, StreamObject *stream)
 {
     if (stream != NULL) {
-        ac_stream_release(stream);  // nobody has seen it: no warning
+        (void)ac_stream_release(stream);  // nobody has seen it: no warning
     }
     if (self->fd >= 0) {
         close(self->fd);

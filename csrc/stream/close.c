@@ -213,7 +213,9 @@ ac_close_finish(StreamObject *self, PyObject *exc)
         self->conn_lost += self->flags & AC_STREAM_PIPE ? 0 : 1;
     }
     int rc = ac_call_connection_lost(self, exc);
-    ac_stream_release(self);
+    if (ac_stream_release(self) < 0) {
+        rc = -1;
+    }
     if (self->flags & AC_STREAM_WAITER) {
         PyObject *raised = ac_err_take();
         if (fail_waiter_steal(state, Py_NewRef(self->empty_waiter)) < 0) {

@@ -127,12 +127,14 @@ ac_events_open(StreamObject *self)
     if (ac_loop_check_closed(loop) < 0) {
         return -1;
     }
-    bool shared = self->flags & AC_STREAM_SHARED;
-    if (shared && watcher_replace(loop, self->fd) < 0) {
+    ac_watcher_kind kind =
+        self->flags & AC_STREAM_SHARED || ac_watcher_own_is_full(loop)
+            ? AC_WATCHER_FOREIGN
+            : AC_WATCHER_OWN;
+    if (kind == AC_WATCHER_FOREIGN && watcher_replace(loop, self->fd) < 0) {
         return -1;
     }
-    self->watcher = ac_watcher_new(loop, shared ? AC_WATCHER_FOREIGN : AC_WATCHER_OWN,
-                                   self->fd, on_ready, self);
+    self->watcher = ac_watcher_new(loop, kind, self->fd, on_ready, self);
     return self->watcher == NULL ? -1 : 0;
 }
 
@@ -170,7 +172,7 @@ ac_events_unwatch(StreamObject *self, unsigned int events)
     if (left != 0) {
         return;
     }
-    if (self->flags & AC_STREAM_SHARED
+    if (watcher->kind == AC_WATCHER_FOREIGN
         && self->flags & (AC_STREAM_CLOSING | AC_STREAM_WAITER))
     {
         self->watcher = NULL;

@@ -358,10 +358,10 @@ closed_socket(StreamObject *self, ac_state *state)
     return sock;
 }
 
-void
+int
 ac_sock_close(StreamObject *self)
 {
-    PyObject *exc = ac_err_take();
+    int rc = 0;
     ac_state *state = ac_stream_state(self);
     ac_watcher *watcher = self->watcher;
     PyObject *sock = self->sock;
@@ -375,23 +375,17 @@ ac_sock_close(StreamObject *self)
         PyObject *number = PyObject_CallMethodNoArgs(sock, state->str_detach);
         long fd = number == NULL ? -1 : PyLong_AsLong(number);
         Py_XDECREF(number);
-        if (PyErr_Occurred()) {
-            PyErr_WriteUnraisable(sock);
-        }
+        rc = PyErr_Occurred() ? -1 : 0;
         ac_watcher_close(watcher, (int)fd);
     }
     else {
         ac_watcher_close(watcher, -1);
         PyObject *result = PyObject_CallMethodNoArgs(sock, state->str_close);
-        if (result == NULL) {
-            PyErr_WriteUnraisable(sock);
-        }
+        rc = result == NULL ? -1 : 0;
         Py_XDECREF(result);
     }
     Py_XDECREF(sock);
-    if (exc != NULL) {
-        ac_err_restore_steal(exc);
-    }
+    return rc;
 }
 
 /* --------------------------------------------------------------- extra info -- */

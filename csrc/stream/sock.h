@@ -28,9 +28,9 @@ ac_sock_object(StreamObject *self);
 bool
 ac_sock_is_valid(StreamObject *self);
 
-/* Closes the descriptor through its owner and ends the watcher. May run Python; the
- * exception being raised, if any, stays. */
-void
+/* Closes the descriptor through its owner and ends the watcher. May run Python, with no
+ * exception being raised. Returns 0, or -1 with one; all is done nevertheless. */
+int
 ac_sock_close(StreamObject *self);
 
 /* get_extra_info(name, default): new reference, NULL with an exception. */

@@ -5,6 +5,7 @@
 #include "core/python.h"
 
 #include "core/args.h"
+#include "core/errors.h"
 #include "loop/ready.h"
 #include "stream/close.h"
 #include "stream/events.h"
@@ -103,24 +104,22 @@ server_attach(StreamObject *self, ac_state *state, PyObject *server)
     return 0;
 }
 
-/* server._detach(), once; an exception is written out. */
-static void
+/* server._detach(), once. Returns 0, or -1 with an exception. */
+static int
 server_detach(StreamObject *self, ac_state *state)
 {
     PyObject *server = self->server;
     if (server == NULL) {
-        return;
+        return 0;
     }
     self->server = NULL;
     PyObject *result =
         state->server_takes_transport
             ? PyObject_CallMethodOneArg(server, state->str__detach, (PyObject *)self)
             : PyObject_CallMethodNoArgs(server, state->str__detach);
-    if (result == NULL) {
-        PyErr_WriteUnraisable(server);
-    }
     Py_XDECREF(result);
     Py_DECREF(server);
+    return result == NULL ? -1 : 0;
 }
 
 /* call_soon(object.name, argument) */
@@ -278,12 +277,13 @@ stream_init(PyObject *op, PyObject *args, PyObject *kwargs)
 
 /* ---------------------------------------------------------------------- end -- */
 
-void
+int
 ac_stream_release(StreamObject *self)
 {
     if (self->flags & AC_STREAM_CLOSED) {
-        return;
+        return 0;
     }
+    int rc = 0;
     PyObject *exc = ac_err_take();
     ac_state *state = ac_stream_state(self);
     if (!(self->flags & AC_STREAM_LOST)) {
@@ -293,8 +293,9 @@ ac_stream_release(StreamObject *self)
     ac_write_drop(self);
     ac_pipe_unwatch(self, AC_READ | AC_WRITE);
     if (self->sock != NULL || !(self->flags & AC_STREAM_PIPE)) {
-        ac_sock_close(self);
+        rc = ac_sock_close(self);
     }
+    PyObject *failed = ac_err_take();
     ac_loop_open_remove(&self->open);
     ac_loop_release(&self->open);
     LoopObject *loop = self->loop;
@@ -302,8 +303,21 @@ ac_stream_release(StreamObject *self)
     Py_CLEAR(self->protocol);
     Py_CLEAR(self->read_context);
     self->flags &= ~(uint32_t)AC_STREAM_OWN_CONTEXT;
-    server_detach(self, state);
+    rc = server_detach(self, state) < 0 ? -1 : rc;
     Py_XDECREF(loop);
+    ac_errors_raise_beneath_steal(failed);
+    ac_errors_raise_beneath_steal(exc);
+    return rc;
+}
+
+/* The same where nobody is there to tell. */
+static void
+release_silently(StreamObject *self)
+{
+    PyObject *exc = ac_err_take();
+    if (ac_stream_release(self) < 0) {
+        PyErr_WriteUnraisable((PyObject *)self);
+    }
     if (exc != NULL) {
         ac_err_restore_steal(exc);
     }
@@ -322,7 +336,7 @@ ac_stream_tp_finalize(PyObject *op)
     if (!taken && PyErr_ResourceWarning(op, 1, "unclosed transport %R", op) < 0) {
         PyErr_WriteUnraisable(op);
     }
-    ac_stream_release(self);
+    release_silently(self);
     if (exc != NULL) {
         ac_err_restore_steal(exc);
     }
@@ -352,7 +366,7 @@ int
 ac_stream_tp_clear(PyObject *op)
 {
     StreamObject *self = (StreamObject *)op;
-    ac_stream_release(self);  // done by the finalizer already
+    release_silently(self);  // done by the finalizer already
     Py_CLEAR(self->extra);
     Py_CLEAR(self->high_water);
     Py_CLEAR(self->protocol);

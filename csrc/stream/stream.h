@@ -154,9 +154,10 @@ ac_stream_open(StreamObject *self, LoopObject *loop, PyObject *protocol,
                PyObject *waiter, PyObject *server, PyObject *context);
 
 /* The end, from the point where the protocol has been told or never will be: gives
- * back the descriptor, the watcher, the references. May run Python; the exception
- * being raised, if any, stays. */
-void
+ * back the descriptor, the watcher, the references. May run Python. Returns 0, or -1
+ * with an exception of its own; the one being raised, if any, is its context or stays.
+ */
+int
 ac_stream_release(StreamObject *self);
 
 /* The module state by way of the type, for a stream without a loop. */
