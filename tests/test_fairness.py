@@ -212,6 +212,8 @@ async def test_threadsafe_flood_does_not_starve_reading() -> None:
         thread = threading.Thread(target=flood)
         thread.start()
         try:
+            while not count:
+                await asyncio.sleep(0)
             for number in range(50):
                 there.send(b"x")
                 assert len(await protocol.got(number + 1)) == number + 1
@@ -220,7 +222,6 @@ async def test_threadsafe_flood_does_not_starve_reading() -> None:
             while thread.is_alive():
                 await asyncio.sleep(0)
             thread.join()
-        assert count > 0
         protocol.transport.abort()
         await protocol.lost()
 
