@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import random
@@ -898,5 +899,54 @@ async def test_more_connections_than_one_poll_reports(many_descriptors: None) ->
     for peer in peers[1::2]:
         assert await peer.recv_all() == b""
         peer.close()
+    server.close()
+    await server.wait_closed()
+
+
+@only_asynccore  # resume_reading() of the standard transport raises PermissionError
+@looped
+async def test_number_exposed_before_its_set_changed(many_descriptors: None) -> None:
+    """libuv ends the process when a number that it watches is a regular file's."""
+    loop = asyncio.get_running_loop()
+    loop.set_debug(False)
+    made: asyncio.Queue[Recorder] = asyncio.Queue()
+    server = await loop.create_server(
+        lambda: Recorder(connection_made=lambda self, _: made.put_nowait(self)),
+        "127.0.0.1",
+        0,
+        backlog=1500,
+    )
+    address = server.sockets[0].getsockname()
+    peers = [Peer(socket.create_connection(address)) for _ in range(1020)]
+    served = [await made.get() for _ in peers]
+    transport = served[-1].transport
+    peername = transport.get_extra_info("peername")
+    (peer,) = [peer for peer in peers if peer.sock.getsockname() == peername]
+    await settle()
+    for protocol in served[:20]:
+        protocol.transport.abort()
+        await protocol.lost()
+    data = bytes(8 << 20)
+    transport.write(data)
+    with tempfile.TemporaryFile() as file:
+        file.write(b"from a file")
+        file.flush()
+        receiving = asyncio.ensure_future(peer.recv(len(data) + 11))
+        assert await loop.sendfile(transport, file) == 11
+        assert (await receiving).endswith(b"from a file")
+        await settle()
+        transport.pause_reading()
+        await settle()
+        number = transport.get_extra_info("socket")._sock.detach()
+        os.dup2(file.fileno(), number)
+        transport.resume_reading()
+        error = await served[-1].lost()
+        assert isinstance(error, OSError) and error.errno == errno.EBADF
+        os.close(number)
+    for protocol in served[20:-1]:
+        protocol.transport.abort()
+        await protocol.lost()
+    for peer in peers:
+        peer.sock.close()
     server.close()
     await server.wait_closed()

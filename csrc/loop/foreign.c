@@ -36,11 +36,12 @@ ac_foreign_init(ac_foreign *foreign)
 }
 
 int
-ac_foreign_start(ac_foreign *foreign, uv_loop_t *uv)
+ac_foreign_start(ac_foreign *foreign, ac_own *own, uv_loop_t *uv)
 {
     if (foreign->started || foreign->set.fd < 0) {
         return 0;
     }
+    ac_own_number_is_libuvs(own, foreign->set.fd);
     int err = uv_poll_init(uv, &foreign->poll, foreign->set.fd);
     if (err == 0) {
         foreign->started = true;

@@ -6,6 +6,7 @@
 
 #include "loop/fdset.h"
 #include "loop/fdtable.h"
+#include "loop/own.h"
 
 #include <uv.h>
 
@@ -61,7 +62,7 @@ ac_foreign_close(ac_watcher *watcher, int fd_to_close);
 /* Makes the set known to libuv, if there is one. Only the thread that polls. Returns
  * a libuv status. */
 int
-ac_foreign_start(ac_foreign *foreign, uv_loop_t *uv);
+ac_foreign_start(ac_foreign *foreign, ac_own *own, uv_loop_t *uv);
 
 /* After a poll: moves the set's events into the loop's array. Returns 0, or -1 with
  * an exception. */

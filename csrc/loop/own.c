@@ -19,7 +19,8 @@ struct own_watcher {
     own_watcher *next_stopped; /* on the list of ac_own */
     bool initialised;          /* libuv knows the handle */
     bool started;              /* the kernel may know the number */
-    bool replaced;             /* the user closed the number, another watcher has it */
+    bool replaced;             /* the user closed the number, somebody else has it */
+    bool ended;                /* its user and the number are gone */
     int fd_to_close;           /* when the watcher is closing: -1 or the number */
 };
 
@@ -63,7 +64,11 @@ on_own_ready(uv_poll_t *handle, int status, int events)
 static void
 on_own_closed(uv_handle_t *handle)
 {
-    PyMem_RawFree(handle->data);
+    own_watcher *one = handle->data;
+    one->initialised = false;
+    if (one->ended) {
+        PyMem_RawFree(one);
+    }
 }
 
 /* Whether the kernel still watches a number that the user may have closed: libuv
@@ -94,24 +99,43 @@ stop(own_watcher *one)
     }
 }
 
+/* Gives the uv_poll_t back. libuv then takes its number out of the kernel's set,
+ * whoever has that: so, before another handle of libuv's gets it. */
+static void
+give_back(own_watcher *one)
+{
+    if (one->initialised && !uv_is_closing((uv_handle_t *)&one->poll)) {
+        stop(one);
+        uv_close((uv_handle_t *)&one->poll, on_own_closed);
+    }
+}
+
+static void
+give_back_spare(own_watcher **spare)
+{
+    if (*spare != NULL) {
+        give_back(*spare);
+        *spare = NULL;
+    }
+}
+
 /* Ends a watcher: the number leaves the kernel's set before it is closed. Only the
  * thread that polls. */
 static void
 end(ac_own *own, own_watcher *one)
 {
-    if (!one->initialised) {
-        ac_descriptor_close(&one->fd_to_close);
-        PyMem_RawFree(one);
-        return;
-    }
     ac_event_forget(&one->base);  // of a poll that another thread saw
     stop(one);
     ac_descriptor_close(&one->fd_to_close);
-    own_watcher **spare = &own->spares[one->base.fd % AC_OWN_SPARES];
-    if (*spare != NULL) {
-        uv_close((uv_handle_t *)&(*spare)->poll, on_own_closed);
+    one->ended = true;
+    if (!one->initialised) {
+        PyMem_RawFree(one);
     }
-    *spare = one;
+    else if (!uv_is_closing((uv_handle_t *)&one->poll)) {
+        own_watcher **spare = &own->spares[one->base.fd % AC_OWN_SPARES];
+        give_back_spare(spare);
+        *spare = one;
+    }
 }
 
 /* Gives a watcher its uv_poll_t. Returns false if the number is no descriptor that can
@@ -157,8 +181,8 @@ apply(own_watcher *one, uv_loop_t *uv)
     }
 }
 
-/* Ends what was closed, stops what was replaced: only then libuv takes a watcher of the
- * same number. */
+/* Ends what was closed, and lets libuv forget what was replaced: only then it takes a
+ * watcher of the same number. */
 static void
 apply_ends(ac_own *own)
 {
@@ -172,7 +196,7 @@ apply_ends(ac_own *own)
         }
         else if (one->replaced) {
             ac_changes_remove(watcher);
-            stop(one);
+            give_back(one);
         }
     }
 }
@@ -199,6 +223,36 @@ ac_own_restart_stopped(ac_own *own)
 }
 
 void
+ac_own_number_is_libuvs(ac_own *own, int fd)
+{
+    own_watcher **spare = &own->spares[fd % AC_OWN_SPARES];
+    ac_watcher *watcher = ac_fdtable_get(&own->table, fd);
+    if (*spare != NULL && (*spare)->base.fd == fd) {
+        give_back_spare(spare);
+    }
+    if (watcher != NULL) {
+        own->table.items[fd] = NULL;
+        ((own_watcher *)watcher)->replaced = true;
+        ac_event_forget(watcher);
+        give_back((own_watcher *)watcher);
+    }
+}
+
+void
+ac_own_before_fork(ac_own *own)
+{
+    ac_watcher *next;
+    for (ac_watcher *watcher = own->dirty; watcher != NULL; watcher = next) {
+        next = watcher->next_dirty;
+        if (watcher->closing && fcntl(watcher->fd, F_GETFD) < 0) {
+            ac_changes_remove(watcher);
+            end(own, (own_watcher *)watcher);
+        }
+    }
+    ac_own_close_spares(own);
+}
+
+void
 ac_own_after_fork(ac_own *own)
 {
     apply_ends(own);
@@ -218,7 +272,7 @@ take_spare(ac_own *own, int fd)
     *spare = NULL;
     memset(&one->base, 0, sizeof(one->base));
     one->next_stopped = NULL;
-    one->replaced = false;
+    one->ended = false;
     return one;
 }
 
@@ -292,10 +346,7 @@ void
 ac_own_close_spares(ac_own *own)
 {
     for (int i = 0; i < AC_OWN_SPARES; i++) {
-        if (own->spares[i] != NULL) {
-            uv_close((uv_handle_t *)&own->spares[i]->poll, on_own_closed);
-            own->spares[i] = NULL;
-        }
+        give_back_spare(&own->spares[i]);
     }
 }
 

@@ -48,6 +48,16 @@ ac_own_apply_changes(ac_own *own, uv_loop_t *uv);
 void
 ac_own_restart_stopped(ac_own *own);
 
+/* A number of the poller's own is about to become that of a uv_poll_t: what was left of
+ * its former users goes. Only the thread that polls. */
+void
+ac_own_number_is_libuvs(ac_own *own, int fd);
+
+/* In a forked child, before libuv makes a kernel set of the child's own and with it
+ * descriptors: lets libuv forget the numbers that those may get. */
+void
+ac_own_before_fork(ac_own *own);
+
 /* In a forked child with a kernel set of its own: ends the watchers that were closed
  * before it had one; their numbers may be in use again. */
 void

@@ -128,6 +128,7 @@ int
 ac_poller_after_fork(LoopObject *loop)
 {
     ac_poller *poller = loop->poller;
+    ac_own_before_fork(&poller->own);
     int held[3];
     int low = ac_descriptor_hold_low(held);
     int err = uv_loop_fork(&poller->uv);
@@ -154,14 +155,14 @@ static int
 poll_prepare(ac_poller *poller, double timeout)
 {
     ac_own_apply_changes(&poller->own, &poller->uv);
-    int err = ac_foreign_start(&poller->foreign, &poller->uv);
+    int err = ac_foreign_start(&poller->foreign, &poller->own, &poller->uv);
     if (err < 0) {
         return err;
     }
     if (timeout <= 0.0) {
         return ac_wakeup_disarm(&poller->wakeup);
     }
-    return ac_wakeup_arm(&poller->wakeup,
+    return ac_wakeup_arm(&poller->wakeup, &poller->own,
                          timeout < MAX_WAIT_SECONDS ? timeout : MAX_WAIT_SECONDS);
 }
 

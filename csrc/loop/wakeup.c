@@ -51,12 +51,13 @@ make_timer_fd(void)
 
 /* Returns 0, or a libuv status: there is no descriptor left. */
 static int
-open_timer_fd(ac_wakeup *wakeup)
+open_timer_fd(ac_wakeup *wakeup, ac_own *own)
 {
     int fd = make_timer_fd();
     if (fd < 0) {
         return -errno;
     }
+    ac_own_number_is_libuvs(own, fd);
     int err = uv_poll_init(wakeup->timer.loop, &wakeup->poll, fd);
     if (err < 0) {
         close(fd);
@@ -70,7 +71,7 @@ open_timer_fd(ac_wakeup *wakeup)
 #endif
 
 int
-ac_wakeup_arm(ac_wakeup *wakeup, double timeout)
+ac_wakeup_arm(ac_wakeup *wakeup, ac_own *own, double timeout)
 {
     double now = monotonic_now();
     double when = now + timeout;
@@ -78,7 +79,7 @@ ac_wakeup_arm(ac_wakeup *wakeup, double timeout)
         return 0;
     }
 #ifdef __linux__
-    if (wakeup->fd >= 0 || open_timer_fd(wakeup) == 0) {
+    if (wakeup->fd >= 0 || open_timer_fd(wakeup, own) == 0) {
         uint64_t ns = (uint64_t)(timeout * 1e9) + 1;  // 0 would disarm it
         struct itimerspec spec = {0};
         spec.it_value.tv_sec = (time_t)(ns / 1000000000u);
@@ -89,6 +90,8 @@ ac_wakeup_arm(ac_wakeup *wakeup, double timeout)
         wakeup->armed = when;
         return 0;
     }
+#else
+    (void)own;
 #endif
     uv_update_time(wakeup->timer.loop);
     int err =

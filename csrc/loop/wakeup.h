@@ -3,7 +3,7 @@
 #ifndef AC_WAKEUP_H
 #define AC_WAKEUP_H
 
-#include "core/python.h"
+#include "loop/own.h"
 
 #include <uv.h>
 
@@ -23,7 +23,7 @@ ac_wakeup_open(ac_wakeup *wakeup, uv_loop_t *uv);
 /* Sets it for `timeout` seconds from now. An earlier one that is still to come stays:
  * it costs one empty turn, and a system call less. */
 int
-ac_wakeup_arm(ac_wakeup *wakeup, double timeout);
+ac_wakeup_arm(ac_wakeup *wakeup, ac_own *own, double timeout);
 
 /* Takes back one that has fired, so that it does not end the next wait. */
 int

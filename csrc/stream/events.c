@@ -135,7 +135,11 @@ ac_events_open(StreamObject *self)
         return -1;
     }
     self->watcher = ac_watcher_new(loop, kind, self->fd, on_ready, self);
-    return self->watcher == NULL ? -1 : 0;
+    if (self->watcher == NULL) {
+        return -1;
+    }
+    self->watcher->exposed = self->sock != NULL;
+    return 0;
 }
 
 int
