@@ -71,6 +71,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Loops(config, replaced, loops), "asynccore-loops")
 
 
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    # This module is loaded before a conftest.py and its plug-ins, so theirs come first.
+    loops = pyfuncitem.config.pluginmanager.get_plugin("asynccore-loops")
+    return loops.run(pyfuncitem) if loops is not None else None
+
+
 def replace_default_loop() -> None:
     from asynccore import _default
 
@@ -240,6 +246,7 @@ class Loops:
         fixtures: list[str] = getattr(item, "fixturenames", [])
         return not (
             hasattr(option, "asyncio_mode")
+            or hasattr(option, "aiohttp_loop")  # aiohttp.pytest_plugin
             or any(plugins)
             or item.get_closest_marker("anyio")
             or BACKEND in fixtures
@@ -301,6 +308,10 @@ class Loops:
     # Where nothing else runs a coroutine function
 
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
+        # before a conftest.py's, which knows nothing of the parameter
+        return self.run(pyfuncitem) if loop_of(pyfuncitem) is not None else None
+
+    def run(self, pyfuncitem: pytest.Function) -> bool | None:
         function = pyfuncitem.obj
         if not inspect.iscoroutinefunction(function):
             return None

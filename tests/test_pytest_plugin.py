@@ -224,6 +224,78 @@ def test_sync():
         assert f"ERROR: --asynccore-loops: {says}" in run.text
 
 
+class TestOthersThatRunCoroutines:
+    """Their fixtures and the coroutine functions belong on one loop, theirs."""
+
+    CONFTEST = """
+import inspect
+from whose import *
+
+@pytest.fixture
+def loop():
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+@pytest.fixture
+def future(loop):
+    return loop.create_future()
+
+def pytest_pyfunc_call(pyfuncitem):
+    if inspect.iscoroutinefunction(pyfuncitem.obj):
+        call = pyfuncitem.obj(pyfuncitem.funcargs["future"])
+        pyfuncitem.funcargs["loop"].run_until_complete(call)
+        return True
+"""
+
+    def test_conftest(self, folder: Folder) -> None:
+        code = """
+from whose import *
+
+async def test_async(future):
+    assert whose() == "asynccore"
+    assert future.get_loop() is asyncio.get_running_loop()
+"""
+        folder.write("conftest.py", self.CONFTEST)
+        folder.write("test_it.py", code)
+        assert folder.run("--asynccore").passed() == ["test_async"]
+
+    def test_conftest_and_loops(self, folder: Folder) -> None:
+        """It knows nothing of the loops, so this plug-in runs what has them."""
+        code = """
+from whose import *
+
+async def test_async(request):
+    assert f"[{whose()}]" in request.node.name
+"""
+        folder.write("conftest.py", self.CONFTEST)
+        folder.write("test_it.py", code)
+        run = folder.run("--asynccore-loops=asyncio,asynccore")
+        assert run.passed() == ["test_async[asyncio]", "test_async[asynccore]"]
+
+    @needs("aiohttp")
+    @pytest.mark.parametrize("option", ["--asynccore", "--asynccore-loops=asynccore"])
+    def test_aiohttp(self, folder: Folder, option: str) -> None:
+        code = """
+from whose import *
+
+@pytest.fixture
+async def seen(loop):
+    return asyncio.get_running_loop()
+
+async def test_async(seen, loop):
+    assert whose() == DEFAULT
+    assert seen is loop is asyncio.get_running_loop()
+"""
+        default = "asynccore" if option == "--asynccore" else "asyncio"
+        folder.write("test_it.py", f"DEFAULT = {default!r}\n{code}")
+        words = (option, "-W", "ignore::DeprecationWarning")
+        plugins = ("pytest_asynccore", "aiohttp.pytest_plugin")
+        assert folder.run(*words, plugins=plugins).passed() == [
+            "test_async[pyloop]",
+        ]
+
+
 @needs("pytest_asyncio")
 class TestPytestAsyncio:
     PLUGINS = ("pytest_asynccore", "pytest_asyncio.plugin")
