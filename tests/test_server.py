@@ -974,3 +974,59 @@ def test_exit_of_detach_ends_the_run(loop: asyncio.AbstractEventLoop) -> None:
             assert [context["exception"] for context in reports] == [raised]
         server.close()
         loop.run_until_complete(settle())
+
+
+@pytest.mark.parametrize("kind", ["the same", "with a context", "from None"])
+def test_contexts_of_what_detach_raises(
+    loop: asyncio.AbstractEventLoop, kind: str
+) -> None:
+    """It is raised in a `finally`, behind what connection_lost() has raised."""
+    reports: list[Any] = []
+    loop.set_exception_handler(lambda _, context: reports.append(context["exception"]))
+    lost = ZeroDivisionError()
+    handled: list[Any] = []
+
+    def fail(*_: Any) -> None:
+        raise lost
+
+    async def lose_one() -> None:
+        protocol = Recorder(connection_lost=fail)
+        server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
+        peer = await client(server)
+        await protocol.made()
+        original: Any = server._detach
+
+        def detach(*args: Any) -> None:
+            original(*args)
+            handled.append(sys.exc_info()[1])
+            if kind == "the same":
+                raise lost
+            if kind == "from None":
+                raise TypeError from None
+            try:
+                raise KeyError
+            except KeyError as exc:
+                raise TypeError from exc
+
+        server._detach = detach
+        peer.close()
+        await protocol.lost()
+        await settle()
+        server.close()
+        await settle()
+
+    loop.run_until_complete(lose_one())
+    assert handled == [lost]
+    (exc,) = reports
+    chain = []
+    while exc is not None and len(chain) < 5:
+        chain.append(type(exc))
+        exc = exc.__context__
+    assert (
+        chain
+        == {
+            "the same": [ZeroDivisionError],
+            "with a context": [TypeError, KeyError, ZeroDivisionError],
+            "from None": [TypeError, ZeroDivisionError],
+        }[kind]
+    )

@@ -47,16 +47,28 @@ ac_errors_raise(PyObject *object)
 }
 
 void
-ac_errors_raise_beneath_steal(PyObject *earlier)
+ac_errors_finally_begin(ac_errors_finally *self)
 {
-    if (earlier == NULL) {
+    self->handled = NULL;
+    self->earlier = ac_err_take();
+    if (self->earlier != NULL) {
+        self->handled = PyErr_GetHandledException();
+        PyErr_SetHandledException(self->earlier);
+    }
+}
+
+void
+ac_errors_finally_end(ac_errors_finally *self)
+{
+    if (self->earlier == NULL) {
         return;
     }
-    PyObject *later = ac_err_take();
-    if (later == NULL) {
-        ac_err_restore_steal(earlier);
-        return;
+    PyErr_SetHandledException(self->handled);
+    Py_XDECREF(self->handled);
+    if (PyErr_Occurred()) {
+        Py_DECREF(self->earlier);
     }
-    PyException_SetContext(later, earlier);
-    ac_err_restore_steal(later);
+    else {
+        ac_err_restore_steal(self->earlier);
+    }
 }

@@ -24,10 +24,18 @@ ac_errors_new(int number);
 int
 ac_errors_raise(PyObject *object);
 
-/* Raises `earlier` (stolen, may be NULL), or makes it the context of the exception that
- * is being raised, as what a `finally` raises has. */
+/* A `finally`: between the two, the exception being raised, if any, is the one that is
+ * being handled, and so the context of what is raised there. Afterwards it is raised
+ * again, unless another is. */
+typedef struct {
+    PyObject *earlier; /* what was being raised; NULL: nothing */
+    PyObject *handled; /* what was being handled before */
+} ac_errors_finally;
+
 void
-ac_errors_raise_beneath_steal(PyObject *earlier);
+ac_errors_finally_begin(ac_errors_finally *self);
+void
+ac_errors_finally_end(ac_errors_finally *self);
 
 /* True for the negative errnos of a non-blocking call that mean "not now": those of
  * BlockingIOError and InterruptedError. */

@@ -242,11 +242,12 @@ ac_threadsafe_release(PyObject *self, int rc)
         handle->held--;
         return rc;
     }
-    PyObject *exc = ac_err_take();
+    ac_errors_finally finally;
+    ac_errors_finally_begin(&finally);
     if (call_lock(handle->lock, "release") < 0) {  // somebody else has released it
         rc = -1;
     }
-    ac_errors_raise_beneath_steal(exc);
+    ac_errors_finally_end(&finally);
     return rc;
 }
 

@@ -284,7 +284,8 @@ ac_stream_release(StreamObject *self)
         return 0;
     }
     int rc = 0;
-    PyObject *exc = ac_err_take();
+    ac_errors_finally lost, closed;
+    ac_errors_finally_begin(&lost);
     ac_state *state = ac_stream_state(self);
     if (!(self->flags & AC_STREAM_LOST)) {
         self->conn_lost += self->flags & AC_STREAM_PIPE ? 0 : 1;
@@ -295,7 +296,7 @@ ac_stream_release(StreamObject *self)
     if (self->sock != NULL || !(self->flags & AC_STREAM_PIPE)) {
         rc = ac_sock_close(self);
     }
-    PyObject *failed = ac_err_take();
+    ac_errors_finally_begin(&closed);
     ac_loop_open_remove(&self->open);
     ac_loop_release(&self->open);
     LoopObject *loop = self->loop;
@@ -305,8 +306,8 @@ ac_stream_release(StreamObject *self)
     self->flags &= ~(uint32_t)AC_STREAM_OWN_CONTEXT;
     rc = server_detach(self, state) < 0 ? -1 : rc;
     Py_XDECREF(loop);
-    ac_errors_raise_beneath_steal(failed);
-    ac_errors_raise_beneath_steal(exc);
+    ac_errors_finally_end(&closed);
+    ac_errors_finally_end(&lost);
     return rc;
 }
 
