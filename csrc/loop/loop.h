@@ -59,7 +59,7 @@ typedef struct {
 } ac_freelist;
 
 /* A poll may be left out while callbacks are ready: at most this many turns and
- * this long in a row. */
+ * this long in a row, and not where ac_loop_poll_next() was called. */
 #define AC_TURNS_WITHOUT_POLL 64
 #define AC_NS_WITHOUT_POLL 50000.0
 
@@ -193,6 +193,15 @@ static inline int
 ac_loop_flush(LoopObject *loop)
 {
     return loop->flush_head == NULL ? 0 : ac_loop_flush_queued(loop);
+}
+
+/* The next turn polls, whatever is ready: this loop itself has just done what may have
+ * made a descriptor ready (sent, closed, begun to watch), and a program that runs both
+ * ends counts on the turn in which the standard loop finds it. */
+static inline void
+ac_loop_poll_next(LoopObject *loop)
+{
+    loop->turns_without_poll = AC_TURNS_WITHOUT_POLL;
 }
 
 /* Frees what the freelists keep, but for `kept` objects each. */

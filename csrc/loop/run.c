@@ -421,7 +421,7 @@ run_begin(LoopObject *loop, PyObject **old_hooks)
     }
     loop->thread_id = ac_thread_id();
     loop->running = true;
-    loop->turns_without_poll = AC_TURNS_WITHOUT_POLL;  // the first turn polls
+    ac_loop_poll_next(loop);
     if (set_asyncgen_hooks(loop) < 0 || set_running_loop(loop, (PyObject *)loop) < 0) {
         return -1;
     }
@@ -508,7 +508,7 @@ loop__run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (ac_loop_check_closed(loop) < 0) {
         return NULL;
     }
-    loop->turns_without_poll = AC_TURNS_WITHOUT_POLL;
+    ac_loop_poll_next(loop);
     int rc = loop_turn(loop);
     if (!loop->running) {
         ac_signals_end(loop);

@@ -26,6 +26,7 @@ ac_watcher_new(LoopObject *loop, ac_watcher_kind kind, int fd, ac_watcher_fn *on
     ac_watcher *watcher = kind == AC_WATCHER_OWN ? ac_own_new(&poller->own, fd)
                                                  : ac_foreign_new(&poller->foreign, fd);
     if (watcher != NULL) {
+        ac_loop_poll_next(loop);  // of what it was connected to
         watcher->loop = loop;
         watcher->owner = owner;
         watcher->on_ready = on_ready;
@@ -38,6 +39,9 @@ ac_watcher_new(LoopObject *loop, ac_watcher_kind kind, int fd, ac_watcher_fn *on
 int
 ac_watcher_set(ac_watcher *watcher, unsigned int events)
 {
+    if (events & ~(unsigned int)watcher->wanted) {
+        ac_loop_poll_next(watcher->loop);
+    }
     if (watcher->kind == AC_WATCHER_FOREIGN) {
         int err = ac_foreign_set(watcher, events);
         if (err < 0) {

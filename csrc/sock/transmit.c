@@ -52,6 +52,7 @@ static int
 send_some(OperationObject *self, Py_ssize_t *sent)
 {
     if (!self->nonblocking) {
+        ac_loop_poll_next(self->loop);
         return send_by_method(self, sent);
     }
     int fd = ac_plain_number(self->loop->state, self->sock);
@@ -63,6 +64,7 @@ send_some(OperationObject *self, Py_ssize_t *sent)
     if (n < 0) {
         return ac_operation_failed(-errno);
     }
+    ac_loop_poll_next(self->loop);
     *sent = n;
     return 1;
 }
@@ -101,6 +103,7 @@ const ac_operation_kind ac_transmit_sendall = {
 static int
 sendto_attempt(OperationObject *self, PyObject **result)
 {
+    ac_loop_poll_next(self->loop);
     return ac_operation_call(self->loop->state->str_sendto, self->sock, self->args, 2,
                              result);
 }
