@@ -105,6 +105,24 @@ async def test_order_of_the_first_callbacks() -> None:
         await protocol.lost()
 
 
+@looped
+async def test_the_end_is_seen_in_a_few_turns() -> None:
+    """A child's output and its end, while callbacks are always ready."""
+    with ends("pipe", "rb") as held:
+        os.write(held.other, b"last words")
+        held.close_other()
+        protocol = Recorder()
+        await connect_read(held, protocol)
+        for _ in range(6):
+            await asyncio.sleep(0)
+        assert protocol.names() == [
+            "connection_made",
+            "data_received",
+            "eof_received",
+            "connection_lost",
+        ]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @looped
 async def test_pause_and_resume(kind: str) -> None:
