@@ -51,6 +51,8 @@ def test_every_public_method_has_a_script() -> None:
         if not name.startswith("_") and isinstance(value, types.BuiltinFunctionType)
     }
     assert "Loop.call_soon" in methods
+    if not hasattr(asyncio.StreamWriter, "__del__"):  # which 3.11.2 lacks, and calls it
+        methods.discard("Connected.is_closing")
     assert (methods | functions) - called("asynccore") == set()
 
 
