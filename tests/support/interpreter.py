@@ -40,6 +40,14 @@ STDIN_MAY_BREAK = (
     "_log_traceback" in SubprocessStreamProtocol.pipe_connection_lost.__code__.co_names
 )
 
+# writelines() after the end is ignored, and warned of; 3.12 and some of 3.13 call None
+# after close(), or go on watching the number
+WRITELINES_KNOW_THE_END = (
+    "_conn_lost"
+    in selector_events._SelectorSocketTransport.writelines.__code__.co_names
+    or "writelines" not in vars(selector_events._SelectorSocketTransport)
+)
+
 
 def is_reading(transport: Any) -> bool:
     """transport.is_reading(), which the standard read pipe of 3.11.2 does not have."""
