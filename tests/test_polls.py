@@ -85,6 +85,36 @@ async def test_end(end: str) -> None:
 
 
 @looped
+async def test_end_behind_data() -> None:
+    for _ in range(ROUNDS):
+        async with transports() as (transport, _, log):
+            transport.write(b"x")
+            transport.write_eof()
+            assert await turns_until_event(log) == 2
+            assert await turns_until_event(log) == 1
+
+
+@looped
+async def test_end_behind_data_of_somebody_else() -> None:
+    """Nothing that the loop has done tells it to look again."""
+    loop = asyncio.get_running_loop()
+    for _ in range(ROUNDS):
+        log: list[object] = []
+        here, there = socket.socketpair()
+        with there:
+            there.send(b"x")
+            there.shutdown(socket.SHUT_WR)
+            transport, _ = await loop.create_connection(
+                lambda log=log: Log(log), sock=here
+            )
+            while not log:
+                await asyncio.sleep(0)
+            assert await turns_until_event(log) == 1
+            transport.abort()
+            await asyncio.sleep(0)
+
+
+@looped
 async def test_resume_reading() -> None:
     async with transports() as (transport, theirs, log):
         for _ in range(ROUNDS):

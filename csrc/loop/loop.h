@@ -59,7 +59,8 @@ typedef struct {
 } ac_freelist;
 
 /* A poll may be left out while callbacks are ready: at most this many turns and
- * this long in a row, and not where ac_loop_poll_next() was called. */
+ * this long in a row, and not where ac_loop_poll_next() was called (run.c does after a
+ * poll that found something). */
 #define AC_TURNS_WITHOUT_POLL 64
 #define AC_NS_WITHOUT_POLL 50000.0
 

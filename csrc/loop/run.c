@@ -238,6 +238,9 @@ turn_poll(LoopObject *loop, double *now, bool *timed)
         return -1;
     }
     loop->turns_without_poll = 0;
+    if (loop->events_pos < loop->events_len) {
+        ac_loop_poll_next(loop);  // where something came, its end may be there as well
+    }
     if (first < INFINITY || loop->overridden & AC_OVERRIDE_TIME) {
         *timed = true;
         return ac_clock_both(loop, now, &loop->last_poll);

@@ -313,11 +313,6 @@ static PyObject *
 stream__read_ready(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     StreamObject *self = (StreamObject *)op;
-    // a pipe's only way here. A child that has ended left its output and its end: what
-    // follows must not be late, and the loop may be gone afterwards
-    if (self->flags & AC_STREAM_PIPE && self->loop != NULL) {
-        ac_loop_poll_next(self->loop);
-    }
     if (ac_read_ready(self) < 0) {
         return NULL;
     }
