@@ -258,13 +258,15 @@ class Loops:
     def pytest_fixture_setup(
         self, fixturedef: Any, request: Any
     ) -> Generator[None, object, object]:
-        names = fixturedef.argnames
-        if fixturedef in self.tied:  # its function knows nothing of that
+        tied = fixturedef in self.tied
+        if tied:  # its function knows nothing of that
+            names = fixturedef.argnames
             fixturedef.argnames = tuple(name for name in names if name != LOOP)
         try:
             value = yield
         finally:
-            fixturedef.argnames = names
+            if tied:  # of others, another plug-in may have changed them for good
+                fixturedef.argnames = names
         if fixturedef.argname == BACKEND:
             new = self.backend(value, request)
         elif fixturedef.argname == POLICY:

@@ -283,7 +283,8 @@ from whose import *
 async def seen(loop):
     return asyncio.get_running_loop()
 
-async def test_async(seen, loop):
+@pytest.mark.parametrize("again", [1, 2])
+async def test_async(seen, loop, again):
     assert whose() == DEFAULT
     assert seen is loop is asyncio.get_running_loop()
 """
@@ -292,7 +293,8 @@ async def test_async(seen, loop):
         words = (option, "-W", "ignore::DeprecationWarning")
         plugins = ("pytest_asynccore", "aiohttp.pytest_plugin")
         assert folder.run(*words, plugins=plugins).passed() == [
-            "test_async[pyloop]",
+            "test_async[pyloop-1]",
+            "test_async[pyloop-2]",
         ]
 
 
