@@ -16,6 +16,7 @@ import weakref
 
 import pytest
 
+from support import looped
 from support.turns import Trace, turn
 
 SIGNAL = signal.SIGUSR1
@@ -115,6 +116,21 @@ def test_several_signals(loop, trace):
     turn(loop, 2)
     assert trace == [1, 2, 2]
     loop.remove_signal_handler(signal.SIGUSR2)
+
+
+@looped
+async def test_handler_runs_in_the_turn_of_the_standard_loop():
+    loop = asyncio.get_running_loop()
+    trace = Trace()
+    loop.add_signal_handler(signal.SIGUSR1, trace.append, "signal")
+    for _ in range(20):
+        signal.raise_signal(signal.SIGUSR1)
+        for _ in range(3):
+            assert trace == []
+            await asyncio.sleep(0)
+        assert trace == ["signal"]
+        trace.clear()
+    loop.remove_signal_handler(signal.SIGUSR1)
 
 
 def test_burst(loop, trace):

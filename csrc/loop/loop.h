@@ -82,11 +82,12 @@ struct LoopObject {
     bool cork;               /* writes of one callback leave together */
     bool c_streams;          /* asyncio's streams may run in C */
     bool handle_run_patched; /* asyncio.Handle._run is not what it was at import */
-    bool instrumented;  /* debug mode, or Handle._run is patched: each callback goes
-                           through a real Handle */
-    bool signals_begun; /* ac_signals_begin was called in this run */
-    bool polling;       /* the loop's thread is in a poll without the GIL */
-    bool in_callback;   /* a turn runs callbacks: writes may wait for its end */
+    bool instrumented;    /* debug mode, or Handle._run is patched: each callback goes
+                             through a real Handle */
+    bool signals_begun;   /* ac_signals_begin was called in this run */
+    bool handles_signals; /* add_signal_handler has callbacks */
+    bool polling;         /* the loop's thread is in a poll without the GIL */
+    bool in_callback;     /* a turn runs callbacks: writes may wait for its end */
     unsigned long thread_id; /* of the running thread; valid while `running` */
     unsigned int forks;      /* state->forks when the kernel's sets were made */
     unsigned int overridden; /* AC_OVERRIDE_* */

@@ -200,7 +200,7 @@ turn_poll(LoopObject *loop, double *now, bool *timed)
     bool idle = loop->ready.len == 0 && loop->events_pos == loop->events_len
                 && loop->due_pos == loop->due_len && !loop->stopping;
     bool may_skip = loop->turns_without_poll < AC_TURNS_WITHOUT_POLL && !loop->stopping
-                    && !(loop->overridden & AC_OVERRIDE_TIME);
+                    && !loop->handles_signals && !(loop->overridden & AC_OVERRIDE_TIME);
     if (first < INFINITY && (idle || may_skip)) {
         if (ac_clock_both(loop, now, &real) < 0) {
             return -1;

@@ -357,13 +357,14 @@ loop__signals_changed(PyObject *self, PyObject *Py_UNUSED(ignored))
     LoopObject *loop = (LoopObject *)self;
     struct ac_signals *signals = loop->signals;
     int is_main = is_main_thread(loop);
+    loop->handles_signals = has_handlers(loop);
     if (is_main < 0) {
         return NULL;
     }
     if (!is_main || signals == NULL) {
         Py_RETURN_NONE;
     }
-    if (loop->running || has_handlers(loop)) {
+    if (loop->running || loop->handles_signals) {
         int former = ac_set_wakeup_fd(signals->write_fd);
         // the standard's code sets -1 when the last handler goes
         if (former != signals->write_fd && former != -1
