@@ -113,9 +113,6 @@ transmit(DatagramObject *self, const Py_buffer *view, const target *to)
         to->len == 0 ? NULL : (const struct sockaddr *)&to->bytes;
     ssize_t n = sendto(fd, view->buf, (size_t)view->len, MSG_NOSIGNAL | MSG_DONTWAIT,
                        address, to->len);
-    if (self->loop != NULL && PyObject_TypeCheck(self->loop, self->state->Loop)) {
-        ac_loop_poll_next((LoopObject *)self->loop);
-    }
     return n < 0 ? errno : 0;
 }
 

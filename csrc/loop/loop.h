@@ -58,9 +58,8 @@ typedef struct {
     unsigned int len;
 } ac_freelist;
 
-/* A poll may be left out while callbacks are ready: at most this many turns and
- * this long in a row, and not where ac_loop_poll_next() was called (run.c does after a
- * poll that found something). */
+/* A poll may be left out while callbacks are ready and no descriptor is watched: at
+ * most this many turns and this long in a row. */
 #define AC_TURNS_WITHOUT_POLL 64
 #define AC_NS_WITHOUT_POLL 50000.0
 
@@ -111,6 +110,7 @@ struct LoopObject {
     PyObject **due;       /* owned timer handles, popped before the snapshot ran */
     size_t due_len, due_pos, due_cap;
     unsigned int turns_without_poll;
+    size_t watched;   /* watchers that want events */
     double last_poll; /* by ac_clock_real */
 
     ac_timers *timers;
@@ -195,15 +195,6 @@ static inline int
 ac_loop_flush(LoopObject *loop)
 {
     return loop->flush_head == NULL ? 0 : ac_loop_flush_queued(loop);
-}
-
-/* The next turn polls, whatever is ready: this loop itself has just done what may have
- * made a descriptor ready (sent, closed, begun to watch), and a program that runs both
- * ends counts on the turn in which the standard loop finds it. */
-static inline void
-ac_loop_poll_next(LoopObject *loop)
-{
-    loop->turns_without_poll = AC_TURNS_WITHOUT_POLL;
 }
 
 /* Frees what the freelists keep, but for `kept` objects each. */

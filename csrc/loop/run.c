@@ -189,6 +189,17 @@ prepare_wait(LoopObject *loop, bool *deaf)
     return 0;
 }
 
+/* Whether a turn with ready callbacks may do without a poll: nothing that the program
+ * could miss is watched, only the pipe of signals that the loop has no callbacks for.
+ */
+static bool
+may_skip_poll(const LoopObject *loop)
+{
+    return loop->watched == (loop->signals != NULL ? 1u : 0u) && !loop->handles_signals
+           && loop->turns_without_poll < AC_TURNS_WITHOUT_POLL && !loop->stopping
+           && !(loop->overridden & AC_OVERRIDE_TIME);
+}
+
 /* Polls as the state of the loop demands. The clock is looked at where somebody needs
  * it: then *timed is set, and *now to a time after the poll. */
 static int
@@ -199,8 +210,7 @@ turn_poll(LoopObject *loop, double *now, bool *timed)
     double first = ac_timer_first(loop);
     bool idle = loop->ready.len == 0 && loop->events_pos == loop->events_len
                 && loop->due_pos == loop->due_len && !loop->stopping;
-    bool may_skip = loop->turns_without_poll < AC_TURNS_WITHOUT_POLL && !loop->stopping
-                    && !loop->handles_signals && !(loop->overridden & AC_OVERRIDE_TIME);
+    bool may_skip = may_skip_poll(loop);
     if (first < INFINITY && (idle || may_skip)) {
         if (ac_clock_both(loop, now, &real) < 0) {
             return -1;
@@ -238,9 +248,6 @@ turn_poll(LoopObject *loop, double *now, bool *timed)
         return -1;
     }
     loop->turns_without_poll = 0;
-    if (loop->events_pos < loop->events_len) {
-        ac_loop_poll_next(loop);  // where something came, its end may be there as well
-    }
     if (first < INFINITY || loop->overridden & AC_OVERRIDE_TIME) {
         *timed = true;
         return ac_clock_both(loop, now, &loop->last_poll);
@@ -424,7 +431,7 @@ run_begin(LoopObject *loop, PyObject **old_hooks)
     }
     loop->thread_id = ac_thread_id();
     loop->running = true;
-    ac_loop_poll_next(loop);
+    loop->turns_without_poll = AC_TURNS_WITHOUT_POLL;  // the first turn polls
     if (set_asyncgen_hooks(loop) < 0 || set_running_loop(loop, (PyObject *)loop) < 0) {
         return -1;
     }
@@ -511,7 +518,7 @@ loop__run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (ac_loop_check_closed(loop) < 0) {
         return NULL;
     }
-    ac_loop_poll_next(loop);
+    loop->turns_without_poll = AC_TURNS_WITHOUT_POLL;
     int rc = loop_turn(loop);
     if (!loop->running) {
         ac_signals_end(loop);

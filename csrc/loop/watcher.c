@@ -26,7 +26,6 @@ ac_watcher_new(LoopObject *loop, ac_watcher_kind kind, int fd, ac_watcher_fn *on
     ac_watcher *watcher = kind == AC_WATCHER_OWN ? ac_own_new(&poller->own, fd)
                                                  : ac_foreign_new(&poller->foreign, fd);
     if (watcher != NULL) {
-        ac_loop_poll_next(loop);  // of what it was connected to
         watcher->loop = loop;
         watcher->owner = owner;
         watcher->on_ready = on_ready;
@@ -39,18 +38,19 @@ ac_watcher_new(LoopObject *loop, ac_watcher_kind kind, int fd, ac_watcher_fn *on
 int
 ac_watcher_set(ac_watcher *watcher, unsigned int events)
 {
-    if (events & ~(unsigned int)watcher->wanted) {
-        ac_loop_poll_next(watcher->loop);
-    }
+    bool wanted_before = watcher->wanted != 0;
+    int err = 0;
     if (watcher->kind == AC_WATCHER_FOREIGN) {
-        int err = ac_foreign_set(watcher, events);
-        if (err < 0) {
-            ac_errors_uv(err);
-            return -1;
-        }
+        err = ac_foreign_set(watcher, events);
     }
     else if (watcher->wanted != events) {
         ac_own_set(watcher, events);
+    }
+    watcher->loop->watched -= wanted_before;
+    watcher->loop->watched += watcher->wanted != 0;
+    if (err < 0) {
+        ac_errors_uv(err);
+        return -1;
     }
     ac_watcher_forget(watcher, ~events);
     return 0;
@@ -77,6 +77,7 @@ ac_watcher_close(ac_watcher *watcher, int fd_to_close)
         return;
     }
     ac_event_forget(watcher);
+    watcher->loop->watched -= watcher->wanted != 0;
     if (watcher->kind == AC_WATCHER_FOREIGN) {
         ac_foreign_close(watcher, fd_to_close);
     }

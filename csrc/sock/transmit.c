@@ -52,7 +52,6 @@ static int
 send_some(OperationObject *self, Py_ssize_t *sent)
 {
     if (!self->nonblocking) {
-        ac_loop_poll_next(self->loop);
         return send_by_method(self, sent);
     }
     int fd = ac_plain_number(self->loop->state, self->sock);
@@ -64,7 +63,6 @@ send_some(OperationObject *self, Py_ssize_t *sent)
     if (n < 0) {
         return ac_operation_failed(-errno);
     }
-    ac_loop_poll_next(self->loop);
     *sent = n;
     return 1;
 }
@@ -103,7 +101,6 @@ const ac_operation_kind ac_transmit_sendall = {
 static int
 sendto_attempt(OperationObject *self, PyObject **result)
 {
-    ac_loop_poll_next(self->loop);
     return ac_operation_call(self->loop->state->str_sendto, self->sock, self->args, 2,
                              result);
 }

@@ -45,7 +45,6 @@ pipe_send(StreamObject *self, struct iovec *pieces, int n)
 {
     ssize_t sent = n == 1 ? write(self->fd, pieces->iov_base, pieces->iov_len)
                           : writev(self->fd, pieces, n);
-    ac_loop_poll_next(self->loop);
     return sent < 0 ? -errno : sent;
 }
 

@@ -45,14 +45,12 @@ own_send(StreamObject *self, struct iovec *pieces, int n)
         struct msghdr message = {.msg_iov = pieces, .msg_iovlen = (size_t)n};
         sent = sendmsg(self->fd, &message, MSG_NOSIGNAL);
     }
-    ac_loop_poll_next(self->loop);
     return sent < 0 ? -errno : sent;
 }
 
 static int
 own_shutdown(StreamObject *self)
 {
-    ac_loop_poll_next(self->loop);
     return shutdown(self->fd, SHUT_WR) < 0 ? -errno : 0;
 }
 
@@ -369,7 +367,6 @@ ac_sock_close(StreamObject *self)
     PyObject *sock = self->sock;
     self->watcher = NULL;
     self->sock = NULL;
-    ac_loop_poll_next(self->loop);
     if (sock == NULL) {
         ac_watcher_close(watcher, self->fd);
     }
