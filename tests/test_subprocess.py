@@ -608,6 +608,7 @@ async def test_cancelled_start() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    await settle()  # what connects the pipes has gone on: they end with the child
     assert zombies() == []
 
 
