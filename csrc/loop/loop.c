@@ -5,6 +5,7 @@
  * descriptors of this type and win over the instance's dictionary. */
 #include "core/python.h"
 
+#include "loop/flood.h"
 #include "loop/clock.h"
 #include "loop/future.h"
 #include "loop/freelist.h"
@@ -365,6 +366,7 @@ loop_dealloc(PyObject *self)
     ac_ring_free(&loop->ready);
     PyMem_Free(loop->events);
     PyMem_Free(loop->due);
+    ac_flood_free(loop);
     PyObject *module = loop->module;
     type->tp_free(self);
     Py_DECREF(module);

@@ -58,6 +58,13 @@ typedef struct {
     unsigned int len;
 } ac_freelist;
 
+/* See flood.h. */
+typedef struct {
+    unsigned int calls; /* of call_soon_threadsafe in this turn */
+    bool waiting;       /* for the turn's end */
+    PyThread_type_lock turn_over;
+} ac_flood;
+
 /* A poll may be left out while callbacks are ready and no descriptor is watched: at
  * most this many turns and this long in a row. */
 #define AC_TURNS_WITHOUT_POLL 64
@@ -112,6 +119,7 @@ struct LoopObject {
     unsigned int turns_without_poll;
     size_t watched;   /* watchers that want events */
     double last_poll; /* by ac_clock_real */
+    ac_flood flood;
 
     ac_timers *timers;
     ac_poller *poller;          /* NULL while closed */

@@ -6,6 +6,7 @@
 #include "core/python.h"
 
 #include "core/args.h"
+#include "loop/flood.h"
 #include "loop/clock.h"
 #include "loop/handle.h"
 #include "loop/overrides.h"
@@ -400,6 +401,7 @@ loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t narg
         return NULL;
     }
     ac_poller_wake(loop);
+    ac_flood_called(loop);
     return handle;
 }
 

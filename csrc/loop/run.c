@@ -8,6 +8,7 @@
  * meanwhile and what the next turn finds. */
 #include "core/python.h"
 
+#include "loop/flood.h"
 #include "loop/clock.h"
 #include "loop/handle.h"
 #include "loop/overrides.h"
@@ -292,6 +293,7 @@ loop_turn(LoopObject *loop)
     loop->in_callback = true;
     int rc = run_collected(loop);
     loop->in_callback = false;
+    ac_flood_turn_over(loop);
     return rc;
 }
 
