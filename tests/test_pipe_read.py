@@ -477,6 +477,28 @@ async def test_an_idle_unreferenced_transport_warns_and_closes() -> None:
         assert protocol.calls == []
 
 
+@looped
+async def test_it_goes_on_after_its_finalizer() -> None:
+    with ends("pipe", "rb") as held:
+        protocol = Recorder()
+        transport = await connect_read(held, protocol)
+        transport.pause_reading()
+        shown = repr(transport)
+        await settle()
+        for _ in range(2):
+            with pytest.warns(ResourceWarning, match="unclosed transport"):
+                transport.__del__()
+            assert held.file.closed
+        assert repr(transport) == shown
+        assert not transport.is_closing()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            transport.resume_reading()
+        transport.close()
+        assert transport.is_closing()
+        assert await protocol.lost() is None
+        transport.__del__()
+
+
 def test_after_the_loop_was_closed(loop: Any) -> None:
     with ends("pipe", "rb") as held:
         protocol = Recorder()

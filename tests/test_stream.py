@@ -317,6 +317,93 @@ async def test_idle_unreferenced_transport_is_collected(kind: str, side: str) ->
         assert protocol.count("connection_lost") == 0
 
 
+def close_it(transport: Any) -> None:
+    transport.close()
+
+
+def write_it(transport: Any) -> None:
+    transport.write(b"lost")
+    transport.get_write_buffer_size()  # the cork
+
+
+def abort_it(transport: Any) -> None:
+    transport.abort()
+
+
+@pytest.mark.parametrize("end", [close_it, abort_it, write_it])
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("kind", WIRES)
+def test_transport_goes_on_after_its_finalizer(
+    both_factories: Any, kind: str, side: str, end: Callable[[Any], None]
+) -> None:
+    """What is in one cycle with it may still use it: it is not closing yet."""
+
+    async def scenario() -> Any:
+        trace: list[Any] = []
+        protocol = Recorder()
+        async with wire(protocol, kind, side, hold=False) as held:
+            transport = held.transport
+            transport.pause_reading()
+            await settle()
+            for _ in range(2):
+                with pytest.warns(ResourceWarning, match="unclosed transport"):
+                    transport.__del__()
+                assert await held.peer.recv_all() == b""
+            trace.append(repr(transport).partition(" fd=")[2].partition(" ")[2])
+            trace.append((transport.is_closing(), transport.is_reading()))
+            trace.append(transport.get_protocol() is protocol)
+            trace.append(transport.get_extra_info("socket").fileno())
+            trace.append(outcome(transport.resume_reading))
+            trace.append(outcome(transport.write_eof) if end is not write_it else None)
+            end(transport)
+            trace.append(transport.is_closing())
+            trace.append(repr(await protocol.lost()))
+            trace.append(protocol.names())
+            await settle()
+            transport.__del__()
+            trace.append(outcome(transport.close))
+        return trace
+
+    compare(both_factories, scenario)
+
+
+@pytest.mark.skipif(
+    not hasattr(asyncio.StreamWriter, "__del__"), reason="no warning in 3.11.2"
+)
+@looped
+async def test_writer_is_finalized_after_its_transport() -> None:
+    """The writer's finalizer finds a transport that is open, and closes it."""
+    handled = asyncio.Event()
+
+    async def handler(_: Any, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()
+        # younger than the transport, and in its cycle
+        writer.transport.get_protocol().writer = writer  # type: ignore[attr-defined]
+        handled.set()
+
+    server = await asyncio.start_server(handler, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    await handled.wait()
+    await settle()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        gc.collect()
+    texts = [str(w.message) for w in caught if "socket.socket" not in str(w.message)]
+    assert all(w.category is ResourceWarning for w in caught)
+    assert [text.partition(" ")[2].split(" ")[0] for text in texts] == [
+        "transport",
+        "<StreamWriter",
+    ]
+    assert " closing " in texts[1]
+    assert await reader.read() == b""
+    writer.close()
+    await writer.wait_closed()
+    server.close()
+    await settle()
+    del caught
+    gc.collect()
+
+
 @looped
 async def test_reading_transport_is_held_by_the_loop() -> None:
     protocol = Recorder()

@@ -6,6 +6,7 @@
  * it back early, for add_reader() and sock_*(). */
 #include "core/python.h"
 
+#include "core/errors.h"
 #include "loop/ready.h"
 #include "loop/report.h"
 #include "stream/events.h"
@@ -147,6 +148,10 @@ ac_events_watch(StreamObject *self, unsigned int events)
 {
     if (self->flags & AC_STREAM_CLOSED) {
         return 0;
+    }
+    if (self->flags & AC_STREAM_ABANDONED) {
+        (void)ac_errors_errno(EBADF);
+        return -1;
     }
     if (self->flags & AC_STREAM_PIPE) {
         return ac_pipe_watch(self, events);

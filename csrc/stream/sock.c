@@ -100,6 +100,37 @@ static const ac_stream_ops shared_ops = {
     .shutdown = shared_shutdown,
 };
 
+static ssize_t
+gone_recv(StreamObject *Py_UNUSED(self), void *Py_UNUSED(data), size_t Py_UNUSED(len))
+{
+    return -EBADF;
+}
+
+static ssize_t
+gone_send(StreamObject *Py_UNUSED(self), struct iovec *Py_UNUSED(pieces),
+          int Py_UNUSED(n))
+{
+    return -EBADF;
+}
+
+static int
+gone_shutdown(StreamObject *Py_UNUSED(self))
+{
+    return -EBADF;
+}
+
+static const ac_stream_ops gone_ops = {
+    .recv = gone_recv,
+    .send = gone_send,
+    .shutdown = gone_shutdown,
+};
+
+void
+ac_sock_abandon(StreamObject *self)
+{
+    self->ops = &gone_ops;
+}
+
 bool
 ac_sock_is_valid(StreamObject *self)
 {
@@ -309,6 +340,21 @@ unmake_socket_steal(ac_state *state, PyObject *sock)
     }
 }
 
+/* A socket object that is closed, for whoever asks after the end. */
+static PyObject *
+closed_socket(StreamObject *self, ac_state *state)
+{
+    PyObject *sock = make_socket(self, state, -1);
+    if (sock != NULL) {
+        PyObject *result = PyObject_CallMethodNoArgs(sock, state->str_close);
+        if (result == NULL) {
+            Py_CLEAR(sock);
+        }
+        Py_XDECREF(result);
+    }
+    return sock;
+}
+
 PyObject *
 ac_sock_object(StreamObject *self)
 {
@@ -319,13 +365,18 @@ ac_sock_object(StreamObject *self)
         return Py_NewRef(self->sock);
     }
     ac_state *state = ac_stream_state(self);
+    if (self->flags & AC_STREAM_ABANDONED) {
+        return closed_socket(self, state);
+    }
     PyObject *sock = make_socket(self, state, self->fd);
     if (sock == NULL) {
         return NULL;
     }
     PyObject *done = PyObject_CallMethodOneArg(sock, state->str_setblocking, Py_False);
     // Python code has run: somebody else may have been faster
-    if (done == NULL || self->sock != NULL || self->flags & AC_STREAM_CLOSED) {
+    if (done == NULL || self->sock != NULL
+        || self->flags & (AC_STREAM_CLOSED | AC_STREAM_ABANDONED))
+    {
         unmake_socket_steal(state, sock);
         if (done == NULL) {
             return NULL;
@@ -341,21 +392,6 @@ ac_sock_object(StreamObject *self)
         self->watcher->exposed = true;
     }
     return Py_NewRef(sock);
-}
-
-/* A socket object that is closed, for whoever asks after the end. */
-static PyObject *
-closed_socket(StreamObject *self, ac_state *state)
-{
-    PyObject *sock = make_socket(self, state, -1);
-    if (sock != NULL) {
-        PyObject *result = PyObject_CallMethodNoArgs(sock, state->str_close);
-        if (result == NULL) {
-            Py_CLEAR(sock);
-        }
-        Py_XDECREF(result);
-    }
-    return sock;
 }
 
 int

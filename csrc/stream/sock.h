@@ -18,8 +18,12 @@ int
 ac_sock_adopt_fd(StreamObject *self, int fd, uint8_t proto,
                  const struct sockaddr_storage *peer, socklen_t peer_len);
 
+/* The descriptor is about to be given back: from now on its use fails with EBADF. */
+void
+ac_sock_abandon(StreamObject *self);
+
 /* The socket object, made when first needed; from then on it owns the number. None
- * once CLOSED. New reference, NULL with an exception. */
+ * once CLOSED, a closed one once ABANDONED. New reference, NULL with an exception. */
 PyObject *
 ac_sock_object(StreamObject *self);
 

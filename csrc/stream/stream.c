@@ -277,6 +277,20 @@ stream_init(PyObject *op, PyObject *args, PyObject *kwargs)
 
 /* ---------------------------------------------------------------------- end -- */
 
+/* Gives back the descriptor with all that watches it. Whether the socket object stays
+ * is the caller's. */
+static int
+give_back_descriptor(StreamObject *self)
+{
+    int rc = 0;
+    ac_write_drop(self);
+    ac_pipe_unwatch(self, AC_READ | AC_WRITE);
+    if (self->sock != NULL || !(self->flags & AC_STREAM_PIPE)) {
+        rc = ac_sock_close(self);
+    }
+    return rc;
+}
+
 int
 ac_stream_release(StreamObject *self)
 {
@@ -291,16 +305,15 @@ ac_stream_release(StreamObject *self)
         self->conn_lost += self->flags & AC_STREAM_PIPE ? 0 : 1;
     }
     self->flags |= AC_STREAM_NEVER_OPENED;
-    ac_write_drop(self);
-    ac_pipe_unwatch(self, AC_READ | AC_WRITE);
-    if (self->sock != NULL || !(self->flags & AC_STREAM_PIPE)) {
-        rc = ac_sock_close(self);
+    if (!(self->flags & AC_STREAM_ABANDONED)) {
+        rc = give_back_descriptor(self);
     }
     ac_errors_finally_begin(&closed);
     ac_loop_open_remove(&self->open);
     ac_loop_release(&self->open);
     LoopObject *loop = self->loop;
     self->loop = NULL;
+    Py_CLEAR(self->sock);  // of an abandoned one
     Py_CLEAR(self->protocol);
     Py_CLEAR(self->read_context);
     self->flags &= ~(uint32_t)AC_STREAM_OWN_CONTEXT;
@@ -311,16 +324,30 @@ ac_stream_release(StreamObject *self)
     return rc;
 }
 
-/* The same where nobody is there to tell. */
+/* What the finalizer does but for the warning: the descriptor goes. Nobody is told, and
+ * the stream does not count as closing: somebody who still has it, such as a
+ * StreamWriter in the same cycle, may close it, and then connection_lost() is called.
+ */
 static void
-release_silently(StreamObject *self)
+abandon(StreamObject *self)
 {
-    PyObject *exc = ac_err_take();
-    if (ac_stream_release(self) < 0) {
+    PyObject *sock = Py_XNewRef(self->sock);
+    self->flags |= AC_STREAM_ABANDONED;
+    ac_sock_abandon(self);
+    int rc = give_back_descriptor(self);
+    if (self->flags & AC_STREAM_CLOSED) {  // by the close() of the socket object
+        Py_XDECREF(sock);
+    }
+    else {
+        Py_XSETREF(self->sock, sock);  // it is closed, and shown as before
+    }
+    if (rc < 0) {
         PyErr_WriteUnraisable((PyObject *)self);
     }
-    if (exc != NULL) {
-        ac_err_restore_steal(exc);
+    ac_loop_open_remove(&self->open);
+    ac_loop_release(&self->open);
+    if (server_detach(self, ac_stream_state(self)) < 0) {
+        PyErr_WriteUnraisable((PyObject *)self);
     }
 }
 
@@ -337,7 +364,10 @@ ac_stream_tp_finalize(PyObject *op)
     if (!taken && PyErr_ResourceWarning(op, 1, "unclosed transport %R", op) < 0) {
         PyErr_WriteUnraisable(op);
     }
-    release_silently(self);
+    // a handler of warnings has seen it
+    if (!(self->flags & (AC_STREAM_CLOSED | AC_STREAM_ABANDONED))) {
+        abandon(self);
+    }
     if (exc != NULL) {
         ac_err_restore_steal(exc);
     }
@@ -363,11 +393,24 @@ ac_stream_tp_traverse(PyObject *op, visitproc visit, void *arg)
     return 0;
 }
 
+/* The end of a stream whose finalizer has run. */
+static void
+release_silently(StreamObject *self)
+{
+    PyObject *exc = ac_err_take();
+    if (ac_stream_release(self) < 0) {
+        PyErr_WriteUnraisable((PyObject *)self);
+    }
+    if (exc != NULL) {
+        ac_err_restore_steal(exc);
+    }
+}
+
 int
 ac_stream_tp_clear(PyObject *op)
 {
     StreamObject *self = (StreamObject *)op;
-    release_silently(self);  // done by the finalizer already
+    release_silently(self);
     Py_CLEAR(self->extra);
     Py_CLEAR(self->high_water);
     Py_CLEAR(self->protocol);

@@ -15,7 +15,8 @@
  *
  * Life: made (stream.c) - connection_made and the start of reading, by call_soon -
  * open - CLOSING (close(), abort() or an error) - LOST (the end is scheduled) -
- * CLOSED (connection_lost was called, the descriptor is given back).
+ * CLOSED (connection_lost was called, the descriptor is given back). The finalizer
+ * gives the descriptor back at once (ABANDONED) and changes nothing else.
  *
  * References: the stream owns the loop, the protocol and the server until CLOSED.
  * The loop owns the stream while its watcher wants events (`open`) or while bytes
@@ -54,7 +55,8 @@ enum {
     AC_STREAM_HAS_SOCKNAME = 1u << 11,
     AC_STREAM_HAS_PEERNAME = 1u << 12,
     /* the descriptor */
-    AC_STREAM_SHARED = 1u << 13, /* somebody else knows it: a foreign watcher */
+    AC_STREAM_SHARED = 1u << 13,    /* somebody else knows it: a foreign watcher */
+    AC_STREAM_ABANDONED = 1u << 16, /* given back by the finalizer */
     /* the kind; neither is set for a StreamTransport */
     AC_STREAM_READ_PIPE = 1u << 14,
     AC_STREAM_WRITE_PIPE = 1u << 15,
@@ -191,6 +193,7 @@ ac_stream_check(const StreamObject *self)
     assert(self->flags & AC_STREAM_CLOSED || self->loop != NULL);
     // from CLOSED to here ac_stream_release runs Python, which may call any method
     assert(self->loop != NULL || self->watcher == NULL);
+    assert(!(self->flags & AC_STREAM_ABANDONED) || self->watcher == NULL);
     assert(!(self->flags & AC_STREAM_REFUSED) || self->queue != NULL);
     assert(((self->flags & AC_STREAM_WAITER) != 0) == (self->empty_waiter != NULL));
     (void)self;  // without assertions
