@@ -84,23 +84,8 @@ class Loop:
         context: Context | None = None,
     ) -> asyncio.Handle: ...
     def create_future(self) -> asyncio.Future[Any]: ...
-    if sys.version_info >= (3, 13):
-        def create_task(
-            self,
-            coro: Coroutine[Any, Any, _T] | Generator[Any, None, _T],
-            *,
-            name: object = None,
-            context: Context | None = None,
-            **kwargs: Any,
-        ) -> asyncio.Task[_T]: ...
-    else:
-        def create_task(
-            self,
-            coro: Coroutine[Any, Any, _T] | Generator[Any, None, _T],
-            *,
-            name: object = None,
-            context: Context | None = None,
-        ) -> asyncio.Task[_T]: ...
+    # with the parameters of the interpreter's, which differ between patch releases
+    create_task = asyncio.BaseEventLoop.create_task
     def get_debug(self) -> bool: ...
     def is_closed(self) -> bool: ...
     def is_running(self) -> bool: ...

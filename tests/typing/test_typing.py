@@ -40,7 +40,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.timeout(LIMIT)
-@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14", "3.15"])
 def test_package(cache: Path, version: str) -> None:
     words = ("--strict", "--config-file=", f"--python-version={version}")
     done = mypy("mypy", *words, "-p", "asynccore", cache=cache)
