@@ -29,7 +29,7 @@ VARIABLE = "ASYNCCORE"
 START = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_start")
 
 USAGE = """\
-usage: python -m asynccore [--as-uvloop] SCRIPT [ARGUMENT...]
+usage: python -m asynccore [--as-uvloop] SCRIPT | - [ARGUMENT...]
        python -m asynccore [--as-uvloop] -m MODULE [ARGUMENT...]
        python -m asynccore [--as-uvloop] -c CODE [ARGUMENT...]
        python -m asynccore --version

@@ -677,6 +677,71 @@ loop.close()
         )
         assert out(done).split() == ["asynccore"] * 4
 
+    def test_run_takes_what_can_be_awaited(self, here: Path) -> None:
+        program = f"""
+import asyncio, uvloop
+{WHOSE}{MAIN}
+class Thing:
+    def __await__(self):
+        return main().__await__()
+uvloop.run(Thing())
+async def inside():
+    coro = main()
+    try:
+        uvloop.run(coro)
+    finally:
+        coro.close()
+try:
+    uvloop.run(inside())
+except RuntimeError as exc:
+    print(exc)
+"""
+        strict = ("-W", "error")
+        done = python(*strict, *OURS, "--as-uvloop", write(here / "p.py", program))
+        error = "asyncio.run() cannot be called from a running event loop"
+        assert out(done).splitlines() == ["asynccore", error]
+
+    def test_classes(self, here: Path) -> None:
+        """Programs compare with those of the extension module."""
+        program = """
+import asyncio
+import uvloop.loop
+from uvloop.loop import SSLProtocol, TCPTransport, UDPTransport, UnixTransport
+loop = uvloop.loop
+
+async def main():
+    running = asyncio.get_running_loop()
+    assert isinstance(running, loop.Loop)
+    assert isinstance(running.call_soon(int), loop.Handle)
+    assert isinstance(running.call_later(0, int), loop.TimerHandle)
+    server = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0)
+    assert isinstance(server, loop.Server)
+    async with server:
+        name = server.sockets[0].getsockname()
+        reader, writer = await asyncio.open_connection(*name)
+        assert isinstance(writer.transport, TCPTransport)
+        assert isinstance(writer.transport, UnixTransport)
+        writer.close()
+        await writer.wait_closed()
+    udp, _ = await running.create_datagram_endpoint(
+        asyncio.DatagramProtocol, ("127.0.0.1", 0)
+    )
+    assert isinstance(udp, UDPTransport)
+    udp.close()
+
+uvloop.run(main())
+assert issubclass(SSLProtocol, asyncio.BufferedProtocol)
+print("ok")
+"""
+        assert (
+            out(
+                python(
+                    "-W", "error", *OURS, "--as-uvloop", write(here / "p.py", program)
+                )
+            )
+            == "ok"
+        )
+
     @pytest.mark.skipif(sys.version_info >= (3, 16), reason="Python has no policies")
     def test_policy(self, here: Path) -> None:
         program = f"""
