@@ -35,6 +35,9 @@ FD_DIR = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The markers of what takes long, and what `-m` has to name for it to run.
+SLOW = {"conformance_full": "conformance", "leaks": "leaks", "soak": "soak"}
+
 _IMPORTS = {
     "asyncio": "from asyncio import SelectorEventLoop as new_event_loop",
     "asynccore": "from asynccore import new_event_loop",
@@ -258,6 +261,20 @@ def pytest_configure(config: pytest.Config) -> None:
     global _stderr
     _stderr = os.dup(2)
     config.addinivalue_line("filterwarnings", "error")
+    config.addinivalue_line("markers", "conformance: of CPython's test_asyncio")
+    for marker, name in SLOW.items():
+        config.addinivalue_line("markers", f"{marker}: runs only with `-m {name}`")
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    named = config.getoption("markexpr")
+    left_out = [marker for marker, name in SLOW.items() if name not in named]
+    slow = [item for item in items if any(map(item.get_closest_marker, left_out))]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
 
 
 def pytest_collection_finish() -> None:

@@ -23,7 +23,6 @@ from support.children import children, is_gone, until_ended, zombies
 from support.interpreter import POPEN_CLOSES_PIPES, STDIN_MAY_BREAK, is_reading
 
 PYTHON = sys.executable
-ECHO = (PYTHON, "-c", "import sys; sys.stdout.write(sys.stdin.read())")
 SLEEP = ("sleep", "1000")
 LARGE = bytes(range(256)) * 8192  # 2 MiB
 
