@@ -203,6 +203,9 @@ def test_limits_of_the_turn_are_those_of_the_source() -> None:
     microseconds = float(nanoseconds[1]) / 1000
     text = (DOCS / "compatibility.md").read_text()
     assert f"at most {turns[1]} turns and {microseconds:.0f} microseconds" in text
+    flood = (TOP / "csrc" / "loop" / "flood.h").read_text()
+    calls = re.search(r"AC_FLOOD_CALLS (\d+)", flood)
+    assert calls is not None and f"every {calls[1]}th call of a turn" in text
 
 
 def test_every_seam_is_listed() -> None:
