@@ -297,7 +297,7 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
     ) -> None:
         rest: tuple[Any, ...] = () if context is None else (context,)
         error: int | None = None
-        if not self._debug:
+        if not self._debug and (not sslcontext or _tls.is_ours()):
             factory: Any = protocol_factory
             if sslcontext:
                 factory = partial(
@@ -332,8 +332,9 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
                 *rest,
             )
         elif error != 0:
-            # debug mode, or an error, which the standard's code meets again; before
-            # 3.15 it accepts as many as the backlog's number, and spins without any
+            # debug mode, the standard's TLS, or an error, which the standard's code
+            # meets again; before 3.15 it accepts as many as the backlog's number, and
+            # spins without any
             super()._accept_connection(  # type: ignore[misc]
                 protocol_factory,
                 sock,

@@ -55,6 +55,7 @@ class SSLProtocol(_core.TLSProtocol, sslproto.SSLProtocol):
         "_waiter",
     )
     _app_transport_created: bool
+    _waiter: asyncio.Future[None] | None  # type: ignore[assignment]
 
     def _get_app_transport(self) -> Any:
         if self._app_transport_created:
@@ -65,6 +66,12 @@ class SSLProtocol(_core.TLSProtocol, sslproto.SSLProtocol):
             self._app_transport = made
             self._app_transport_created = True
         return self._app_transport
+
+    def connection_made(self, transport: Any) -> None:
+        if self._waiter is None:  # accepted, see accepted()
+            self._waiter = waiter = self._loop.create_future()
+            self._loop.create_task(_await_handshake(waiter, self._app_transport))
+        super().connection_made(transport)
 
     def _do_handshake(self) -> None:
         if not self._pour() and self._server_side:
@@ -78,6 +85,24 @@ class SSLProtocol(_core.TLSProtocol, sslproto.SSLProtocol):
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         self._drop()
+
+
+async def _await_handshake(waiter: asyncio.Future[None], transport: Any) -> None:
+    """What the standard's task of an accepted connection waits for.
+
+    asyncio.run() cancels it at its end, which closes the connection.
+    """
+    try:
+        try:
+            await waiter
+        except BaseException:
+            transport.close()
+            raise
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException:
+        # it has nowhere to go, but in debug mode, in which the standard's code runs
+        del waiter  # the exception is in it, and in that this frame
 
 
 # The methods that `_core` has replaced, as they are at import.
@@ -150,11 +175,14 @@ def mode() -> str:
     return _mode
 
 
+def is_ours() -> bool:
+    """Whether a new connection gets our class."""
+    return mode() != "stdlib" and _is_stock()
+
+
 def protocol_class() -> type[sslproto.SSLProtocol]:
     """The class for a new connection."""
-    if mode() == "stdlib" or not _is_stock():
-        return sslproto.SSLProtocol
-    return SSLProtocol
+    return SSLProtocol if is_ours() else sslproto.SSLProtocol
 
 
 def accepted(
@@ -163,12 +191,12 @@ def accepted(
     sslcontext: ssl.SSLContext,
     ssl_handshake_timeout: float | None,
     ssl_shutdown_timeout: float | None,
-) -> sslproto.SSLProtocol:
+) -> SSLProtocol:
     """The protocol of an accepted connection, with the program's above it.
 
-    Nobody waits for the handshake: a failure has nowhere to go, but in debug mode.
+    It is given no waiter: once it is connected, it makes one for itself.
     """
-    return protocol_class()(
+    return SSLProtocol(
         loop,
         protocol_factory(),
         sslcontext,

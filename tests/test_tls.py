@@ -457,6 +457,56 @@ def test_wrong_contexts_equal_the_standard_ones(
     faults.take_log()
 
 
+@pytest.mark.parametrize("action", ["end", "cancel"])
+def test_run_that_ends_during_an_accepted_handshake(
+    loop_factory: Any, action: str
+) -> None:
+    """The task that waits for it is cancelled, and closes the connection."""
+    far = Recorder()
+
+    async def main() -> None:
+        server = await serve(lambda: far, certificates().server_context())
+        plain.connect(("127.0.0.1", port_of(server)))
+        own = {asyncio.current_task()}
+        while not (waiting := asyncio.all_tasks() - own):
+            await settle(1)
+        await settle()
+        server.close()
+        if action == "cancel":
+            [task] = waiting
+            task.cancel()
+            await asyncio.wait(waiting)
+            assert not task.cancelled()
+            assert task.result() is None
+            await settle()
+            assert plain.recv(1) == b""
+
+    with socket.socket() as plain:
+        plain.settimeout(10)
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(main())
+        assert plain.recv(1) == b""
+    assert far.names() == []
+
+
+@looped
+async def test_task_of_an_accepted_handshake_ends_with_it() -> None:
+    own = asyncio.all_tasks()
+    far, near = Recorder(), Recorder()
+    server = await serve(lambda: far, certificates().server_context())
+    await connect(server, near, certificates().client_context())
+    await far.made()
+    await settle()
+    assert asyncio.all_tasks() == own
+    await end(near, far)
+    failing = connect(server, Recorder(), certificates().client_context(trust=False))
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await failing
+    await settle()
+    assert asyncio.all_tasks() == own
+    server.close()
+
+
 # --- data and flow ---
 
 
