@@ -53,6 +53,8 @@ missing_packages() {
 }
 
 install_packages() {
+    [ -z "${PYTHON:-}" ] || command -v "$PYTHON" >/dev/null ||
+        die "there is no PYTHON=$PYTHON"
     missing=$(missing_packages "$@" | tr '\n' ' ')
     missing=${missing% }
     [ -n "$missing" ] || return 0
