@@ -15,6 +15,7 @@ import warnings
 
 import pytest
 
+from support.protocols import Recorder
 from support.turns import Trace, turn
 
 
@@ -90,6 +91,31 @@ def test_slow_callback_is_logged(debug_loop, faults, kind):
         r" created at .*> took \d\.\d\d\d seconds",
         texts[0],
     )
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_slow_callback_of_a_protocol_is_logged(debug_loop, faults, given):
+    """With a socket of the program's, and with one that the loop has connected."""
+
+    async def main():
+        received = asyncio.Event()
+        protocol = Recorder(data_received=lambda *_: received.set())
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            where = {"host": "127.0.0.1", "port": server.getsockname()[1]}
+            if given:
+                where = {"sock": socket.create_connection(server.getsockname())}
+            transport, _ = await debug_loop.create_connection(lambda: protocol, **where)
+            peer, _ = server.accept()
+            with peer:
+                faults.take_log()
+                peer.send(b"x")
+                await received.wait()
+        transport.abort()
+
+    debug_loop.run_until_complete(main())
+    texts = [text for text in faults.take_log() if "._read_ready()" in text]
+    assert len(texts) == 1
+    assert re.match(r"Executing <Handle \w+Transport\._read_ready\(\)", texts[0])
 
 
 def test_slow_callback_text_is_the_standard_loops(both_factories, faults):
