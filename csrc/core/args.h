@@ -43,6 +43,37 @@ ac_args_parse_usual(ac_args *out, Py_ssize_t nleading, PyObject *known,
     return true;
 }
 
+/* Whether each of the `nleading` required parameters called `names` has its argument.
+ * Returns 0, or -1 with the TypeError that tells which have none. */
+static inline int
+ac_args_check_leading(const ac_args *out, const char *function, PyObject *const *names,
+                      Py_ssize_t nleading)
+{
+    Py_ssize_t missing = 0;
+    PyObject *first = NULL, *last = NULL;  // borrowed from names
+    for (Py_ssize_t k = 0; k < nleading; k++) {
+        if (out->leading[k] == NULL) {
+            missing++;
+            first = first == NULL ? names[k] : first;
+            last = names[k];
+        }
+    }
+    if (missing == 0) {
+        return 0;
+    }
+    if (missing == 1) {
+        PyErr_Format(PyExc_TypeError,
+                     "%s() missing 1 required positional argument: '%U'", function,
+                     first);
+    }
+    else {
+        PyErr_Format(PyExc_TypeError,
+                     "%s() missing 2 required positional arguments: '%U' and '%U'",
+                     function, first, last);
+    }
+    return -1;
+}
+
 /* Splits the arguments of a METH_FASTCALL | METH_KEYWORDS method with `nleading`
  * (1 or 2) required parameters called `names`; `context_name` NULL: no context=.
  * Returns 0, or -1 with the TypeError that the interpreter raises for a function
@@ -86,29 +117,7 @@ ac_args_parse(ac_args *out, const char *function, PyObject *const *names,
         }
         *target = value;
     }
-    Py_ssize_t missing = 0;
-    PyObject *first = NULL, *last = NULL;  // borrowed from names
-    for (Py_ssize_t k = 0; k < nleading; k++) {
-        if (out->leading[k] == NULL) {
-            missing++;
-            first = first == NULL ? names[k] : first;
-            last = names[k];
-        }
-    }
-    if (missing == 0) {
-        return 0;
-    }
-    if (missing == 1) {
-        PyErr_Format(PyExc_TypeError,
-                     "%s() missing 1 required positional argument: '%U'", function,
-                     first);
-    }
-    else {
-        PyErr_Format(PyExc_TypeError,
-                     "%s() missing 2 required positional arguments: '%U' and '%U'",
-                     function, first, last);
-    }
-    return -1;
+    return ac_args_check_leading(out, function, names, nleading);
 }
 
 /* What is not the short way of ac_args_single(). */
