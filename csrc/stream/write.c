@@ -26,7 +26,8 @@
 
 #include <errno.h>
 
-/* More than this is never held back, nor more than the high-water mark. */
+/* As much as this is never held back, nor as much as the high-water mark: what fills a
+ * send of its own gains nothing by waiting, and one of 128 KiB is slower than two. */
 #define CORK_MAX (64 * 1024)
 
 /* ------------------------------------------------------- refused and failed -- */
@@ -217,7 +218,7 @@ write_settle(StreamObject *self)
     if (self->flags & AC_STREAM_REFUSED) {
         return ac_call_pause_writing(self, NULL);
     }
-    if (!may_cork(self) || ac_queue_pending(self) > cork_limit(self)) {
+    if (!may_cork(self) || ac_queue_pending(self) >= cork_limit(self)) {
         return ac_write_flush(self);
     }
     if (self->write_context == NULL) {
@@ -261,7 +262,7 @@ static int
 write_copy(StreamObject *self, const char *data, size_t len)
 {
     bool wait = self->flags & AC_STREAM_REFUSED
-                || (may_cork(self) && ac_queue_pending(self) + len <= cork_limit(self));
+                || (may_cork(self) && ac_queue_pending(self) + len < cork_limit(self));
     if (!wait) {
         // sent from where it is; what came before goes first
         if (ac_write_flush(self) < 0) {
