@@ -31,7 +31,8 @@ from benchmarks.harness import (
 
 CHILD = Path(__file__).with_name("child.py")
 # The same hashes in every process: one source of noise less.
-ENVIRONMENT = os.environ | {"PYTHONHASHSEED": "0"}
+# a checkout is imported from bytecode, as installed packages are
+ENVIRONMENT = os.environ | {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": ""}
 
 
 @dataclass(frozen=True)
