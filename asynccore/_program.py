@@ -78,10 +78,12 @@ def main(arguments: list[str]) -> int:
         elif option in ("--help", "-h"):
             print(HELP, end="")
             return 0
-        elif option in ("-m", "-c"):
-            if not rest:
-                return fail(f"argument expected for the {option} option")
-            return start(Program(option, rest[0], rest[1:]), as_uvloop)
+        elif option[:2] in ("-m", "-c"):
+            kind, value = option[:2], option[2:]
+            words = [value, *rest] if value else rest
+            if not words:
+                return fail(f"argument expected for the {kind} option")
+            return start(Program(kind, words[0], words[1:]), as_uvloop)
         elif option == "-":
             return start(Program("-", "-", rest), as_uvloop)
         else:

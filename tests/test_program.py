@@ -139,6 +139,12 @@ class TestSeen:
     def test_code(self) -> None:
         same("-c", LOOK, "-c", "x", input="in")
 
+    def test_in_one_word(self, here: Path) -> None:
+        code = LOOK.replace("sys.orig_argv, ", "")
+        write(here / "look.py", code)
+        same(f"-c{code}", "-c", "x", input="in")
+        same("-mlook", "-m", "x", input="in")
+
     def test_standard_input(self) -> None:
         same("-", "-a", input=LOOK.replace("sys.stdin.read()", "0"))
 
