@@ -220,6 +220,16 @@ def test_every_seam_is_listed() -> None:
                 assert name in listed, name
 
 
+def test_every_source_is_in_its_layer() -> None:
+    text = (DOCS / "internals" / "architecture.md").read_text()
+    part = text[text.index("## Layers") : text.index("## The poller")]
+    block = part.split("```")[1].removeprefix("text\n")
+    layers = re.split(r"^(\w+) +\(L\d\) ", block, flags=re.MULTILINE)
+    listed = dict(zip(layers[1::2], layers[2::2], strict=True))
+    for path in (TOP / "csrc").glob("*/*.c"):
+        assert path.stem in re.findall(r"\w+", listed[path.parent.name]), path
+
+
 def test_api_has_every_public_name() -> None:
     text = " ".join((DOCS / "api.md").read_text().split())
     for name in asynccore.__all__:
