@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from asyncio import events, unix_events
+from asyncio import events, tasks, unix_events
 from asyncio.log import logger
 
 TYPE_CHECKING = False
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._loop import Loop
+
+# Whether the standard's waits for the child of a cancelled start in a task of its own.
+_SHIELDS = (
+    "shield"
+    in unix_events._UnixSelectorEventLoop._make_subprocess_transport.__code__.co_names  # type: ignore[attr-defined]
+)
 
 # os.P_PIDFD, which is missing where the C library was older than the kernel
 _P_PIDFD = 3
@@ -62,7 +68,8 @@ async def make_transport(
         raise
     except BaseException:
         transport.close()
-        await transport._wait()
+        end = transport._wait()
+        await (tasks.shield(end) if _SHIELDS else end)
         raise
     return transport
 

@@ -611,6 +611,42 @@ async def test_cancelled_start() -> None:
     assert zombies() == []
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="a thread waits, in its time")
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_turns_of_a_cancelled_start(
+    both_factories: Any, turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+
+    class Popen(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            started.append(self.pid)
+
+    async def main() -> int:
+        task = asyncio.ensure_future(exec_(*SLEEP, stdin=PIPE, stdout=PIPE))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.sleep(0)  # it is killed now
+        os.waitid(os.P_PID, started.pop(), os.WEXITED | os.WNOWAIT)
+        count = 0
+        while not task.done():
+            await asyncio.sleep(0)
+            count += 1
+        await settle()
+        return count
+
+    def found(factory: Any) -> int:
+        with contextlib.closing(factory()) as loop:
+            count: int = loop.run_until_complete(main())
+        return count
+
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    standard, ours = map(found, both_factories)
+    assert ours == standard
+
+
 @only_asynccore  # the standard loop leaves the pidfd open
 def test_a_loop_that_is_closed_before_the_child_ends(loop: Any, faults: Any) -> None:
     async def main() -> Any:
