@@ -27,6 +27,11 @@ def fail(exc=None):
     raise exc or LookupError("expected")
 
 
+def remove_and_fail(loop, sock):
+    loop.remove_reader(sock)
+    fail()
+
+
 def test_default_handler_logs(loop, faults):
     loop.set_debug(False)
     loop.call_soon(fail)
@@ -47,6 +52,7 @@ SOURCES = {
     "timer": lambda loop, sock: loop.call_at(5, fail),
     "reader": lambda loop, sock: loop.add_reader(sock, fail),
     "writer": lambda loop, sock: loop.add_writer(sock, fail),
+    "removed": lambda loop, sock: loop.add_reader(sock, remove_and_fail, loop, sock),
     "lambda": lambda loop, sock: loop.call_soon(lambda: 1 / 0),
     "partial": lambda loop, sock: loop.call_soon(fail, Odd("odd")),
 }
@@ -55,7 +61,7 @@ SOURCES = {
 @pytest.mark.parametrize("debug", [False, True])
 @pytest.mark.parametrize("source", SOURCES)
 def test_report_is_the_standard_loops(both_factories, source, debug, faults):
-    if source in ("reader", "writer"):
+    if source in ("reader", "writer", "removed"):
         debug = False  # such a handle tells the line of asyncio's that made it
 
     def found(factory):

@@ -184,8 +184,10 @@ run_ours(LoopObject *loop, HandleObject *handle)
     PyObject *context = Py_NewRef(handle->context);
     int rc = handle_call(loop->state, callback, args, context);
     if (rc < 0) {
-        rc = ac_report_callback(loop, (PyObject *)handle, callback, args,
-                                handle->source_traceback);
+        bool cancelled = handle->callback == NULL;  // by itself: nothing is told of it
+        rc =
+            ac_report_callback(loop, (PyObject *)handle, cancelled ? Py_None : callback,
+                               cancelled ? NULL : args, handle->source_traceback);
     }
     Py_DECREF(context);
     Py_XDECREF(args);
