@@ -766,6 +766,50 @@ def test_override_of_stop_and_run_forever(kind, trace):
     assert trace == ["run", "stop"]
 
 
+def test_override_of_the_turn_in_a_subclass(kind, trace):
+    class Sub(kind):  # with a clock that jumps to the next timer
+        now = 1.0
+
+        def time(self):
+            return self.now
+
+        def _run_once(self):
+            trace.append("turn")
+            if not self._ready and self._scheduled:
+                self.now = min(timer.when() for timer in self._scheduled)
+            super()._run_once()
+
+    with contextlib.closing(Sub()) as loop:
+        loop.run_until_complete(asyncio.sleep(3600))
+        assert loop.now == 3601.0
+        assert trace == ["turn"] * 4  # starts, wakes, ends, stops
+        trace.clear()
+        del Sub._run_once
+        loop.now += 1
+        turn(loop)
+    assert trace == []
+
+
+def test_override_of_the_turn_on_the_instance(loop, trace):
+    original = loop._run_once
+
+    def run_once():
+        trace.append("turn")
+        original()
+        if len(trace) == 3:
+            raise LookupError("expected")
+
+    def begin():
+        loop._run_once = run_once
+
+    loop.call_soon(begin)
+    with pytest.raises(LookupError):
+        loop.run_until_complete(asyncio.sleep(0.0, loop.call_soon(trace.append, "run")))
+    del loop._run_once
+    assert not loop.is_running()
+    turn(loop)
+
+
 def test_override_of_close(kind, trace):
     class Sub(kind):
         def close(self):

@@ -64,6 +64,7 @@
     X(_remove_reader)                     \
     X(_remove_writer)                     \
     X(_run)                               \
+    X(_run_once)                          \
     X(_set_coroutine_origin_tracking)     \
     X(_set_nodelay)                       \
     X(_set_result_unless_cancelled)       \

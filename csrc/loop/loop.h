@@ -28,6 +28,7 @@ enum {
     AC_OVERRIDE_CALL_AT = 1u << 1,
     AC_OVERRIDE_TIME = 1u << 2,
     AC_OVERRIDE_CREATE_FUTURE = 1u << 3,
+    AC_OVERRIDE_RUN_ONCE = 1u << 4,
 };
 
 /* Something that stays open beyond a call and belongs to a loop (a stream). The

@@ -272,7 +272,7 @@ loop_turn(LoopObject *loop)
     if (ac_loop_is_forked(loop) && !loop->polling && after_fork(loop) < 0) {
         return -1;
     }
-    if (ac_ready_check_patches(loop) < 0 || ac_overrides_check(loop) < 0) {
+    if (ac_ready_check_patches(loop) < 0) {
         return -1;
     }
     double now;
@@ -468,6 +468,22 @@ run_end(LoopObject *loop, PyObject *old_hooks)
     return rc;
 }
 
+/* One turn as run_forever makes it: `_run_once`, if that was replaced. */
+static int
+next_turn(LoopObject *loop)
+{
+    if (ac_overrides_check(loop) < 0) {
+        return -1;
+    }
+    if (!(loop->overridden & AC_OVERRIDE_RUN_ONCE)) {
+        return loop_turn(loop);
+    }
+    PyObject *result =
+        PyObject_CallMethodNoArgs((PyObject *)loop, loop->state->str__run_once);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
 PyDoc_STRVAR(loop_run_forever_doc,
              "run_forever($self, /)\n--\n\n"
              "Run until stop() is called. Counterpart of asyncio's.");
@@ -482,7 +498,7 @@ loop_run_forever(PyObject *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     while (rc == 0) {
-        rc = loop_turn(loop);
+        rc = next_turn(loop);
         if (loop->stopping) {
             break;
         }
@@ -517,7 +533,7 @@ static PyObject *
 loop__run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     LoopObject *loop = (LoopObject *)self;
-    if (ac_loop_check_closed(loop) < 0) {
+    if (ac_loop_check_closed(loop) < 0 || ac_overrides_check(loop) < 0) {
         return NULL;
     }
     loop->turns_without_poll = AC_TURNS_WITHOUT_POLL;
