@@ -386,6 +386,23 @@ def test_fake_clock_that_goes_back(loop, trace):
     assert trace == [1, 10]
 
 
+@pytest.mark.parametrize("now", [0.0, 1e6, 1e9, 2.0**53, 1e300, -1e9])
+def test_fake_clock_that_stands_still(both_factories, now):
+    # so large that it cannot tell its resolution, when a timer is due at once
+    def found(factory):
+        loop, trace = factory(), []
+        with contextlib.closing(loop):
+            loop.time = lambda: now
+            for when in (now, math.nextafter(now, math.inf), now + 1, now - 1):
+                loop.call_at(when, trace.append, when)
+            turn(loop)
+            turn(loop)
+        return trace
+
+    standard, ours = map(found, both_factories)
+    assert sorted(ours) == sorted(standard)
+
+
 def test_fake_clock_in_a_subclass(loop_factory, trace):
     base = loop_factory()
     kind = type(base)

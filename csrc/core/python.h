@@ -49,6 +49,12 @@
 #define AC_HAVE_THREADSAFE_HANDLE 0
 #endif
 
+#if PY_VERSION_HEX >= 0x030F0000
+#define AC_DUE_BY_ULP 1 /* the end of a turn's timers is later than its clock */
+#else
+#define AC_DUE_BY_ULP 0
+#endif
+
 /* The exception being raised as one object, removed from the thread state;
  * NULL if there is none. */
 static inline PyObject *

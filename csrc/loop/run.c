@@ -257,6 +257,15 @@ turn_poll(LoopObject *loop, double *now, bool *timed)
     return 0;
 }
 
+/* Timers before this time are due. */
+static double
+end_of_due(const LoopObject *loop, double now)
+{
+    double end = now + loop->clock_resolution;
+    // a clock so large that it cannot tell the difference, and may stand still
+    return AC_DUE_BY_ULP && end <= now ? nextafter(now, INFINITY) : end;
+}
+
 /* The first turn in a forked child: nothing is shared with the parent any more. */
 static int
 after_fork(LoopObject *loop)
@@ -284,8 +293,8 @@ loop_turn(LoopObject *loop)
     if (first < INFINITY && !timed && ac_clock_now(loop, &now) < 0) {
         return -1;  // the timer is another thread's
     }
-    if (first < INFINITY && first < now + loop->clock_resolution
-        && ac_timer_pop_due(loop, now + loop->clock_resolution) < 0)
+    if (first < INFINITY && first < end_of_due(loop, now)
+        && ac_timer_pop_due(loop, end_of_due(loop, now)) < 0)
     {
         return -1;
     }
@@ -316,7 +325,7 @@ ac_run_may_go_on(LoopObject *loop)
         return false;
     }
     return real - loop->last_poll < SECONDS_WITHOUT_POLL
-           && ac_timer_first(loop) >= now + loop->clock_resolution;
+           && ac_timer_first(loop) >= end_of_due(loop, now);
 }
 
 void
