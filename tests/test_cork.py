@@ -13,9 +13,11 @@ import pytest
 
 from support import (
     WIRES,
+    BufferedRecorder,
     Peer,
     Recorder,
     Wire,
+    certificates,
     link,
     looped,
     only_asynccore,
@@ -258,10 +260,69 @@ async def test_flushed_before(kind: str, name: str) -> None:
         assert await held.peer.recv_all() == expected
 
 
+def write_and_fail(protocol: Any, *_: Any) -> None:
+    protocol.transport.write(b"one")
+    protocol.transport.write(b"two")
+    raise ValueError("after it has written")
+
+
+@pytest.mark.parametrize(
+    "callback", ["data_received", "buffer_updated", "eof_received", "get_buffer"]
+)
+@pytest.mark.parametrize("kind", WIRES)
+@looped
+async def test_flushed_before_a_failed_callback_ends_the_connection(
+    kind: str, callback: str
+) -> None:
+    reports: list[Any] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: reports.append(context["message"]))
+    make: Any = Recorder
+    if callback in ("buffer_updated", "get_buffer"):
+        make = BufferedRecorder
+    protocol = make(**{callback: write_and_fail})
+    async with wire(protocol, kind) as held:
+        if callback == "eof_received":
+            held.peer.shutdown()
+        else:
+            held.peer.send_now(b"go")
+            await protocol.lost()
+        # unread bytes would reset the connection
+        if callback != "get_buffer":
+            assert await held.peer.recv_all() == b"onetwo"
+        else:
+            assert await held.peer.recv(6) == b"onetwo"
+        assert isinstance(await protocol.lost(), ValueError)
+    assert reports == [f"Fatal error: protocol.{callback}() call failed."]
+
+
+@looped
+async def test_flushed_before_a_failed_callback_ends_tls() -> None:
+    """The last bytes of the handshake leave as well."""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda *_: None)
+    near, far = Recorder(connection_made=write_and_fail), Recorder()
+    server = await loop.create_server(
+        lambda: far, "127.0.0.1", 0, ssl=certificates().server_context()
+    )
+    with pytest.raises(ValueError, match="after it has written"):
+        await loop.create_connection(
+            lambda: near,
+            *server.sockets[0].getsockname(),
+            ssl=certificates().client_context(),
+            server_hostname="localhost",
+        )
+    assert await far.got(6) == b"onetwo"
+    await far.lost()
+    server.close()
+    await settle()
+
+
 SEEN: dict[str, Callable[[Any], Any]] = {
     "get_write_buffer_size": lambda t: t.get_write_buffer_size(),
     "set_write_buffer_limits": lambda t: t.set_write_buffer_limits(high=0),
     "set_protocol": lambda t: t.set_protocol(t.get_protocol()),
+    "get_extra_info": lambda t: t.get_extra_info("socket"),
     "repr": repr,
 }
 
@@ -278,6 +339,17 @@ async def test_flushed_when_somebody_looks(name: str) -> None:
         assert "bufsize=0" in repr(held.transport)
         assert held.transport.get_write_buffer_size() == 0
         assert held.protocol.count("pause_writing") == 0
+
+
+@pytest.mark.parametrize("kind", WIRES)
+@looped
+async def test_flushed_before_the_socket_is_shut_down(kind: str) -> None:
+    async with wire(Recorder(), kind) as held:
+        for number in range(2):
+            held.transport.write(b"%d" % number)
+            sock = held.transport.get_extra_info("socket")
+        sock.shutdown(socket.SHUT_WR)
+        assert await held.peer.recv_all() == b"01"
 
 
 @looped

@@ -147,6 +147,10 @@ is_usual(StreamObject *self, PyObject *exc)
 int
 ac_close_fatal(StreamObject *self, PyObject *exc, const char *message)
 {
+    // on the standard loop, what a callback had written before it failed has left
+    if (ac_write_flush(self) < 0) {
+        return -1;
+    }
     LoopObject *loop = self->loop;
     if (loop == NULL) {  // closed: no one is left to tell
         return 0;

@@ -444,6 +444,10 @@ make_transport_socket(StreamObject *self, ac_state *state)
 static int
 extra_need(StreamObject *self, ac_state *state, uint32_t flag)
 {
+    // whoever gets the socket may shut it down
+    if (flag == AC_STREAM_HAS_SOCKET && ac_write_flush(self) < 0) {
+        return -1;
+    }
     if (self->flags & flag || self->fd < 0) {
         return 0;
     }
