@@ -227,6 +227,33 @@ async def test_abort_drops_what_was_written() -> None:
         assert protocol.count("connection_lost") == 1
 
 
+@looped
+async def test_resumed_when_it_waits_no_more() -> None:
+    shown: list[str] = []
+
+    def resumed(protocol: Any) -> None:
+        shown.append(repr(protocol.transport).partition(" ")[2])
+        if len(shown) == 1:
+            fill(protocol.transport, protocol, 2)
+            shown.append(repr(protocol.transport).partition(" ")[2])
+
+    with ends("pipe", "wb") as held:
+        protocol = Recorder(resume_writing=resumed)
+        fd = held.file.fileno()
+        transport = await connect_write(held, protocol)
+        written = fill(transport, protocol)
+        await held.read(written)
+        await protocol.until(lambda: protocol.count("resume_writing"))
+        assert shown[0] == f"fd={fd} idle bufsize=0>"
+        assert shown[1].startswith(f"fd={fd} polling ")
+        reading = asyncio.ensure_future(held.read(1 << 30))
+        await protocol.until(lambda: protocol.count("resume_writing") == 2)
+        assert shown[2] == f"fd={fd} idle bufsize=0>"
+        transport.close()
+        await reading
+        assert await protocol.lost() is None
+
+
 @pytest.mark.parametrize("method", ["close", "abort"])
 @pytest.mark.parametrize("name", ["connection_made", "pause_writing", "resume_writing"])
 @only_asynccore  # the standard transport then ends twice, or never

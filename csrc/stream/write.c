@@ -154,6 +154,9 @@ ac_write_ready(StreamObject *self)
     if (after == 0) {
         self->flags &= ~(uint32_t)AC_STREAM_REFUSED;  // may write again meanwhile
         Py_CLEAR(self->write_context);
+        if (self->flags & AC_STREAM_PIPE) {  // whose repr tells resume_writing() of it
+            ac_events_unwatch(self, AC_WRITE);
+        }
     }
     else if (self->flags & AC_STREAM_PIPE) {  // resumed by an empty queue only
         return 0;

@@ -124,10 +124,11 @@ def may_be_closed_first() -> Iterator[None]:
         yield
 
 
-def fill(transport: Any, protocol: Log) -> int:
-    """Writes until the kernel refuses and pause_writing() was called; how much."""
+def fill(transport: Any, protocol: Log, times: int = 1) -> int:
+    """Writes until the kernel refuses and pause_writing() was called, in all `times`
+    times; how much."""
     written = 0
-    while not protocol.count("pause_writing"):
+    while protocol.count("pause_writing") < times:
         transport.write(b"x" * 65536)
         written += 65536
     return written
