@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import socket
+import warnings
 from typing import Any
 
 import pytest
@@ -63,6 +64,41 @@ def peer_sees(loop: asyncio.AbstractEventLoop, cork: bool | None = None) -> byte
 
 def test_peer_read_within_the_callback_that_wrote(both: Any) -> None:
     assert both(peer_sees) == (b"x", b"")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("cork", [True, False])
+def test_process_that_ends_within_the_callback_that_wrote(
+    both_factories: Any, cork: bool
+) -> None:
+    def child(factory: Any, sock: socket.socket) -> None:
+        loop = factory()
+        loop.cork = cork
+
+        async def main() -> None:
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=sock)
+            transport.write(b"x")
+            os._exit(0)
+
+        loop.run_until_complete(main())
+
+    seen = []
+    for factory in both_factories:
+        here, peer = socket.socketpair()
+        with here, peer:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # threads
+                pid = os.fork()
+            if pid == 0:
+                try:
+                    child(factory, here)
+                finally:
+                    os._exit(1)
+            here.close()
+            peer.settimeout(20)
+            seen.append(peer.recv(10))
+            assert os.waitpid(pid, 0)[1] == 0
+    assert seen == [b"x", b"" if cork else b"x"]
 
 
 def test_cork_switched_off(both: Any) -> None:
