@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import asynccore
-from support import certificates, looped
+from support import Recorder, certificates, looped, wire
 from support.streams import streams
 
 
@@ -99,6 +99,24 @@ def test_process_that_ends_within_the_callback_that_wrote(
             seen.append(peer.recv(10))
             assert os.waitpid(pid, 0)[1] == 0
     assert seen == [b"x", b"" if cork else b"x"]
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_socket_shut_down_in_the_callback_that_wrote(both: Any, again: bool) -> None:
+    def scenario(loop: Any) -> bytes:
+        async def main() -> bytes:
+            protocol = Recorder()
+            async with wire(protocol) as held:
+                sock = held.transport.get_extra_info("socket")
+                held.transport.write(b"x")
+                if again:
+                    sock = held.transport.get_extra_info("socket")
+                sock.shutdown(socket.SHUT_WR)
+                return await held.peer.recv_all()
+
+        return bytes(loop.run_until_complete(main()))
+
+    assert both(scenario) == (b"x", b"x" if again else b"")
 
 
 def test_cork_switched_off(both: Any) -> None:
