@@ -142,7 +142,7 @@ def plain(text):
     """An error text without what differs by construction."""
     text = re.sub(r"0x[0-9a-f]+", "0x", text)
     text = re.sub(r"fd=\d+", "fd=", text)
-    # 'BaseEventLoop.call_soon() missing ...' and 'call_soon() missing ...'
+    # 'BaseEventLoop.stop() takes ...' and 'Loop.stop() takes ...'
     return re.sub(r"\b\w+\.(?=\w+\(\) )", "", text)
 
 
@@ -392,3 +392,20 @@ def test_deleted_attributes_do_not_crash(loop):
     loop.stop()
     loop.run_forever()
     assert not loop.is_running()
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "text"),
+    [
+        ("call_soon", (), "BaseEventLoop.call_soon() missing 1"),
+        ("call_soon_threadsafe", (), "BaseEventLoop.call_soon_threadsafe() missing 1"),
+        ("call_later", (), "BaseEventLoop.call_later() missing 2"),
+        ("call_at", (1,), "BaseEventLoop.call_at() missing 1"),
+        ("add_reader", (0,), "BaseSelectorEventLoop.add_reader() missing 1"),
+        ("add_writer", (), "BaseSelectorEventLoop.add_writer() missing 2"),
+    ],
+)
+def test_missing_arguments_name_the_class(loop, name, args, text):
+    with pytest.raises(TypeError) as info:
+        getattr(loop, name)(*args)
+    assert str(info.value).startswith(text)

@@ -16,7 +16,9 @@ add_handle(LoopObject *loop, int which, PyObject *const *args, Py_ssize_t nargs,
     ac_state *state = loop->state;
     PyObject *const names[] = {state->str_fd, state->str_callback};
     ac_args parsed;
-    if (ac_args_parse(&parsed, which == AC_WATCH_READER ? "_add_reader" : "_add_writer",
+    if (ac_args_parse(&parsed,
+                      which == AC_WATCH_READER ? "BaseSelectorEventLoop._add_reader"
+                                               : "BaseSelectorEventLoop._add_writer",
                       names, 2, state->str_context, args, nargs, kwnames)
         < 0)
     {
@@ -120,7 +122,9 @@ add_checked(LoopObject *loop, int which, PyObject *const *args, Py_ssize_t nargs
     ac_state *state = loop->state;
     PyObject *const names[] = {state->str_fd, state->str_callback};
     ac_args parsed;
-    if (ac_args_parse(&parsed, which == AC_WATCH_READER ? "add_reader" : "add_writer",
+    if (ac_args_parse(&parsed,
+                      which == AC_WATCH_READER ? "BaseSelectorEventLoop.add_reader"
+                                               : "BaseSelectorEventLoop.add_writer",
                       names, 2, NULL, args, nargs, kwnames)
             < 0
         || ac_number_ensure_free(loop, parsed.leading[0]) < 0)

@@ -360,7 +360,9 @@ loop_call_soon(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
 {
     LoopObject *loop = (LoopObject *)self;
     ac_args parsed;
-    if (ready_parse(&parsed, "call_soon", loop->state, args, nargs, kwnames) < 0
+    if (ready_parse(&parsed, "BaseEventLoop.call_soon", loop->state, args, nargs,
+                    kwnames)
+            < 0
         || ac_loop_check_closed(loop) < 0)
     {
         return NULL;
@@ -383,7 +385,8 @@ loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t narg
 {
     LoopObject *loop = (LoopObject *)self;
     ac_args parsed;
-    if (ready_parse(&parsed, "call_soon_threadsafe", loop->state, args, nargs, kwnames)
+    if (ready_parse(&parsed, "BaseEventLoop.call_soon_threadsafe", loop->state, args,
+                    nargs, kwnames)
             < 0
         || ac_loop_check_closed(loop) < 0)
     {

@@ -388,8 +388,8 @@ loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *
     ac_state *state = loop->state;
     PyObject *const names[] = {state->str_when, state->str_callback};
     ac_args parsed;
-    if (ac_args_parse(&parsed, "call_at", names, 2, state->str_context, args, nargs,
-                      kwnames)
+    if (ac_args_parse(&parsed, "BaseEventLoop.call_at", names, 2, state->str_context,
+                      args, nargs, kwnames)
         < 0)
     {
         return NULL;
@@ -465,8 +465,8 @@ loop_call_later(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     ac_state *state = loop->state;
     PyObject *const names[] = {state->str_delay, state->str_callback};
     ac_args parsed;
-    if (ac_args_parse(&parsed, "call_later", names, 2, state->str_context, args, nargs,
-                      kwnames)
+    if (ac_args_parse(&parsed, "BaseEventLoop.call_later", names, 2, state->str_context,
+                      args, nargs, kwnames)
         < 0)
     {
         return NULL;

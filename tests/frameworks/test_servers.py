@@ -162,12 +162,19 @@ def test_answers_whole_while_it_ends(server: Program) -> None:
     assert server.wait() == 0
 
 
+# Waits until SIGTERM is there. A signal that comes just before get() waits would not
+# wake it: hence the time-out.
 CONFIGURATION = """
+import queue
 import sys
 
 def post_fork(server, worker):
     sys.stderr.write("forked\\n")
-    server.SIG_QUEUE.put(server.SIG_QUEUE.get())  # until SIGTERM is there
+    while True:
+        try:
+            return server.SIG_QUEUE.put(server.SIG_QUEUE.get(timeout=0.1))
+        except queue.Empty:
+            pass
 """
 
 
