@@ -351,12 +351,17 @@ def test_pausing_a_transport_in_the_child(loop, what):
 @only_asynccore  # the standard loop's self-pipe is shared: either process may read it
 def test_signal_of_the_child_is_no_signal_of_the_parent(loop):
     trace = Trace()
-    loop.add_signal_handler(signal.SIGUSR1, trace.append, "signal")
+
+    def arrived():
+        trace.append("signal")
+        loop.stop()
+
+    loop.add_signal_handler(signal.SIGUSR1, arrived)
     turn(loop)
 
     def child():
         loop.call_soon(signal.raise_signal, signal.SIGUSR1)
-        loop.call_later(0.001, loop.stop)
+        loop.call_later(10, loop.stop)
         loop.run_forever()
         return trace
 
