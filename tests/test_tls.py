@@ -465,6 +465,7 @@ def test_run_that_ends_during_an_accepted_handshake(
     far = Recorder()
 
     async def main() -> None:
+        asyncio.get_running_loop().set_debug(False)  # in debug mode it is logged
         server = await serve(lambda: far, certificates().server_context())
         plain.connect(("127.0.0.1", port_of(server)))
         own = {asyncio.current_task()}
@@ -491,6 +492,7 @@ def test_run_that_ends_during_an_accepted_handshake(
 
 @looped
 async def test_task_of_an_accepted_handshake_ends_with_it() -> None:
+    asyncio.get_running_loop().set_debug(False)  # in debug mode a failure is logged
     own = asyncio.all_tasks()
     far, near = Recorder(), Recorder()
     server = await serve(lambda: far, certificates().server_context())
