@@ -32,6 +32,16 @@ async def feed(fd: int, data: bytes) -> None:
     await asyncio.get_running_loop().run_in_executor(None, write)
 
 
+async def connect_idle(held: Any) -> tuple[Any, Recorder, str]:
+    """A paused transport, its protocol, its repr; nothing of it is under way."""
+    protocol = Recorder()
+    transport = await connect_read(held, protocol)
+    transport.pause_reading()
+    shown = repr(transport)
+    await settle()
+    return transport, protocol, shown
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @looped
 async def test_data_then_the_end(kind: str) -> None:
@@ -462,13 +472,9 @@ async def test_an_unreferenced_transport_that_reads_stays() -> None:
 @looped
 async def test_an_idle_unreferenced_transport_warns_and_closes() -> None:
     with ends("pipe", "rb") as held:
-        protocol = Recorder()
-        transport = await connect_read(held, protocol)
-        transport.pause_reading()
-        shown = repr(transport)
+        transport, protocol, shown = await connect_idle(held)
         protocol.calls.clear()
         protocol.transport = None
-        await settle()
         with pytest.warns(ResourceWarning) as caught:
             del transport
             gc.collect()
@@ -480,11 +486,7 @@ async def test_an_idle_unreferenced_transport_warns_and_closes() -> None:
 @looped
 async def test_it_goes_on_after_its_finalizer() -> None:
     with ends("pipe", "rb") as held:
-        protocol = Recorder()
-        transport = await connect_read(held, protocol)
-        transport.pause_reading()
-        shown = repr(transport)
-        await settle()
+        transport, protocol, shown = await connect_idle(held)
         for _ in range(2):
             with pytest.warns(ResourceWarning, match="unclosed transport"):
                 transport.__del__()

@@ -2,7 +2,8 @@
  *
  * It behaves as asyncio's _SelectorSocketTransport, step by step, but for the cork
  * (write.c). The files of this folder share the struct:
- *   stream.c    the type: making one, its attributes, its end
+ *   stream.c    the type: its constructor, its attributes
+ *   life.c      from the allocation to the release; the finalizer
  *   sock.c      the descriptor, the socket object, addresses
  *   protocol.c  every call into the user's protocol
  *   events.c    its watcher and the callbacks of it
@@ -13,7 +14,7 @@
  *   accept.c    connections of a listening socket
  *   pipe.c      the same over a pipe: two more types of this struct
  *
- * Life: made (stream.c) - connection_made and the start of reading, by call_soon -
+ * Life (life.c): made - connection_made and the start of reading, by call_soon -
  * open - CLOSING (close(), abort() or an error) - LOST (the end is scheduled) -
  * CLOSED (connection_lost was called, the descriptor is given back). The finalizer
  * gives the descriptor back at once (ABANDONED) and changes nothing else.
