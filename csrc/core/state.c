@@ -47,6 +47,7 @@
     X(asyncio_Task)             \
     X(standard_create_task)     \
     X(names_task)               \
+    X(names_eager_task)         \
     X(names_context)            \
     X(no_variables)             \
     X(empty_tuple)              \

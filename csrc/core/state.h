@@ -106,6 +106,7 @@
     X(delay)                              \
     X(detach)                             \
     X(done)                               \
+    X(eager_start)                        \
     X(eof_received)                       \
     X(error)                              \
     X(error_received)                     \
@@ -214,6 +215,7 @@ typedef struct ac_state {
     PyObject *asyncio_Task;         /* the one in C, and BaseEventLoop.create_task: */
     PyObject *standard_create_task; /* NULL where they are not the interpreter's */
     PyObject *names_task;           /* ("loop", "name", "context") */
+    PyObject *names_eager_task;     /* and "eager_start" */
     PyObject *names_context; /* ("context",), the one that was used last; or NULL */
     PyObject *no_variables;  /* of every empty context; NULL if unknown; context.c */
     PyObject *empty_tuple;
@@ -277,6 +279,7 @@ typedef struct ac_state {
     bool stock_unchanged;           /* what came out */
     bool stock_tuples;              /* readuntil() takes a tuple */
     bool server_takes_transport;    /* Server._attach(transport), since 3.13 */
+    bool create_task_passes_on;     /* create_task(**kwargs), since 3.13.3 */
     bool format_has_debug;          /* _format_callback_source takes debug= */
 
 #define AC_NAME_MEMBER(name) PyObject *str_##name;

@@ -1,10 +1,10 @@
 /* create_task: the usual call without the frame of BaseEventLoop.create_task.
  *
- * Usual is: no task factory, no debug mode, no keywords but name= and context=, the
- * interpreter's own Task, and the interpreter's own create_task next in the method
- * resolution order. Then that does nothing but Task(coro, loop=self, ...), in every
- * release of 3.11 to 3.15. For all else it is called: it differs from one to the next.
- */
+ * Usual is: no task factory, no debug mode, no keywords but name=, context= and, where
+ * it passes on what it does not know, eager_start=; the interpreter's own Task, and the
+ * interpreter's own create_task next in the method resolution order. Then that does
+ * nothing but Task(coro, loop=self, ...), in every release of 3.11 to 3.15. For all
+ * else it is called: it differs from one to the next. */
 #include "core/python.h"
 
 #include "loop/future.h"
@@ -68,17 +68,25 @@ has_no_factory(LoopObject *loop)
     return factory == Py_None;
 }
 
-/* Whether the keywords are name= and context=, each once at most; and their values,
- * NULL for None. */
+/* The keywords of a usual call. NULL: not given; of name and context also None. */
+typedef struct {
+    PyObject *name, *context, *eager_start;
+} task_keywords;
+
+/* Takes the keywords. Returns false if there is another one. */
 static bool
 take_keywords(ac_state *state, PyObject *const *values, PyObject *kwnames,
-              PyObject **name, PyObject **context)
+              task_keywords *keywords)
 {
     Py_ssize_t count = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *keyword = PyTuple_GET_ITEM(kwnames, i);
-        PyObject **target = keyword == state->str_name      ? name
-                            : keyword == state->str_context ? context
+        if (keyword == state->str_eager_start && state->create_task_passes_on) {
+            keywords->eager_start = values[i];
+            continue;
+        }
+        PyObject **target = keyword == state->str_name      ? &keywords->name
+                            : keyword == state->str_context ? &keywords->context
                                                             : NULL;
         if (target == NULL) {  // another one, or not interned
             return false;
@@ -90,12 +98,13 @@ take_keywords(ac_state *state, PyObject *const *values, PyObject *kwnames,
     return true;
 }
 
-/* Task(coro, loop=loop, name=name, context=context), without those that are NULL. */
+/* Task(coro, loop=loop, **keywords) */
 static PyObject *
-task_make(LoopObject *loop, PyObject *coro, PyObject *name, PyObject *context)
+task_make(LoopObject *loop, PyObject *coro, const task_keywords *keywords)
 {
     ac_state *state = loop->state;
-    if (name == NULL && context == NULL) {
+    PyObject *name = keywords->name, *context = keywords->context;
+    if (name == NULL && context == NULL && keywords->eager_start == NULL) {
         PyObject *positional = PyTuple_Pack(1, coro);
         PyObject *task = positional == NULL
                              ? NULL
@@ -104,8 +113,10 @@ task_make(LoopObject *loop, PyObject *coro, PyObject *name, PyObject *context)
         return task;
     }
     PyObject *args[] = {coro, (PyObject *)loop, name == NULL ? Py_None : name,
-                        context == NULL ? Py_None : context};
-    return PyObject_Vectorcall(state->asyncio_Task, args, 1, state->names_task);
+                        context == NULL ? Py_None : context, keywords->eager_start};
+    return PyObject_Vectorcall(state->asyncio_Task, args, 1,
+                               keywords->eager_start == NULL ? state->names_task
+                                                             : state->names_eager_task);
 }
 
 /* The inherited create_task(*args, **kwargs). */
@@ -134,16 +145,16 @@ loop_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                  PyObject *kwnames)
 {
     LoopObject *loop = (LoopObject *)self;
-    PyObject *name = NULL, *context = NULL;
+    task_keywords keywords = {NULL, NULL, NULL};
     int standard = standard_is_next(loop);
     if (standard < 0) {
         return NULL;
     }
     if (standard && !loop->debug && !loop->closed && nargs == 1 && has_no_factory(loop)
         && class_is_standard(loop->state)
-        && take_keywords(loop->state, args + 1, kwnames, &name, &context))
+        && take_keywords(loop->state, args + 1, kwnames, &keywords))
     {
-        return task_make(loop, args[0], name, context);
+        return task_make(loop, args[0], &keywords);
     }
     return call_inherited(loop, standard, args, nargs, kwnames);
 }
@@ -168,11 +179,11 @@ ac_task_methods(const ac_state *state)
     if (state->standard_create_task == NULL) {
         return both_methods;
     }
-    const PyCodeObject *code =
-        (PyCodeObject *)PyFunction_GET_CODE(state->standard_create_task);
-    if (!(code->co_flags & CO_VARKEYWORDS)) {
+    if (!state->create_task_passes_on) {
         return named_methods;
     }
+    const PyCodeObject *code =
+        (PyCodeObject *)PyFunction_GET_CODE(state->standard_create_task);
     return code->co_kwonlyargcount > 0 ? both_methods : any_methods;
 }
 
@@ -206,10 +217,14 @@ ac_task_register(ac_state *state)
         return -1;
     }
     if (is_of_base_events(state, function)) {
+        const PyCodeObject *code = (PyCodeObject *)PyFunction_GET_CODE(function);
         state->standard_create_task = Py_NewRef(function);
+        state->create_task_passes_on = (code->co_flags & CO_VARKEYWORDS) != 0;
     }
     Py_DECREF(function);
     state->names_task =
         PyTuple_Pack(3, state->str_loop, state->str_name, state->str_context);
-    return state->names_task == NULL ? -1 : 0;
+    state->names_eager_task = PyTuple_Pack(4, state->str_loop, state->str_name,
+                                           state->str_context, state->str_eager_start);
+    return state->names_task == NULL || state->names_eager_task == NULL ? -1 : 0;
 }
