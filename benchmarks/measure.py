@@ -29,6 +29,9 @@ from benchmarks.harness import (
     resident_bytes,
 )
 
+TIMEOUT = 120
+"""Seconds, many times what the slowest workload takes."""
+
 CHILD = Path(__file__).with_name("child.py")
 # The same hashes in every process: one source of noise less.
 # a checkout is imported from bytecode, as installed packages are
@@ -171,12 +174,16 @@ def measure(loop: str, workload: Workload, quick: bool) -> dict[str, float]:
         options.append(f"--repeat={workload.repeat[quick]}")
     else:
         assert isinstance(workload, OwnMemory)
-    run = subprocess.run(
-        child("time", loop, workload.name, *options),
-        env=environment_of(workload),
-        capture_output=True,
-        text=True,
-    )
+    try:
+        run = subprocess.run(
+            child("time", loop, workload.name, *options),
+            env=environment_of(workload),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+        )
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"no end within {TIMEOUT} s") from None
     if run.returncode:
         raise RuntimeError(last_line(run.stderr))
     cost = float(json.loads(run.stdout))
