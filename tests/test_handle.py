@@ -256,6 +256,30 @@ def test_context_of_another_type(loop, trace):
     assert len(trace) == 4
 
 
+def test_each_handle_has_a_context_of_its_own(loop, make):
+    """Also where no variable is set: there a context is made when it is needed."""
+    variable = contextvars.ContextVar("variable", default=0)
+    found = []
+
+    def change():
+        found.append((variable.get(), len(contextvars.copy_context())))
+        variable.set(1)
+
+    def schedule_and_run():
+        for _ in range(3):
+            make(change)
+        asked, asked_late = make(change), make(change)
+        asked_before = asked._context
+        assert len(asked_before) == 0
+        variable.set(2)
+        turn(loop)
+        assert asked._context is asked_before is not asked_late._context
+        return [asked._context[variable], asked_late._context[variable]]
+
+    assert contextvars.Context().run(schedule_and_run) == [1, 1]
+    assert found == [(0, 0)] * 5
+
+
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="get_context came in 3.12")
 def test_get_context(loop):
     context = contextvars.copy_context()

@@ -32,25 +32,51 @@ handle_trace(LoopObject *loop, HandleObject *handle, int own_frames)
     return handle->source_traceback == NULL ? -1 : 0;
 }
 
-/* The context of a new handle: a copy of the current one, unless one is given. What the
- * freelist has left there is one already, if neither has variables. Returns 0, or -1
+/* The context of a new handle: a copy of the current one, unless one is given. A copy
+ * of an empty one is made when the handle runs: until then it is NULL. Returns 0, or -1
  * with an exception. */
 static int
 handle_set_context(ac_state *state, HandleObject *handle, PyObject *context)
 {
     if (context != NULL && context != Py_None) {
-        Py_XSETREF(handle->context, Py_NewRef(context));
+        handle->context = Py_NewRef(context);
         return 0;
     }
     PyObject *current = ac_context_borrowed();
-    if (handle->context != NULL && current != NULL
-        && ac_context_is_empty(state, current)
-        && ac_context_is_new(state, handle->context))
-    {
+    if (current != NULL && ac_context_is_empty(state, current)) {
         return 0;
     }
-    Py_XSETREF(handle->context, PyContext_CopyCurrent());
+    handle->context = PyContext_CopyCurrent();
     return handle->context == NULL ? -1 : 0;
+}
+
+/* A context without variables that nobody else knows. New reference, NULL with
+ * MemoryError. May run Python: a finalizer. */
+static PyObject *
+new_context(LoopObject *loop)
+{
+    PyObject *spare = loop->spare_context;
+    loop->spare_context = NULL;
+    if (spare != NULL && ac_context_is_new(loop->state, spare)) {
+        return spare;
+    }
+    Py_XDECREF(spare);  // somebody has found it by the collector
+    return PyContext_New();
+}
+
+PyObject *
+ac_handle_context(LoopObject *loop, HandleObject *handle)
+{
+    if (handle->context != NULL) {
+        return handle->context;
+    }
+    PyObject *context = new_context(loop);
+    if (context != NULL && handle->context == NULL) {
+        handle->context = context;
+        return context;
+    }
+    Py_XDECREF(context);
+    return context == NULL ? NULL : handle->context;
 }
 
 int
@@ -219,17 +245,31 @@ timer_handle_dealloc(PyObject *self)
     Py_TRASHCAN_END;
 }
 
-/* Clears what the callback has used. An empty context that nobody else knows stays, for
- * the next callback. */
+/* Drops the context of a handle that has run. An empty one that nobody else knows is
+ * for the next. */
 static void
-handle_clear_call(ac_state *state, HandleObject *handle)
+drop_context(LoopObject *loop, HandleObject *handle)
+{
+    PyObject *context = handle->context;
+    handle->context = NULL;
+    if (context != NULL && loop->spare_context == NULL
+        && ac_context_is_new(loop->state, context))
+    {
+        loop->spare_context = context;
+    }
+    else {
+        Py_XDECREF(context);
+    }
+}
+
+/* Clears what the callback has used. */
+static void
+handle_clear_call(LoopObject *loop, HandleObject *handle)
 {
     Py_CLEAR(handle->args);
     Py_CLEAR(handle->callback);
     Py_CLEAR(handle->cancelled);
-    if (handle->context != NULL && !ac_context_is_new(state, handle->context)) {
-        Py_CLEAR(handle->context);
-    }
+    drop_context(loop, handle);
     Py_CLEAR(handle->loop);
     Py_CLEAR(handle->repr);
     Py_CLEAR(handle->source_traceback);
@@ -253,7 +293,7 @@ ac_handle_done_steal(LoopObject *loop, PyObject *self)
     if (Py_IS_TYPE(self, state->Handle) && handle_is_unseen(loop, self, &loop->handles))
     {
         PyObject_GC_UnTrack(self);
-        handle_clear_call(state, (HandleObject *)self);
+        handle_clear_call(loop, (HandleObject *)self);
         ac_freelist_keep_steal(self, &loop->handles);
         return;
     }
@@ -267,7 +307,7 @@ ac_handle_done_steal(LoopObject *loop, PyObject *self)
         }
         Py_CLEAR(timer->scheduled);
         Py_CLEAR(timer->when);
-        handle_clear_call(state, (HandleObject *)self);
+        handle_clear_call(loop, (HandleObject *)self);
         ac_freelist_keep_steal(self, &loop->timer_handles);
         return;
     }
@@ -276,32 +316,11 @@ ac_handle_done_steal(LoopObject *loop, PyObject *self)
     {
         PyObject_GC_UnTrack(self);
         Py_CLEAR(((ThreadSafeHandleObject *)self)->lock);
-        handle_clear_call(state, (HandleObject *)self);
+        handle_clear_call(loop, (HandleObject *)self);
         ac_freelist_keep_steal(self, &loop->threadsafe_handles);
         return;
     }
     Py_DECREF(self);
-}
-
-/* As ac_freelist_trim(), with the contexts that are left in dead handles. */
-static void
-trim(ac_freelist *freelist, unsigned int kept)
-{
-    while (freelist->len > kept) {
-        HandleObject *handle = (HandleObject *)freelist->head;
-        PyObject *context = handle->context;
-        handle->context = NULL;
-        ac_freelist_trim(freelist, freelist->len - 1);
-        Py_XDECREF(context);
-    }
-}
-
-void
-ac_handle_trim_freelists(LoopObject *loop, unsigned int kept)
-{
-    trim(&loop->handles, kept);
-    trim(&loop->timer_handles, kept);
-    trim(&loop->threadsafe_handles, kept);
 }
 
 /* --------------------------------------------------------------- methods -- */
@@ -415,6 +434,18 @@ ac_handle_set_slot(PyObject *self, PyObject *value, void *closure)
     PyObject **slot = (PyObject **)((char *)self + (Py_ssize_t)closure);
     Py_XSETREF(*slot, value == Py_None ? NULL : Py_XNewRef(value));
     return 0;
+}
+
+PyObject *
+ac_handle_get_context(PyObject *self, void *closure)
+{
+    HandleObject *handle = (HandleObject *)self;
+    if (handle->loop != NULL
+        && ac_handle_context((LoopObject *)handle->loop, handle) == NULL)
+    {
+        return NULL;
+    }
+    return ac_handle_get_slot(self, closure);
 }
 
 /* `_when` of call_later is made of the deadline when somebody asks. */

@@ -11,15 +11,15 @@
 
 #define AC_DEBUG_STACK_DEPTH 10 /* asyncio.constants.DEBUG_STACK_DEPTH */
 
-#define AC_HANDLE_SLOTS                                  \
-    PyObject_HEAD                                        \
-    PyObject *args;                                      \
-    PyObject *callback;  /* NULL once cancelled */       \
-    PyObject *cancelled; /* Py_True or Py_False */       \
-    PyObject *context;                                   \
-    PyObject *loop;                                      \
-    PyObject *repr;             /* NULL reads as None */ \
-    PyObject *source_traceback; /* NULL reads as None */ \
+#define AC_HANDLE_SLOTS                                     \
+    PyObject_HEAD                                           \
+    PyObject *args;                                         \
+    PyObject *callback;  /* NULL once cancelled */          \
+    PyObject *cancelled; /* Py_True or Py_False */          \
+    PyObject *context;   /* NULL: a copy of an empty one */ \
+    PyObject *loop;                                         \
+    PyObject *repr;             /* NULL reads as None */    \
+    PyObject *source_traceback; /* NULL reads as None */    \
     AC_HANDLE_WEAKREFS
 
 typedef struct {
@@ -73,9 +73,10 @@ ac_handle_args(HandleObject *handle);
 void
 ac_handle_done_steal(LoopObject *loop, PyObject *handle);
 
-/* Frees what the loop's freelists keep, but for `kept` objects each. */
-void
-ac_handle_trim_freelists(LoopObject *loop, unsigned int kept);
+/* The context to run in, which is made here if it is a copy of an empty one. Borrowed
+ * from the handle, NULL with MemoryError. */
+PyObject *
+ac_handle_context(LoopObject *loop, HandleObject *handle);
 
 /* Shows a handle to the collector; nothing happens if it knows it already. */
 static inline void

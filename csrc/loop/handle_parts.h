@@ -7,8 +7,7 @@
 #include <stddef.h>
 
 /* Fills the common slots of a new object, with borrowed arguments as for ac_handle_new.
- * They are NULL, but for an empty context that may be left there. Returns 0, or -1
- * with an exception. */
+ * They are NULL. Returns 0, or -1 with an exception. */
 int
 ac_handle_fill(LoopObject *loop, HandleObject *handle, PyObject *callback,
                PyObject *const *args, Py_ssize_t nargs, PyObject *context,
@@ -31,6 +30,10 @@ ac_handle_get_args(PyObject *self, void *closure);
 int
 ac_handle_set_args(PyObject *self, PyObject *value, void *closure);
 
+/* `_context` is made when somebody asks. */
+PyObject *
+ac_handle_get_context(PyObject *self, void *closure);
+
 /* The other slots read as None while they are NULL; `closure` is the offset. What C
  * code relies on (_cancelled, _context, _loop) cannot be assigned. */
 PyObject *
@@ -48,7 +51,8 @@ ac_handle_set_slot(PyObject *self, PyObject *value, void *closure);
     {"_args", ac_handle_get_args, ac_handle_set_args, NULL, NULL}, \
         AC_HANDLE_SLOT("_cancelled", NULL, cancelled),             \
         AC_HANDLE_SLOT("_callback", ac_handle_set_slot, callback), \
-        AC_HANDLE_SLOT("_context", NULL, context),                 \
+        {"_context", ac_handle_get_context, NULL, NULL,            \
+         (void *)offsetof(HandleObject, context)},                 \
         AC_HANDLE_SLOT("_loop", NULL, loop),                       \
         AC_HANDLE_SLOT("_repr", ac_handle_set_slot, repr),         \
         AC_HANDLE_SLOT("_source_traceback", ac_handle_set_slot, source_traceback)

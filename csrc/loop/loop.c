@@ -195,7 +195,9 @@ ac_loop_read_buffer(LoopObject *loop)
 void
 ac_loop_trim_freelists(LoopObject *loop, unsigned int kept)
 {
-    ac_handle_trim_freelists(loop, kept);
+    ac_freelist_trim(&loop->handles, kept);
+    ac_freelist_trim(&loop->timer_handles, kept);
+    ac_freelist_trim(&loop->threadsafe_handles, kept);
     ac_freelist_trim(&loop->fd_handles, kept);
     ac_freelist_trim(&loop->operations, kept);
     ac_freelist_trim(&loop->reads, kept);
@@ -223,6 +225,7 @@ loop_shut(LoopObject *loop)
     ac_loop_trim_freelists(loop, 0);
     ac_buf_free(loop->spare_buf);
     loop->spare_buf = NULL;
+    Py_CLEAR(loop->spare_context);
     PyMem_RawFree(loop->read_buffer);
     loop->read_buffer = NULL;
 }
@@ -324,6 +327,7 @@ loop_traverse(PyObject *self, visitproc visit, void *arg)
     for (ac_flush *node = loop->flush_head; node != NULL; node = node->next) {
         Py_VISIT(node->object);
     }
+    Py_VISIT(loop->spare_context);
     Py_VISIT(loop->future_keywords);
     Py_VISIT(loop->transports);
     Py_VISIT(loop->transports_data);

@@ -132,6 +132,7 @@ struct LoopObject {
     ac_freelist fd_handles;             /* see io/watch.c */
     ac_freelist operations;             /* see sock/operation.c */
     ac_freelist reads, drains;          /* see reader/reads.c, drain.c */
+    PyObject *spare_context; /* new, for the next handle that needs one; or NULL */
     ac_buf *spare_buf; /* small and empty, for the next stream that queues; or NULL */
     char *read_buffer; /* AC_READ_BUFFER bytes, made at the first read */
     PyObject *future_keywords; /* owned, in a run: {"loop": the loop}; or NULL */

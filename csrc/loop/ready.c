@@ -176,20 +176,21 @@ run_ours(LoopObject *loop, HandleObject *handle)
     if (handle->callback == NULL || handle->cancelled == Py_True) {
         return 0;
     }
-    if (!PyContext_CheckExact(handle->context)) {  // anything that has a run()
+    PyObject *context = ac_handle_context(loop, handle);
+    if (context != NULL && !PyContext_CheckExact(context)) {  // anything with a run()
         return run_method(loop, (PyObject *)handle);
     }
+    Py_XINCREF(context);
     PyObject *callback = Py_NewRef(handle->callback);
     PyObject *args = Py_XNewRef(handle->args);
-    PyObject *context = Py_NewRef(handle->context);
-    int rc = handle_call(loop->state, callback, args, context);
+    int rc = context == NULL ? -1 : handle_call(loop->state, callback, args, context);
     if (rc < 0) {
         bool cancelled = handle->callback == NULL;  // by itself: nothing is told of it
         rc =
             ac_report_callback(loop, (PyObject *)handle, cancelled ? Py_None : callback,
                                cancelled ? NULL : args, handle->source_traceback);
     }
-    Py_DECREF(context);
+    Py_XDECREF(context);
     Py_XDECREF(args);
     Py_DECREF(callback);
     return rc;

@@ -45,16 +45,24 @@ standard_is_next(LoopObject *loop)
     return loop->task_standard;
 }
 
+/* What a module has by a name. Borrowed, NULL for nothing. */
+static PyObject *
+of_module(PyObject *module, PyObject *name)
+{
+    PyObject *value = module != NULL && PyModule_Check(module)
+                          ? PyDict_GetItemWithError(PyModule_GetDict(module), name)
+                          : NULL;
+    PyErr_Clear();  // whatever it is, the method that is called instead raises it
+    return value;
+}
+
 /* Whether `tasks.Task`, as BaseEventLoop.create_task finds it, is the interpreter's
  * own. */
 static bool
 class_is_standard(ac_state *state)
 {
-    PyObject *tasks = PyObject_GetAttr(state->base_events, state->str_tasks);
-    PyObject *type = tasks == NULL ? NULL : PyObject_GetAttr(tasks, state->str_Task);
-    Py_XDECREF(tasks);
-    Py_XDECREF(type);
-    PyErr_Clear();  // whatever it is, the method that is called instead raises it
+    PyObject *tasks = of_module(state->base_events, state->str_tasks);
+    PyObject *type = of_module(tasks, state->str_Task);
     return type != NULL && type == state->asyncio_Task;
 }
 
