@@ -76,6 +76,10 @@ class Results:
         more = [b["cost"] - a["cost"] for a, b in pairs if a and b]
         return median(more) if more else None
 
+    def goal(self, workload: str) -> float | None:
+        """The workload's goal on the Python of these results."""
+        return goal_of(workload, self.about["python"])
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "about": self.about,
@@ -100,7 +104,7 @@ def number(value: float | None) -> str:
 
 def verdict(results: Results, workload: str) -> str:
     """Whether the goal is reached, within the noise."""
-    goal = goal_of(workload)
+    goal = results.goal(workload)
     ratio = results.ratio(workload, OURS) if OURS in results.columns else None
     if goal is None or ratio is None or results.base != "uvloop":
         return ""
@@ -124,7 +128,7 @@ def rows_of(results: Results) -> list[tuple[str, list[str]]]:
             continue
         if workload.group in DIFFERENCES:
             continue
-        goal = goal_of(name)
+        goal = results.goal(name)
         cells = [
             title_of(results, workload),
             *(number(results.ratio(name, column)) for column in others),
@@ -176,6 +180,14 @@ def lay_out(head: list[str], rows: list[list[str]], plain: bool) -> str:
     return "\n".join([line(head), *rule, *map(line, rows)])
 
 
+def by_reason(failed: dict[str, str]) -> dict[str, list[str]]:
+    """The loops of each reason."""
+    reasons: dict[str, list[str]] = {}
+    for loop, why in failed.items():
+        reasons.setdefault(why, []).append(loop)
+    return reasons
+
+
 def table(results: Results, plain: bool) -> str:
     """Both tables."""
     rows: list[list[str]] = []
@@ -191,9 +203,9 @@ def table(results: Results, plain: bool) -> str:
         head = ["beside endless work, p99", *results.columns]
         parts.append(lay_out(head, late, plain))
     broken = [
-        f"{WORKLOADS[name].title}: does not run on {loop}: {why}"
-        for name, loops in results.failed.items()
-        for loop, why in loops.items()
+        f"{WORKLOADS[name].title}: does not run on {' and '.join(loops)}: {why}"
+        for name, failed in results.failed.items()
+        for why, loops in by_reason(failed).items()
     ]
     if broken:
         parts.append("\n".join(broken if plain else [f"- {b}" for b in broken]))
@@ -248,7 +260,7 @@ def plot(results: Results) -> str:
         parts.append(
             f'<text x="16" y="{y}">{escape(title_of(results, workload))}</text>'
         )
-        goal = goal_of(name)
+        goal = results.goal(name)
         if goal and results.base == "uvloop":
             at = f"{x(goal):.1f}"
             parts.append(

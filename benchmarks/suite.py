@@ -129,6 +129,11 @@ GOALS: dict[str, tuple[float | None, float | None]] = {
     "import": (1.0, None),
 }
 
+# What the second of them is from a Python on.
+GOALS_SINCE: dict[tuple[int, int], dict[str, float]] = {
+    (3, 14): {"streams-1k-10": 1.25, "streams-1k-100": 1.3, "streams-1k-1000": 1.5},
+}
+
 # The loop that counts as 1 where it is not --base: uvloop has no sendfile, and takes
 # several times as long to start a child.
 BASES = {"spawn": "asyncio", "sendfile": "asyncio"}
@@ -153,9 +158,13 @@ SHORT = (
 )
 
 
-def goal_of(name: str) -> float | None:
-    """The nearest goal of a workload, if it has one."""
+def goal_of(name: str, python: str) -> float | None:
+    """The nearest goal of a workload on a version of Python, if it has one."""
     first, second = GOALS.get(name, (None, None))
+    major, minor = map(int, python.split(".")[:2])
+    for since, goals in GOALS_SINCE.items():
+        if (major, minor) >= since:
+            second = goals.get(name, second)
     return first or second
 
 
