@@ -91,7 +91,7 @@ die(const char *format, ...)
     va_start(arguments, format);
     fputs("client: ", stderr);
     vfprintf(stderr, format, arguments);
-    fprintf(stderr, " (errno: %s)\n", strerror(error));
+    fprintf(stderr, error == 0 ? "\n" : " (errno: %s)\n", strerror(error));
     va_end(arguments);
     exit(1);
 }
