@@ -68,7 +68,8 @@ class SSLProtocol(_core.TLSProtocol, sslproto.SSLProtocol):
         return self._app_transport
 
     def connection_made(self, transport: Any) -> None:
-        if self._waiter is None:  # accepted, see accepted()
+        # accepted, see accepted(); start_tls() may have lost both by now
+        if self._waiter is None and self._app_transport is not None:
             self._waiter = waiter = self._loop.create_future()
             self._loop.create_task(_await_handshake(waiter, self._app_transport))
         super().connection_made(transport)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import random
 import socket
@@ -320,6 +321,21 @@ async def test_peer_leaves_during_the_handshake() -> None:
             await task
         await settle()
         held.protocol.connection_lost(None)
+
+
+@looped
+async def test_connection_that_ends_before_the_handshake_begins() -> None:
+    """Nothing is left waiting for a handshake that never comes."""
+    loop = asyncio.get_running_loop()
+    near = Recorder()
+    async with link("tcp", near, Recorder()) as pair:
+        own = asyncio.all_tasks()
+        pair.near.abort()
+        context = certificates().client_context()
+        with contextlib.suppress(ConnectionError):
+            await loop.start_tls(pair.near, near, context, server_hostname="localhost")
+        await settle()
+        assert asyncio.all_tasks() == own
 
 
 @looped
