@@ -140,6 +140,44 @@ async def test_reading_goes_on(kind: str, file: Any) -> None:
         assert len(await far.got(2 * SIZE)) == 2 * SIZE
 
 
+@pytest.mark.parametrize("queued", [False, True])
+@pytest.mark.parametrize("kind", PLAIN_LINKS)
+@looped
+async def test_reading_is_resumed_meanwhile(
+    kind: str, queued: bool, large: Any
+) -> None:
+    near, far = Recorder(), Recorder()
+    async with link(kind, near, far) as pair:
+        pair.far.pause_reading()
+        before = 16 << 20 if queued else 0
+        pair.near.write(bytes(before))
+        task = asyncio.ensure_future(send(pair.near, large))
+        await settle()
+        assert not pair.near.is_reading()
+        pair.near.resume_reading()
+        pair.far.write(b"one")
+        assert await near.got(3) == b"one"
+        pair.far.resume_reading()
+        await far.got(before + 1)
+        pair.far.pause_reading()
+        await settle()
+        assert not task.done()
+        pair.far.write(b"two")
+        assert await near.got(6) == b"onetwo"
+        pair.near.pause_reading()
+        pair.far.write(b"three")
+        await settle()
+        assert near.received == b"onetwo"
+        pair.near.resume_reading()
+        assert await near.got(11) == b"onetwothree"
+        pair.far.resume_reading()
+        assert await task == LARGE
+        pair.far.write(b"after")
+        assert await near.got(16) == b"onetwothreeafter"
+        pair.near.write(b"end")
+        assert len(await far.got(before + LARGE + 3)) == before + LARGE + 3
+
+
 @looped
 async def test_write_is_refused_meanwhile(large: Any) -> None:
     async with wire(Recorder(), "tcp") as held:

@@ -153,7 +153,8 @@ ac_events_watch(StreamObject *self, unsigned int events)
         (void)ac_errors_errno(EBADF);
         return -1;
     }
-    if (self->flags & AC_STREAM_PIPE) {
+    bool lent = self->watcher == NULL && self->flags & AC_STREAM_WAITER;
+    if (lent || self->flags & AC_STREAM_PIPE) {
         return ac_pipe_watch(self, events);
     }
     if (self->watcher == NULL && ac_events_open(self) < 0) {
@@ -178,16 +179,29 @@ ac_events_unwatch(StreamObject *self, unsigned int events)
     if (ac_watcher_set(watcher, left) < 0) {
         PyErr_Clear();  // the user closed the number: nothing is watched any more
     }
-    if (left != 0) {
+    bool foreign = watcher->kind == AC_WATCHER_FOREIGN;
+    bool lend = foreign && left == AC_READ && self->flags & AC_STREAM_WAITER;
+    if (left != 0 && !lend) {
         return;
     }
-    if (watcher->kind == AC_WATCHER_FOREIGN
-        && self->flags & (AC_STREAM_CLOSING | AC_STREAM_WAITER))
-    {
+    if (foreign && self->flags & (AC_STREAM_CLOSING | AC_STREAM_WAITER)) {
         self->watcher = NULL;
         ac_watcher_close(watcher, -1);
     }
+    if (lend && ac_pipe_watch(self, AC_READ) < 0) {
+        PyErr_WriteUnraisable((PyObject *)self);
+    }
     ac_loop_release(&self->open);
+}
+
+int
+ac_events_take_back(StreamObject *self)
+{
+    if (self->flags & AC_STREAM_PIPE || !(self->watched & AC_READ)) {
+        return 0;
+    }
+    ac_pipe_unwatch(self, AC_READ);
+    return ac_events_watch(self, AC_READ);
 }
 
 /* ------------------------------------------------------ transport of a number -- */

@@ -15,11 +15,17 @@ ac_events_open(StreamObject *self);
  * while there are any. Watching returns 0, or -1 with an exception; unwatching may
  * run Python (it drops the loop's reference: the caller holds one). A number that
  * others know gets free for add_reader() and sock_*() when nothing is wanted and
- * the stream is closing or sendfile() has it. */
+ * the stream is closing or sendfile() has it. While sendfile() has it, and waits for
+ * it with add_writer(), the stream reads by add_reader() as a pipe does. */
 int
 ac_events_watch(StreamObject *self, unsigned int events);
 void
 ac_events_unwatch(StreamObject *self, unsigned int events);
+
+/* After sendfile(): a number that is read by add_reader() gets its watcher again. May
+ * run Python. Returns 0, or -1 with an exception. */
+int
+ac_events_take_back(StreamObject *self);
 
 /* transport_of(), a function of the module. */
 extern PyMethodDef ac_events_functions[];

@@ -605,6 +605,9 @@ stream__reset_empty_waiter(PyObject *op, PyObject *Py_UNUSED(ignored))
     StreamObject *self = (StreamObject *)op;
     self->flags &= ~(uint32_t)AC_STREAM_WAITER;
     Py_CLEAR(self->empty_waiter);
+    if (ac_events_take_back(self) < 0) {
+        return NULL;
+    }
     Py_RETURN_NONE;
 }
 
