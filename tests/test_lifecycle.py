@@ -888,30 +888,60 @@ def test_loop_at_interpreter_exit(script):
     """)
 
 
-def test_loops_that_outlive_their_module(script, monkeypatch):
+@pytest.mark.parametrize(
+    "keep",
+    [
+        "codecs.register(lambda name, loops=[used() for _ in range(20)]: None)",
+        "codecs.register(lambda name: None); kept = used()",
+    ],
+    ids=["of a hook", "of the module of a hook"],
+)
+def test_loops_that_outlive_their_module(script, monkeypatch, keep):
     # what hooks keep is collected last, in any order, when all modules are gone
     monkeypatch.setenv("PYTHONMALLOC", "debug")
-    script("""
-        import codecs, warnings
+    code = """
+        import asyncio, codecs, socket, warnings
         warnings.simplefilter("ignore")
 
         class Loop(type(new_event_loop())):
             def __del__(self):
                 pass
 
+        async def answer(reader, writer):
+            writer.write(await reader.readline())
+            await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+
+        async def talk(loop):
+            one, other = socket.socketpair()
+            with one, other:
+                await loop.sock_sendall(one, b"data")
+                await loop.sock_recv(other, 10)
+            server = await asyncio.start_server(answer, "127.0.0.1", 0)
+            address = server.sockets[0].getsockname()
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(b"line\\n")
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            server.close()
+            await server.wait_closed()
+
         def used():
             loop = Loop()
             for _ in range(5):
                 loop.call_later(0, int)
                 loop.call_soon(int)
+            loop.run_until_complete(talk(loop))
             loop.call_later(0.001, loop.stop)
             loop.run_forever()
             loop.itself = loop
             return loop
 
-        kept = used()
-        codecs.register(lambda name, loops=[used() for _ in range(20)]: None)
-    """)
+        KEEP
+    """
+    script(code.replace("KEEP", keep))
 
 
 def test_exit_while_a_daemon_thread_runs_a_loop(script):

@@ -249,6 +249,27 @@ loop__shut(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 /* ----------------------------------------------------------- life and death -- */
 
+/* The freelists, each with the type of what is in it. */
+static const struct {
+    size_t list; /* offset in LoopObject */
+    size_t type; /* offset in ac_state */
+} freelists[] = {
+    {offsetof(LoopObject, handles), offsetof(ac_state, Handle)},
+    {offsetof(LoopObject, timer_handles), offsetof(ac_state, TimerHandle)},
+    {offsetof(LoopObject, threadsafe_handles), offsetof(ac_state, ThreadSafeHandle)},
+    {offsetof(LoopObject, fd_handles), offsetof(ac_state, FdHandles)},
+    {offsetof(LoopObject, operations), offsetof(ac_state, Operation)},
+    {offsetof(LoopObject, reads), offsetof(ac_state, ReaderCoroutine)},
+    {offsetof(LoopObject, drains), offsetof(ac_state, WriterCoroutine)},
+};
+#define FREELISTS (sizeof(freelists) / sizeof(freelists[0]))
+
+static ac_freelist *
+freelist_at(LoopObject *loop, size_t i)
+{
+    return (ac_freelist *)((char *)loop + freelists[i].list);
+}
+
 static PyObject *
 loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
@@ -262,12 +283,11 @@ loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwar
     }
     loop->state = ac_state_of(module);
     loop->module = Py_NewRef(module);
-    loop->handles.type = (PyTypeObject *)Py_NewRef(loop->state->Handle);
-    loop->timer_handles.type = (PyTypeObject *)Py_NewRef(loop->state->TimerHandle);
-    loop->threadsafe_handles.type =
-        (PyTypeObject *)Py_XNewRef(loop->state->ThreadSafeHandle);
-    loop->fd_handles.type = (PyTypeObject *)Py_NewRef(loop->state->FdHandles);
-    loop->operations.type = (PyTypeObject *)Py_NewRef(loop->state->Operation);
+    for (size_t i = 0; i < FREELISTS; i++) {
+        PyTypeObject *kept =
+            *(PyTypeObject **)((char *)loop->state + freelists[i].type);
+        freelist_at(loop, i)->type = (PyTypeObject *)Py_XNewRef(kept);
+    }
     loop->closed = true;  // until __init__
     loop->cork = true;
     loop->c_streams = true;
@@ -306,11 +326,9 @@ loop_traverse(PyObject *self, visitproc visit, void *arg)
     LoopObject *loop = (LoopObject *)self;
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(loop->module);
-    Py_VISIT(loop->handles.type);
-    Py_VISIT(loop->timer_handles.type);
-    Py_VISIT(loop->threadsafe_handles.type);
-    Py_VISIT(loop->fd_handles.type);
-    Py_VISIT(loop->operations.type);
+    for (size_t i = 0; i < FREELISTS; i++) {
+        Py_VISIT(freelist_at(loop, i)->type);
+    }
     for (size_t i = 0; i < loop->ready.len; i++) {
         Py_VISIT((PyObject *)ac_ring_at(&loop->ready, i));
     }
@@ -348,11 +366,9 @@ loop_clear(PyObject *self)
     Py_CLEAR(loop->future_keywords);
     Py_CLEAR(loop->transports);
     Py_CLEAR(loop->transports_data);
-    Py_CLEAR(loop->handles.type);
-    Py_CLEAR(loop->timer_handles.type);
-    Py_CLEAR(loop->threadsafe_handles.type);
-    Py_CLEAR(loop->fd_handles.type);
-    Py_CLEAR(loop->operations.type);
+    for (size_t i = 0; i < FREELISTS; i++) {
+        Py_CLEAR(freelist_at(loop, i)->type);
+    }
     return 0;
 }
 
