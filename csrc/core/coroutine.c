@@ -85,9 +85,7 @@ finish(ac_coroutine *self)
     self->phase = AC_COROUTINE_CLOSED;
     PyObject *exc = PyErr_Occurred() == NULL ? NULL : ac_err_take();
     self->ops->end((PyObject *)self);
-    if (exc != NULL) {
-        ac_err_restore_steal(exc);
-    }
+    ac_err_restore_steal(exc);
 }
 
 /* An `async def` never raises StopIteration: RuntimeError takes its place. */
@@ -489,9 +487,7 @@ coroutine_finalize(PyObject *op)
         }
         Py_XDECREF(result);
     }
-    if (raised != NULL) {
-        ac_err_restore_steal(raised);
-    }
+    ac_err_restore_steal(raised);
 }
 
 static int

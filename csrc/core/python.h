@@ -78,10 +78,14 @@ ac_err_take(void)
 #endif
 }
 
-/* Raises `exc` again; consumes the reference. */
+/* Raises again what ac_err_take() gave; consumes the reference. Nothing happens for
+ * NULL: what has been raised meanwhile stays. */
 static inline void
 ac_err_restore_steal(PyObject *exc)
 {
+    if (exc == NULL) {
+        return;
+    }
 #if PY_VERSION_HEX >= 0x030C0000
     PyErr_SetRaisedException(exc);
 #else
@@ -152,9 +156,7 @@ ac_set_wakeup_fd(int fd)
         Py_DECREF(result);
     }
     PyErr_Clear();
-    if (exc != NULL) {
-        ac_err_restore_steal(exc);
-    }
+    ac_err_restore_steal(exc);
     return former;
 #endif
 }

@@ -289,9 +289,7 @@ unwatch(FdHandlesObject *self, int which)
     if (ac_watcher_set(self->watcher, event_of[1 - which]) < 0) {
         PyErr_Clear();  // the number is closed: nothing is watched any more
     }
-    if (exc != NULL) {
-        ac_err_restore_steal(exc);
-    }
+    ac_err_restore_steal(exc);
 }
 
 int

@@ -244,9 +244,7 @@ run_debug(LoopObject *loop, PyObject *handle)
     if (PyObject_SetAttrString(self, "_current_handle", Py_None) < 0) {
         PyErr_WriteUnraisable(self);
     }
-    if (exc != NULL) {
-        ac_err_restore_steal(exc);
-    }
+    ac_err_restore_steal(exc);
     return rc;
 }
 

@@ -290,9 +290,7 @@ ac_signals_end(LoopObject *loop)
     if (!has_handlers(loop)) {
         signals_unset(loop->signals);
     }
-    if (exc != NULL) {
-        ac_err_restore_steal(exc);
-    }
+    ac_err_restore_steal(exc);
 }
 
 void

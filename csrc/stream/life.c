@@ -248,9 +248,7 @@ ac_stream_tp_finalize(PyObject *op)
     if (!(self->flags & (AC_STREAM_CLOSED | AC_STREAM_ABANDONED))) {
         abandon(self);
     }
-    if (exc != NULL) {
-        ac_err_restore_steal(exc);
-    }
+    ac_err_restore_steal(exc);
 }
 
 int
@@ -281,9 +279,7 @@ release_silently(StreamObject *self)
     if (ac_stream_release(self) < 0) {
         PyErr_WriteUnraisable((PyObject *)self);
     }
-    if (exc != NULL) {
-        ac_err_restore_steal(exc);
-    }
+    ac_err_restore_steal(exc);
 }
 
 int

@@ -114,9 +114,7 @@ ac_pipe_unwatch(StreamObject *self, unsigned int events)
         Py_XDECREF(number);
         Py_XDECREF(result);
     }
-    if (exc != NULL) {
-        ac_err_restore_steal(exc);
-    }
+    ac_err_restore_steal(exc);
 }
 
 /* Calls logger.info(format, self) in debug mode. */

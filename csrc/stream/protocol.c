@@ -211,9 +211,7 @@ ac_call_pause_writing(StreamObject *self, PyObject *context)
     if (entered) {
         PyObject *exc = ac_err_take();
         (void)PyContext_Exit(context);  // cannot fail: we entered it
-        if (exc != NULL) {
-            ac_err_restore_steal(exc);
-        }
+        ac_err_restore_steal(exc);
     }
     return rc;
 }

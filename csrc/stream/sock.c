@@ -335,9 +335,7 @@ unmake_socket_steal(ac_state *state, PyObject *sock)
     }
     Py_XDECREF(number);
     Py_DECREF(sock);
-    if (exc != NULL) {
-        ac_err_restore_steal(exc);
-    }
+    ac_err_restore_steal(exc);
 }
 
 /* A socket object that is closed, for whoever asks after the end. */
