@@ -12,8 +12,6 @@
 #include "loop/poller.h"
 #include "loop/ready.h"
 
-#include <stddef.h>
-
 typedef struct ac_registration {
     PyObject_HEAD
     LoopObject *loop; /* owned */
@@ -196,12 +194,11 @@ ac_watch_as_borrowed(LoopObject *loop, PyObject *fileobj)
 static FdHandlesObject *
 register_number(LoopObject *loop, int fd, PyObject *fileobj)
 {
-    FdHandlesObject *self = (FdHandlesObject *)ac_freelist_new(
+    FdHandlesObject *self = (FdHandlesObject *)ac_freelist_new_clear(
         &loop->fd_handles, loop->state->FdHandles, sizeof(FdHandlesObject));
     if (self == NULL) {
         return NULL;
     }
-    memset(&self->loop, 0, sizeof(*self) - offsetof(FdHandlesObject, loop));
     self->loop = (LoopObject *)Py_NewRef((PyObject *)loop);
     PyObject_GC_Track(self);
     self->open.object = (PyObject *)self;

@@ -26,7 +26,18 @@ ac_freelist_new(ac_freelist *freelist, PyTypeObject *type, size_t size)
     }
     self = PyObject_GC_New(PyObject, type);
     if (self != NULL) {
-        memset((char *)self + sizeof(PyObject), 0, size - sizeof(PyObject));
+        memset(ac_freelist_link(self), 0, size - sizeof(PyObject));
+    }
+    return self;
+}
+
+/* The same with all members NULL, for objects that leave more behind. */
+static inline PyObject *
+ac_freelist_new_clear(ac_freelist *freelist, PyTypeObject *type, size_t size)
+{
+    PyObject *self = ac_freelist_new(freelist, type, size);
+    if (self != NULL) {
+        memset(ac_freelist_link(self), 0, size - sizeof(PyObject));
     }
     return self;
 }

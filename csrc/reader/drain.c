@@ -9,8 +9,6 @@
 #include "reader/drain.h"
 #include "stream/stream.h"
 
-#include <stddef.h>
-
 typedef enum {
     DRAIN_BEGIN,
     DRAIN_HELPER, /* has slept, because the transport is closing */
@@ -218,12 +216,11 @@ drain_make(ac_state *state, PyObject *writer, drain_place place,
            ac_stock_function function)
 {
     LoopObject *loop = (LoopObject *)((WriterObject *)writer)->loop;
-    DrainObject *self = (DrainObject *)ac_freelist_new(
+    DrainObject *self = (DrainObject *)ac_freelist_new_clear(
         &loop->drains, state->WriterCoroutine, sizeof(DrainObject));
     if (self == NULL) {
         return NULL;
     }
-    memset(&self->weakrefs, 0, sizeof(*self) - offsetof(DrainObject, weakrefs));
     self->state = state;
     self->loop = (LoopObject *)Py_NewRef(loop);
     self->writer = (WriterObject *)Py_NewRef(writer);

@@ -12,8 +12,6 @@
 #include "reader/attempt.h"
 #include "reader/feed.h"
 
-#include <stddef.h>
-
 /* -------------------------------------------------------------------- stepping -- */
 
 /* Awaits the standard's method. */
@@ -168,12 +166,11 @@ ac_reads_new(ReaderState *state, PyObject *reader, const ac_reading_kind *kind,
 {
     ac_state *module = state->state;
     LoopObject *loop = (LoopObject *)state->loop;  // it is, where the reader is usual
-    ReadingObject *self = (ReadingObject *)ac_freelist_new(
+    ReadingObject *self = (ReadingObject *)ac_freelist_new_clear(
         &loop->reads, module->ReaderCoroutine, sizeof(ReadingObject));
     if (self == NULL) {
         return NULL;
     }
-    memset(&self->weakrefs, 0, sizeof(*self) - offsetof(ReadingObject, weakrefs));
     self->kind = kind;
     self->loop = (LoopObject *)Py_NewRef(loop);
     self->reader = Py_NewRef(reader);

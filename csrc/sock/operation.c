@@ -12,8 +12,6 @@
 #include "core/plain.h"
 #include "sock/wait.h"
 
-#include <stddef.h>
-
 /* ------------------------------------------------------------------- stepping -- */
 
 /* What the methods check when they begin. Returns 0, or -1 with an exception. */
@@ -133,12 +131,11 @@ static PyObject *
 operation_make(LoopObject *loop, const ac_operation_kind *kind, PyObject *function,
                PyObject *const *args, Py_ssize_t nargs)
 {
-    OperationObject *self = (OperationObject *)ac_freelist_new(
+    OperationObject *self = (OperationObject *)ac_freelist_new_clear(
         &loop->operations, loop->state->Operation, sizeof(OperationObject));
     if (self == NULL) {
         return NULL;
     }
-    memset(&self->weakrefs, 0, sizeof(*self) - offsetof(OperationObject, weakrefs));
     self->kind = kind;
     self->loop = (LoopObject *)Py_NewRef((PyObject *)loop);
     self->sock = Py_NewRef(args[0]);
