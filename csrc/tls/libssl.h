@@ -41,7 +41,6 @@ ac_bio_destroy_fn(ac_bio *);
     X(int, SSL_write_ex, (ac_ssl *, const void *, size_t, size_t *))  \
     X(int, SSL_pending, (const ac_ssl *))                             \
     X(int, SSL_get_error, (const ac_ssl *, int))                      \
-    X(int, SSL_free_buffers, (ac_ssl *))                              \
     X(unsigned long, ERR_peek_error, (void))                          \
     X(void, ERR_clear_error, (void))                                  \
     X(int, BIO_get_new_index, (void))                                 \
