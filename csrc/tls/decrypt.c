@@ -81,6 +81,14 @@ decrypt_bytes(TLSObject *self, PyObject **data)
     return n;
 }
 
+/* close_notify has come. */
+static int
+closed_by_peer(TLSObject *self)
+{
+    int rc = ac_tls_call(self, self->state->str__call_eof_received, NULL);
+    return rc < 0 ? -1 : ac_tls_call(self, self->state->str__start_shutdown, NULL);
+}
+
 /* _do_read__copied() */
 static int
 read_copied(TLSObject *self)
@@ -92,13 +100,7 @@ read_copied(TLSObject *self)
         rc = pass_on(self, data);
         Py_DECREF(data);
     }
-    if (rc == 0 && n == 0) {  // close_notify
-        rc = ac_tls_call(self, self->state->str__call_eof_received, NULL);
-        if (rc == 0) {
-            rc = ac_tls_call(self, self->state->str__start_shutdown, NULL);
-        }
-    }
-    return rc;
+    return rc == 0 && n == 0 ? closed_by_peer(self) : rc;
 }
 
 /* Decrypts into the protocol's buffer. *used is how much. Returns as decrypt_bytes(),
@@ -174,13 +176,7 @@ read_buffered(TLSObject *self)
         Py_XDECREF(result);
         Py_DECREF(updated);
     }
-    if (rc == 0 && n == 0) {
-        rc = ac_tls_call(self, state->str__call_eof_received, NULL);
-        if (rc == 0) {
-            rc = ac_tls_call(self, state->str__start_shutdown, NULL);
-        }
-    }
-    return rc;
+    return rc == 0 && n == 0 ? closed_by_peer(self) : rc;
 }
 
 /* ------------------------------------------------------------------ the states -- */

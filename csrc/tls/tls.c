@@ -400,23 +400,6 @@ static PyMethodDef tls_functions[] = {
 
 /* ------------------------------------------------------------------ register -- */
 
-static int
-add_methods(PyTypeObject *type, PyMethodDef *methods)
-{
-    for (; methods->ml_name != NULL; methods++) {
-        PyObject *descriptor = PyDescr_NewMethod(type, methods);
-        if (descriptor == NULL) {
-            return -1;
-        }
-        int rc = PyObject_SetAttrString((PyObject *)type, methods->ml_name, descriptor);
-        Py_DECREF(descriptor);
-        if (rc < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
 /* What the standard's module has. Returns 0, or -1 with an exception. */
 static int
 import_standard(ac_state *state)
@@ -457,8 +440,8 @@ ac_tls_register(PyObject *module, ac_state *state)
     }
     state->TLSProtocol = ac_state_add_type(module, &tls_spec, NULL);
     if (state->TLSProtocol == NULL
-        || add_methods(state->TLSProtocol, ac_decrypt_methods) < 0
-        || add_methods(state->TLSProtocol, ac_encrypt_methods) < 0
+        || ac_state_add_methods(state->TLSProtocol, ac_decrypt_methods) < 0
+        || ac_state_add_methods(state->TLSProtocol, ac_encrypt_methods) < 0
         || ac_transport_register(module, state) < 0)
     {
         return -1;

@@ -34,9 +34,8 @@
 enum {
     AC_TLS_OWN_BIO = 1u << 0,
     AC_TLS_DIRECT = 1u << 1,
-    AC_TLS_BUSY = 1u << 2, /* OpenSSL is at work: a callback of it may come back */
-    AC_TLS_RECORDS =
-        1u << 3 /* the first look at the input after the handshake is over */
+    AC_TLS_BUSY = 1u << 2,    /* OpenSSL is at work: a callback of it may come back */
+    AC_TLS_RECORDS = 1u << 3, /* the handshake is over, and ac_engine_settle() called */
 };
 
 typedef struct {
