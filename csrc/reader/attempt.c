@@ -21,7 +21,7 @@ raise_incomplete(ReaderState *state, PyObject *expected)
         Py_DECREF(partial);
     }
     if (exc != NULL) {
-        PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
+        (void)ac_errors_raise(exc);
         Py_DECREF(exc);
     }
     return -1;
@@ -234,7 +234,7 @@ attempt_until(ReadingObject *self, PyObject **result)
     bool incomplete = false;
     int rc = until(self, result, &overrun, &consumed, &incomplete);
     if (overrun != NULL) {
-        PyErr_SetObject((PyObject *)Py_TYPE(overrun), overrun);
+        (void)ac_errors_raise(overrun);
         Py_DECREF(overrun);
     }
     return incomplete ? raise_incomplete(self->state, Py_None) : rc;

@@ -135,14 +135,10 @@ drain_go_on(DrainObject *self, PyObject **result)
     if (self->place == DRAIN_BEGIN) {
         if (!unchanged) {  // the program's own method, whatever it is by now
             self->place = DRAIN_END;
-            PyObject *name = PyUnicode_InternFromString("drain");
-            PyObject *coroutine = NULL;
-            if (name != NULL) {
-                coroutine = ac_stock_call(state->Writer, (PyObject *)self->writer, name,
-                                          NULL, 0, NULL);
-                Py_DECREF(name);
-            }
-            return await_steal(coroutine, result);
+            PyObject *writer = (PyObject *)self->writer;
+            return await_steal(
+                ac_stock_call_named(state->Writer, writer, "drain", NULL, 0, NULL),
+                result);
         }
         int closing = check_reader(self) < 0 ? -1 : transport_is_closing(self);
         if (closing != 0) {
@@ -249,13 +245,7 @@ begin(PyObject *op, drain_place place, ac_stock_function function, const char *m
     {
         return drain_make(state, op, place, function);
     }
-    PyObject *name = PyUnicode_InternFromString(method);
-    PyObject *result = NULL;
-    if (name != NULL) {
-        result = ac_stock_call(state->Writer, op, name, NULL, 0, NULL);
-        Py_DECREF(name);
-    }
-    return result;
+    return ac_stock_call_named(state->Writer, op, method, NULL, 0, NULL);
 }
 
 PyDoc_STRVAR(writer_drain_doc, "drain($self, /)\n--\n\n"

@@ -310,13 +310,9 @@ ac_reader_call_standard(PyObject *op, const char *name, PyObject *const *args,
                         Py_ssize_t nargs, PyObject *kwnames)
 {
     ac_state *state = module_state_of(op);
-    PyObject *text = state == NULL ? NULL : PyUnicode_InternFromString(name);
-    PyObject *result = NULL;
-    if (text != NULL) {
-        result = ac_stock_call(state->Reader, op, text, args, nargs, kwnames);
-        Py_DECREF(text);
-    }
-    return result;
+    return state == NULL
+               ? NULL
+               : ac_stock_call_named(state->Reader, op, name, args, nargs, kwnames);
 }
 
 /* The state, or NULL with AttributeError. Borrowed, kept by the reader. */

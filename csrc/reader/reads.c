@@ -19,13 +19,9 @@ static PySendResult
 delegate(ReadingObject *self, PyObject **result)
 {
     ac_state *state = self->state->state;
-    PyObject *name = PyUnicode_InternFromString(self->kind->name);
-    PyObject *coroutine = NULL;
-    if (name != NULL) {
-        coroutine = ac_stock_call(state->Reader, self->reader, name, &self->argument,
-                                  self->argument == NULL ? 0 : 1, NULL);
-        Py_DECREF(name);
-    }
+    PyObject *coroutine =
+        ac_stock_call_named(state->Reader, self->reader, self->kind->name,
+                            &self->argument, self->argument == NULL ? 0 : 1, NULL);
     self->delegated = true;
     *result = coroutine == NULL ? NULL : ac_coroutine_awaitable(coroutine);
     Py_XDECREF(coroutine);

@@ -104,6 +104,19 @@ ac_stock_call(PyTypeObject *type, PyObject *self, PyObject *name, PyObject *cons
     return result;
 }
 
+PyObject *
+ac_stock_call_named(PyTypeObject *type, PyObject *self, const char *name,
+                    PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *text = PyUnicode_InternFromString(name);
+    if (text == NULL) {
+        return NULL;
+    }
+    PyObject *result = ac_stock_call(type, self, text, args, nargs, kwnames);
+    Py_DECREF(text);
+    return result;
+}
+
 /* ------------------------------------------------------------------- at import -- */
 
 /* Whether an attribute of a class counts, and whether it is of its own module. */

@@ -53,6 +53,11 @@ PyObject *
 ac_stock_call(PyTypeObject *type, PyObject *self, PyObject *name, PyObject *const *args,
               Py_ssize_t nargs, PyObject *kwnames);
 
+/* The same for a name that is no string object yet. */
+PyObject *
+ac_stock_call_named(PyTypeObject *type, PyObject *self, const char *name,
+                    PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+
 /* Remembers the classes. Returns 0, or -1 with an exception. */
 int
 ac_stock_register(ac_state *state);
