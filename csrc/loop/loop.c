@@ -395,19 +395,12 @@ loop_dealloc(PyObject *self)
 
 /* ------------------------------------------------------------- attributes -- */
 
-#define BOOL_ATTRIBUTE(member)                                          \
-    static PyObject *loop_get_##member##_attr(PyObject *self,           \
-                                              void *Py_UNUSED(closure)) \
-    {                                                                   \
-        return PyBool_FromLong(((LoopObject *)self)->member);           \
-    }
-
-BOOL_ATTRIBUTE(closed)
-BOOL_ATTRIBUTE(stopping)
-BOOL_ATTRIBUTE(debug)
-BOOL_ATTRIBUTE(cork)
-BOOL_ATTRIBUTE(c_streams)
-#undef BOOL_ATTRIBUTE
+/* `closure` is the offset of a bool. */
+static PyObject *
+loop_get_bool(PyObject *self, void *closure)
+{
+    return PyBool_FromLong(*((bool *)((char *)self + (Py_ssize_t)closure)));
+}
 
 /* The truth of an assigned value; deleting is refused. -1 with an exception. */
 static int
@@ -418,6 +411,17 @@ assigned_truth(PyObject *value)
         return -1;
     }
     return PyObject_IsTrue(value);
+}
+
+static int
+loop_set_bool(PyObject *self, PyObject *value, void *closure)
+{
+    int truth = assigned_truth(value);
+    if (truth < 0) {
+        return -1;
+    }
+    *((bool *)((char *)self + (Py_ssize_t)closure)) = truth != 0;
+    return 0;
 }
 
 /* BaseEventLoop assigns False in __init__ and True in close; opening and closing
@@ -433,45 +437,12 @@ loop_set_closed_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 }
 
 static int
-loop_set_stopping_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+loop_set_debug_attr(PyObject *self, PyObject *value, void *closure)
 {
-    int truth = assigned_truth(value);
-    if (truth >= 0) {
-        ((LoopObject *)self)->stopping = truth != 0;
-    }
-    return truth < 0 ? -1 : 0;
-}
-
-static int
-loop_set_debug_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
-{
-    int truth = assigned_truth(value);
-    if (truth >= 0) {
-        LoopObject *loop = (LoopObject *)self;
-        loop->debug = truth != 0;
-        loop->instrumented = loop->debug || loop->handle_run_patched;
-    }
-    return truth < 0 ? -1 : 0;
-}
-
-static int
-loop_set_cork_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
-{
-    int truth = assigned_truth(value);
-    if (truth >= 0) {
-        ((LoopObject *)self)->cork = truth != 0;
-    }
-    return truth < 0 ? -1 : 0;
-}
-
-static int
-loop_set_c_streams_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
-{
-    int truth = assigned_truth(value);
-    if (truth >= 0) {
-        ((LoopObject *)self)->c_streams = truth != 0;
-    }
-    return truth < 0 ? -1 : 0;
+    LoopObject *loop = (LoopObject *)self;
+    int rc = loop_set_bool(self, value, closure);
+    loop->instrumented = loop->debug || loop->handle_run_patched;
+    return rc;
 }
 
 static PyObject *
@@ -565,26 +536,30 @@ loop_ignore_attr(PyObject *Py_UNUSED(self), PyObject *value, void *Py_UNUSED(clo
     return assigned_truth(value) < 0 ? -1 : 0;
 }
 
+#define FLAG(name, member, set, doc)                                        \
+    {                                                                       \
+        name, loop_get_bool, set, doc, (void *)offsetof(LoopObject, member) \
+    }
+
 static PyGetSetDef loop_getset[] = {
-    {"_closed", loop_get_closed_attr, loop_set_closed_attr, NULL, NULL},
-    {"_stopping", loop_get_stopping_attr, loop_set_stopping_attr, NULL, NULL},
-    {"_debug", loop_get_debug_attr, loop_set_debug_attr, NULL, NULL},
+    FLAG("_closed", closed, loop_set_closed_attr, NULL),
+    FLAG("_stopping", stopping, loop_set_bool, NULL),
+    FLAG("_debug", debug, loop_set_debug_attr, NULL),
     {"_thread_id", loop_get_thread_id_attr, loop_set_thread_id_attr, NULL, NULL},
     {"_transports", loop_get_transports_attr, loop_set_transports_attr, NULL, NULL},
     {"_ready", loop_get_ready_attr, loop_ignore_attr,
      "The handles that wait to be run, oldest first: a copy.", NULL},
     {"_scheduled", loop_get_scheduled_attr, loop_ignore_attr,
      "The timers that wait for their time, in no order: a copy.", NULL},
-    {"cork", loop_get_cork_attr, loop_set_cork_attr,
-     "True (default): the writes that one callback makes to a stream leave together "
-     "when it returns. False: each is sent at once.",
-     NULL},
-    {"c_streams", loop_get_c_streams_attr, loop_set_c_streams_attr,
-     "True (default): the readers and writers of connections to come run in C. False: "
-     "they are those of asyncio.",
-     NULL},
+    FLAG("cork", cork, loop_set_bool,
+         "True (default): the writes that one callback makes to a stream leave "
+         "together when it returns. False: each is sent at once."),
+    FLAG("c_streams", c_streams, loop_set_bool,
+         "True (default): the readers and writers of connections to come run in C. "
+         "False: they are those of asyncio."),
     {NULL, NULL, NULL, NULL, NULL},
 };
+#undef FLAG
 
 static PyMemberDef loop_members[] = {
     {"slow_callback_duration", Py_T_DOUBLE,
