@@ -255,5 +255,5 @@ static PyMethodDef add_reader_methods[] = {
 int
 ac_add_reader_register(ac_state *state)
 {
-    return ac_loop_add_methods(state, add_reader_methods);
+    return ac_state_add_methods(state->Loop, add_reader_methods);
 }

@@ -599,13 +599,6 @@ static PyType_Spec loop_spec = {
     .slots = loop_slots,
 };
 
-int
-ac_loop_add_methods(ac_state *state, PyMethodDef *methods)
-{
-    return ac_state_add_methods(state->Loop, methods);
-}
-
-/* From here on the type is immutable: what programs patch is a subclass. */
 void
 ac_loop_seal(ac_state *state)
 {
@@ -624,7 +617,7 @@ ac_loop_register(PyObject *module, ac_state *state)
         ac_clock_methods,   ac_ready_methods,  ac_timer_methods,      ac_run_methods,
         ac_signals_methods, ac_future_methods, ac_task_methods(state)};
     for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
-        if (ac_loop_add_methods(state, tables[i]) < 0) {
+        if (ac_state_add_methods(state->Loop, tables[i]) < 0) {
             return -1;
         }
     }

@@ -93,7 +93,8 @@ struct LoopObject {
                              through a real Handle */
     bool signals_begun;   /* ac_signals_begin was called in this run */
     bool handles_signals; /* add_signal_handler has callbacks */
-    bool polling;         /* the loop's thread is in a poll without the GIL */
+    bool polling;         /* the loop's thread is in a poll without the GIL: whoever
+                             finds it set is another one */
     bool in_callback;     /* a turn runs callbacks: writes may wait for its end */
     unsigned long thread_id; /* of the running thread; valid while `running` */
     unsigned int forks;      /* state->forks when the kernel's sets were made */
@@ -145,10 +146,8 @@ struct LoopObject {
 int
 ac_loop_register(PyObject *module, ac_state *state);
 
-/* Adds methods to _core.Loop while the module is being set up; ac_loop_seal ends
- * that. Returns 0, or -1 with an exception. */
-int
-ac_loop_add_methods(ac_state *state, PyMethodDef *methods);
+/* While the module is being set up, other files add methods to _core.Loop; this ends
+ * that: what programs patch is a subclass. */
 void
 ac_loop_seal(ac_state *state);
 

@@ -208,9 +208,3 @@ ac_poller_wake(LoopObject *loop)
         uv_async_send(&loop->poller->wake);
     }
 }
-
-bool
-ac_poller_busy(const LoopObject *loop)
-{
-    return loop->polling;  // the polling thread itself runs no Python meanwhile
-}

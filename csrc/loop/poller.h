@@ -26,10 +26,6 @@ ac_poller_close(LoopObject *loop);
 int
 ac_poller_after_fork(LoopObject *loop);
 
-/* True while another thread polls this loop without the GIL. */
-bool
-ac_poller_busy(const LoopObject *loop);
-
 /* One poll. `timeout` in seconds: 0 does not block and keeps the GIL, negative
  * waits without end. Fills loop->events. Returns 0, or -1 with an exception. */
 int

@@ -142,5 +142,5 @@ ac_methods_register(PyObject *module, ac_state *state)
     if (state->standard_sock == NULL || ac_operation_register(module, state) < 0) {
         return -1;
     }
-    return ac_loop_add_methods(state, sock_methods);
+    return ac_state_add_methods(state->Loop, sock_methods);
 }

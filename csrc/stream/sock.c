@@ -404,7 +404,7 @@ ac_sock_close(StreamObject *self)
     if (sock == NULL) {
         ac_watcher_close(watcher, self->fd);
     }
-    else if (watcher != NULL && ac_poller_busy(self->loop)) {
+    else if (watcher != NULL && self->loop->polling) {
         // libuv lets go of the number when its thread gets to it, and then closes it
         PyObject *number = PyObject_CallMethodNoArgs(sock, state->str_detach);
         long fd = number == NULL ? -1 : PyLong_AsLong(number);
