@@ -5,7 +5,7 @@
 #include "core/plain.h"
 #include "io/number.h"
 #include "io/watch.h"
-#include "loop/poller.h"
+#include "loop/watcher.h"
 
 /* The number that a plain int or a plain socket is, told without running Python; -1 for
  * everything else. Raises nothing. */

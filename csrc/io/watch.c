@@ -9,8 +9,8 @@
 #include "io/watch.h"
 #include "loop/freelist.h"
 #include "loop/handle.h"
-#include "loop/poller.h"
 #include "loop/ready.h"
+#include "loop/watcher.h"
 
 typedef struct ac_registration {
     PyObject_HEAD

@@ -2,7 +2,7 @@
 #include "core/python.h"
 
 #include "loop/fdset.h"
-#include "loop/poller.h"
+#include "loop/watcher.h"
 
 #include <errno.h>
 #include <unistd.h>

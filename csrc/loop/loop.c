@@ -5,10 +5,10 @@
  * descriptors of this type and win over the instance's dictionary. */
 #include "core/python.h"
 
-#include "loop/flood.h"
 #include "loop/clock.h"
-#include "loop/future.h"
+#include "loop/flood.h"
 #include "loop/freelist.h"
+#include "loop/future.h"
 #include "loop/handle.h"
 #include "loop/loop.h"
 #include "loop/overrides.h"

@@ -6,8 +6,8 @@
 #include "core/python.h"
 
 #include "core/args.h"
-#include "loop/flood.h"
 #include "loop/clock.h"
+#include "loop/flood.h"
 #include "loop/handle.h"
 #include "loop/overrides.h"
 #include "loop/poller.h"

@@ -8,8 +8,8 @@
  * meanwhile and what the next turn finds. */
 #include "core/python.h"
 
-#include "loop/flood.h"
 #include "loop/clock.h"
+#include "loop/flood.h"
 #include "loop/handle.h"
 #include "loop/overrides.h"
 #include "loop/poller.h"

@@ -3,8 +3,8 @@
 #include "core/python.h"
 
 #include "reader/feed.h"
-#include "reader/reader.h"
 #include "reader/read_calls.h"
+#include "reader/reader.h"
 
 #include <stddef.h>
 

@@ -1,9 +1,9 @@
 /* Accepting: through the socket object, which knows how its connections are made. */
 #include "core/python.h"
 
-#include "loop/poller.h"
-#include "sock/incoming.h"
 #include "core/plain.h"
+#include "loop/watcher.h"
+#include "sock/incoming.h"
 
 /* (connection, address) of what accept() gave (consumed), which somebody may have
  * replaced. NULL with an exception. */

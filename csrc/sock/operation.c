@@ -7,9 +7,9 @@
 #include "core/python.h"
 
 #include "core/errors.h"
+#include "core/plain.h"
 #include "loop/freelist.h"
 #include "sock/operation.h"
-#include "core/plain.h"
 #include "sock/wait.h"
 
 /* ------------------------------------------------------------------- stepping -- */

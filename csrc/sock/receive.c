@@ -6,8 +6,8 @@
 #include "core/python.h"
 
 #include "core/errors.h"
-#include "loop/poller.h"
 #include "core/plain.h"
+#include "loop/watcher.h"
 #include "sock/receive.h"
 
 #include <errno.h>

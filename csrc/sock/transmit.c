@@ -1,8 +1,8 @@
 /* Sending. */
 #include "core/python.h"
 
-#include "loop/poller.h"
 #include "core/plain.h"
+#include "loop/watcher.h"
 #include "sock/transmit.h"
 
 #include <errno.h>

@@ -30,7 +30,7 @@
 #include "core/python.h"
 #include "core/sockaddr.h"
 #include "loop/loop.h"
-#include "loop/poller.h"
+#include "loop/watcher.h"
 #include "stream/sink.h"
 
 #include <assert.h>
