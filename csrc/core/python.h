@@ -27,12 +27,12 @@
 #define Py_T_UINT T_UINT
 #define AC_T_OBJECT T_OBJECT /* NULL reads as None */
 #define Py_READONLY READONLY
-/* asyncio's slotted classes hold their weak reference list themselves; from
- * 3.12 on it lies in front of the object. */
-#define AC_HANDLE_WEAKREFS PyObject *weakrefs;
+/* Objects of classes that are written in Python hold their weak reference list
+ * themselves; from 3.12 on it lies in front of the object. */
+#define AC_BASE_WEAKREFS PyObject *weakrefs;
 #define AC_THROW_WARNS 0
 #else
-#define AC_HANDLE_WEAKREFS
+#define AC_BASE_WEAKREFS
 #define AC_THROW_WARNS 1 /* throw() of a coroutine, of more than one argument */
 #define AC_T_OBJECT _Py_T_OBJECT
 #endif

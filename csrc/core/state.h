@@ -243,9 +243,8 @@ typedef struct ac_state {
     PyObject *tls_flushing;
     PyObject *tls_shutdown;
     PyObject *tls_unwrapped;
-    PyTypeObject
-        *SSLSocket;     /* _ssl._SSLSocket; this and the rest NULL until asked for */
-    PyObject *ssl_read; /* functions of ssl.SSLObject, as they were then */
+    PyTypeObject *SSLSocket; /* _ssl._SSLSocket; NULL until asked for, as the rest */
+    PyObject *ssl_read;      /* functions of ssl.SSLObject, as they were then */
     PyObject *ssl_write;
     PyObject *ssl_pending;
     PyObject *why_no_libssl; /* str: what the proof said; NULL if it was passed */
@@ -274,7 +273,7 @@ typedef struct ac_state {
     unsigned int main_thread_forks; /* `forks` when it was */
     struct ac_signals *signals;     /* of the loops; signals.c */
     bool libuv_started;             /* a loop of this interpreter has been opened */
-    unsigned int forks; /*how often this interpreter has found itself in a child */
+    unsigned int forks; /* how often this interpreter has found itself in a child */
     unsigned int stock_versions[3]; /* of the three, when they were compared */
     bool stock_unchanged;           /* what came out */
     bool stock_tuples;              /* readuntil() takes a tuple */

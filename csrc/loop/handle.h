@@ -20,7 +20,7 @@
     PyObject *loop;                                         \
     PyObject *repr;             /* NULL reads as None */    \
     PyObject *source_traceback; /* NULL reads as None */    \
-    AC_HANDLE_WEAKREFS
+    AC_BASE_WEAKREFS
 
 typedef struct {
     AC_HANDLE_SLOTS

@@ -8,7 +8,7 @@
  * interpreter's own code for classes visits and clears. */
 typedef struct {
     PyObject_HEAD
-    AC_HANDLE_WEAKREFS
+    AC_BASE_WEAKREFS
     PyObject *transport;
     PyObject *protocol;
     PyObject *reader;

@@ -57,10 +57,10 @@ enum {
     AC_STREAM_HAS_PEERNAME = 1u << 12,
     /* the descriptor */
     AC_STREAM_SHARED = 1u << 13,    /* somebody else knows it: a foreign watcher */
-    AC_STREAM_ABANDONED = 1u << 16, /* given back by the finalizer */
+    AC_STREAM_ABANDONED = 1u << 14, /* given back by the finalizer */
     /* the kind; neither is set for a StreamTransport */
-    AC_STREAM_READ_PIPE = 1u << 14,
-    AC_STREAM_WRITE_PIPE = 1u << 15,
+    AC_STREAM_READ_PIPE = 1u << 15,
+    AC_STREAM_WRITE_PIPE = 1u << 16,
 };
 
 /* One of the pipe transports: never corked, watched through the loop's methods. */
