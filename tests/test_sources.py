@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import pathlib
 import re
@@ -40,6 +41,7 @@ def each_source():
     )
 
 
+@functools.cache
 def code_of(path):
     """The text without comments and without the contents of strings."""
     text = path.read_text()
@@ -148,6 +150,29 @@ def test_no_crash_by_design(path):
     code = re.sub(r'"(?:\\.|[^"\\\n])*"', '""', code_of(path))
     for word in ("abort(", "Py_FatalError", "exit(", "printf(", "alloca("):
         assert not re.search(r"(?<![\w])" + re.escape(word), code), word
+
+
+def test_interned_names_are_used():
+    text = "\n".join(map(code_of, sources()))
+    names = re.findall(
+        r"^    X\((\w+)\) *\\?$", code_of(CSRC / "core" / "state.h"), re.M
+    )
+    assert len(names) > 50
+    assert [name for name in names if not re.search(rf"\bstr_{name}\b", text)] == []
+
+
+@each_source()
+def test_headers_declare_what_others_use(path):
+    if path.suffix != ".h":
+        return
+    code = code_of(path)
+    text = "\n".join(
+        code_of(other) for other in sources() if other.with_suffix(".h") != path
+    )
+    for name in re.findall(r"^(ac_\w+)\(", code, re.M):
+        used = rf"\b{name}\b"
+        # by an inline function of the header itself, at least
+        assert re.search(used, text) or len(re.findall(used, code)) > 1, name
 
 
 # -- the built module

@@ -85,7 +85,6 @@
     X(events)                   \
     X(format_helpers)           \
     X(futures)                  \
-    X(socket_module)            \
     X(streams)                  \
     X(time_dict)                \
     X(time_monotonic)
@@ -229,8 +228,7 @@ ac_state_init(ac_state *state)
         || (state->events = PyImport_ImportModule("asyncio.events")) == NULL
         || (state->format_helpers = PyImport_ImportModule("asyncio.format_helpers"))
                == NULL
-        || (state->futures = PyImport_ImportModule("asyncio.futures")) == NULL
-        || (state->socket_module = PyImport_ImportModule("socket")) == NULL)
+        || (state->futures = PyImport_ImportModule("asyncio.futures")) == NULL)
     {
         return -1;
     }

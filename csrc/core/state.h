@@ -2,8 +2,8 @@
  * its neighbours at import, and the interned names.
  *
  * Names that a program may patch later (asyncio.events._set_running_loop,
- * socket.getaddrinfo, ...) are kept as their module and looked up at each use,
- * as the standard loop does. */
+ * asyncio.base_events._set_nodelay, ...) are kept as their module and looked up at
+ * each use, as the standard loop does. */
 #ifndef AC_STATE_H
 #define AC_STATE_H
 
@@ -11,22 +11,18 @@
 
 #define AC_TLS_PIECES 24 /* more than flow control lets one connection queue */
 
-/* Interned strings: AC_NAMES(X) calls X(member) with the string's text; the
- * member is called str_<text>. */
+/* Interned strings, in the order of ASCII: AC_NAMES(X) calls X(member) with the
+ * string's text; the member is called str_<text>. */
 #define AC_NAMES(X)                       \
     X(Future)                             \
-    X(Task)                               \
+    X(LOG_THRESHOLD_FOR_CONNLOST_WRITES)  \
     X(StreamReader)                       \
     X(StreamWriter)                       \
+    X(Task)                               \
     X(_ThreadSafeHandle)                  \
-    X(LOG_THRESHOLD_FOR_CONNLOST_WRITES)  \
     X(__class__)                          \
-    X(__dict__)                           \
-    X(__self__)                           \
-    X(_accept_connection2)                \
     X(_add_reader)                        \
     X(_add_writer)                        \
-    X(_args)                              \
     X(_asyncgen_finalizer_hook)           \
     X(_asyncgen_firstiter_hook)           \
     X(_attach)                            \
@@ -41,12 +37,12 @@
     X(_coroutine_origin_tracking_enabled) \
     X(_detach)                            \
     X(_do_flush)                          \
-    X(_drain_helper)                      \
-    X(_drain_waiters)                     \
     X(_do_handshake)                      \
     X(_do_read)                           \
     X(_do_shutdown)                       \
     X(_do_write)                          \
+    X(_drain_helper)                      \
+    X(_drain_waiters)                     \
     X(_ensure_fd_no_transport)            \
     X(_fatal_error)                       \
     X(_format_callback_source)            \
@@ -57,9 +53,8 @@
     X(_msg_callback)                      \
     X(_paused)                            \
     X(_protocol)                          \
-    X(_reader)                            \
-    X(_reader_state)                      \
     X(_read_ready)                        \
+    X(_reader_state)                      \
     X(_ready)                             \
     X(_remove_reader)                     \
     X(_remove_writer)                     \
@@ -73,9 +68,9 @@
     X(_sslobj)                            \
     X(_start_reading)                     \
     X(_start_shutdown)                    \
-    X(_task_factory)                      \
     X(_stream_reader_wr)                  \
     X(_stream_writer)                     \
+    X(_task_factory)                      \
     X(_transport)                         \
     X(_transports)                        \
     X(_waiter)                            \
@@ -87,11 +82,9 @@
     X(buffer_updated)                     \
     X(call_at)                            \
     X(call_exception_handler)             \
-    X(call_later)                         \
     X(call_soon)                          \
     X(callback)                           \
     X(can_write_eof)                      \
-    X(cancel)                             \
     X(cancelled)                          \
     X(close)                              \
     X(connection_lost)                    \
@@ -108,7 +101,6 @@
     X(done)                               \
     X(eager_start)                        \
     X(eof_received)                       \
-    X(error)                              \
     X(error_received)                     \
     X(exc_info)                           \
     X(exception)                          \
@@ -116,33 +108,27 @@
     X(family)                             \
     X(fd)                                 \
     X(fileno)                             \
-    X(finalizer)                          \
-    X(firstiter)                          \
     X(get_buffer)                         \
-    X(get_debug)                          \
     X(get_extra_info)                     \
     X(getpeername)                        \
     X(getsockname)                        \
-    X(handle)                             \
     X(info)                               \
+    X(is_closing)                         \
     X(loop)                               \
     X(max_size)                           \
-    X(is_closing)                         \
-    X(message)                            \
-    X(name)                               \
     X(monotonic)                          \
+    X(name)                               \
     X(pause_reading)                      \
     X(pause_writing)                      \
     X(peername)                           \
-    X(pipe)                               \
     X(pending)                            \
+    X(pipe)                               \
     X(proto)                              \
-    X(protocol)                           \
+    X(read)                               \
     X(recv)                               \
     X(recv_into)                          \
     X(recvfrom)                           \
     X(recvfrom_into)                      \
-    X(read)                               \
     X(resume_reading)                     \
     X(resume_writing)                     \
     X(send)                               \
@@ -154,10 +140,9 @@
     X(sleep)                              \
     X(socket)                             \
     X(sockname)                           \
-    X(tasks)                              \
     X(source_traceback)                   \
+    X(tasks)                              \
     X(time)                               \
-    X(transport)                          \
     X(warning)                            \
     X(when)                               \
     X(write)                              \
@@ -255,7 +240,6 @@ typedef struct ac_state {
     PyObject *events;
     PyObject *format_helpers;
     PyObject *futures;
-    PyObject *socket_module;
     PyObject *streams;
     PyObject *time_dict;      /* of the module time */
     PyObject *time_monotonic; /* time.monotonic as it was at import */

@@ -146,18 +146,6 @@ ac_handle_new_timer(LoopObject *loop, PyObject *when, double deadline,
     return self;
 }
 
-PyObject *
-ac_handle_args(HandleObject *handle)
-{
-    if (handle->args == NULL) {
-        return PyTuple_New(0);
-    }
-    if (PyTuple_CheckExact(handle->args)) {
-        return Py_NewRef(handle->args);
-    }
-    return PyTuple_Pack(1, handle->args);
-}
-
 /* ------------------------------------------------------- life and death -- */
 
 int
@@ -396,6 +384,19 @@ static PyMethodDef timer_handle_methods[] = {
 
 /* ------------------------------------------------------------ attributes -- */
 
+/* The arguments as a tuple; new reference, NULL with MemoryError. */
+static PyObject *
+args_tuple(HandleObject *handle)
+{
+    if (handle->args == NULL) {
+        return PyTuple_New(0);
+    }
+    if (PyTuple_CheckExact(handle->args)) {
+        return Py_NewRef(handle->args);
+    }
+    return PyTuple_Pack(1, handle->args);
+}
+
 PyObject *
 ac_handle_get_args(PyObject *self, void *Py_UNUSED(closure))
 {
@@ -403,7 +404,7 @@ ac_handle_get_args(PyObject *self, void *Py_UNUSED(closure))
     if (handle->callback == NULL) {
         Py_RETURN_NONE;
     }
-    return ac_handle_args(handle);
+    return args_tuple(handle);
 }
 
 int

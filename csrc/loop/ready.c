@@ -15,8 +15,10 @@
 #include "loop/report.h"
 #include "loop/threadsafe.h"
 
-int
-ac_ready_push_steal(LoopObject *loop, PyObject *handle)
+/* Appends a handle (consumed) of any Handle class. Returns 0, or -1 with MemoryError.
+ */
+static int
+ready_push_steal(LoopObject *loop, PyObject *handle)
 {
     if (ac_ring_reserve(&loop->ready) < 0) {
         Py_DECREF(handle);
@@ -39,7 +41,7 @@ ready_schedule(LoopObject *loop, PyObject *callback, PyObject *const *args,
     if (!loop->running) {
         ac_handle_track(handle);
     }
-    if (ac_ready_push_steal(loop, Py_NewRef(handle)) < 0) {
+    if (ready_push_steal(loop, Py_NewRef(handle)) < 0) {
         Py_CLEAR(handle);
     }
     return handle;
@@ -399,7 +401,7 @@ loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t narg
     PyObject *handle = ac_threadsafe_new(loop, &parsed);
     // making the handle may have run a collection, and that anything
     if (handle == NULL || ac_loop_check_closed(loop) < 0
-        || ac_ready_push_steal(loop, Py_NewRef(handle)) < 0)
+        || ready_push_steal(loop, Py_NewRef(handle)) < 0)
     {
         Py_XDECREF(handle);
         return NULL;
@@ -424,8 +426,8 @@ loop__add_callback(PyObject *self, PyObject *handle)
         return NULL;
     }
     int cancelled = handle_is_cancelled(handle);
-    if (cancelled < 0
-        || (!cancelled && ac_ready_push_steal(loop, Py_NewRef(handle)) < 0)) {
+    if (cancelled < 0 || (!cancelled && ready_push_steal(loop, Py_NewRef(handle)) < 0))
+    {
         return NULL;
     }
     Py_RETURN_NONE;

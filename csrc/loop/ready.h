@@ -11,11 +11,6 @@ int
 ac_ready_call_soon(LoopObject *loop, PyObject *callback, PyObject *const *args,
                    Py_ssize_t nargs);
 
-/* Appends a handle (consumed) of any Handle class. Returns 0, or -1 with an
- * exception. */
-int
-ac_ready_push_steal(LoopObject *loop, PyObject *handle);
-
 /* Notices that somebody has replaced asyncio.Handle._run since the last look, by the
  * version tag of the type. Returns 0, or -1 with an exception. */
 int

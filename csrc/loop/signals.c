@@ -8,8 +8,8 @@
 #include "core/python.h"
 
 #include "core/errors.h"
-#include "loop/poller.h"
 #include "loop/signals.h"
+#include "loop/watcher.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,7 +2,6 @@
  * goes to the standard's method. */
 #include "core/python.h"
 
-#include "core/args.h"
 #include "reader/attempt.h"
 #include "reader/read_calls.h"
 

@@ -2,7 +2,6 @@
  * `_transport`; what is not here (start_tls, __repr__, __del__) is inherited. */
 #include "core/python.h"
 
-#include "core/args.h"
 #include "reader/drain.h"
 #include "reader/writer.h"
 #include "stream/stream.h"

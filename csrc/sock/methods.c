@@ -1,7 +1,6 @@
 /* The sock_* methods of the loop. */
 #include "core/python.h"
 
-#include "loop/loop.h"
 #include "sock/incoming.h"
 #include "sock/methods.h"
 #include "sock/receive.h"

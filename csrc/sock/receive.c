@@ -5,7 +5,6 @@
  * calls that give an address. */
 #include "core/python.h"
 
-#include "core/errors.h"
 #include "core/plain.h"
 #include "loop/watcher.h"
 #include "sock/receive.h"

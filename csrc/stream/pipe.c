@@ -19,7 +19,6 @@
 #include "core/args.h"
 #include "core/errors.h"
 #include "stream/close.h"
-#include "stream/events.h"
 #include "stream/pipe.h"
 #include "stream/queue.h"
 #include "stream/read.h"

@@ -7,7 +7,6 @@
 #include "core/python.h"
 
 #include "core/errors.h"
-#include "loop/ready.h"
 #include "stream/close.h"
 #include "stream/events.h"
 #include "stream/pipe.h"
@@ -21,8 +20,10 @@
 
 /* ------------------------------------------------------------- start, stop -- */
 
-int
-ac_read_start(StreamObject *self)
+/* Wants to read from now on, in a new context, as the standard's _add_reader does.
+ * Returns 0, or -1 with an exception. */
+static int
+read_start(StreamObject *self)
 {
     if (!ac_stream_is_reading(self)) {
         return 0;
@@ -285,8 +286,8 @@ stream_resume_reading(PyObject *op, PyObject *Py_UNUSED(ignored))
     StreamObject *self = (StreamObject *)op;
     if ((self->flags & (AC_STREAM_CLOSING | AC_STREAM_PAUSED)) == AC_STREAM_PAUSED) {
         self->flags &= ~(uint32_t)AC_STREAM_PAUSED;
-        if (ac_read_start(self) < 0
-            || ac_stream_log_debug(self, "%r resumes reading") < 0) {
+        if (read_start(self) < 0 || ac_stream_log_debug(self, "%r resumes reading") < 0)
+        {
             return NULL;
         }
     }
@@ -300,7 +301,7 @@ PyDoc_STRVAR(stream__start_reading_doc,
 static PyObject *
 stream__start_reading(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    if (ac_read_start((StreamObject *)self) < 0) {
+    if (read_start((StreamObject *)self) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;

@@ -4,11 +4,6 @@
 
 #include "stream/stream.h"
 
-/* Wants to read from now on, in a new context, as the standard's _add_reader does.
- * Returns 0, or -1 with an exception. */
-int
-ac_read_start(StreamObject *self);
-
 /* No longer wants to read. May run Python. */
 void
 ac_read_stop(StreamObject *self);

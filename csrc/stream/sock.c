@@ -9,7 +9,6 @@
  * owner. */
 #include "core/python.h"
 
-#include "core/errors.h"
 #include "stream/sock.h"
 #include "stream/write.h"
 
@@ -498,8 +497,9 @@ extra_flag(ac_state *state, PyObject *name)
                                                              : 0;
 }
 
-PyObject *
-ac_sock_extra_info(StreamObject *self, PyObject *name, PyObject *fallback)
+/* get_extra_info(name, default): new reference, NULL with an exception. */
+static PyObject *
+extra_info(StreamObject *self, PyObject *name, PyObject *fallback)
 {
     ac_state *state = ac_stream_state(self);
     int64_t flag = extra_flag(state, name);
@@ -579,7 +579,7 @@ stream_get_extra_info(PyObject *self, PyObject *args, PyObject *kwargs)
     {
         return NULL;
     }
-    return ac_sock_extra_info((StreamObject *)self, name, fallback);
+    return extra_info((StreamObject *)self, name, fallback);
 }
 
 PyMethodDef ac_sock_methods[] = {

@@ -37,10 +37,6 @@ ac_sock_is_valid(StreamObject *self);
 int
 ac_sock_close(StreamObject *self);
 
-/* get_extra_info(name, default): new reference, NULL with an exception. */
-PyObject *
-ac_sock_extra_info(StreamObject *self, PyObject *name, PyObject *fallback);
-
 /* The dictionary `_extra` with all its keys. New reference, NULL with an
  * exception. */
 PyObject *

@@ -1,11 +1,12 @@
-/* Incoming. As SSLProtocol does: everything that has come is decrypted first, then the
+/* Incoming. Everything here runs Python; the caller holds the object.
+ *
+ * As SSLProtocol does: everything that has come is decrypted first, then the
  * protocol above is called once. A pause leaves the rest encrypted.
  *
  * The plain text is shorter than the cipher text, so it goes straight into one object
  * of that size, which is then cut. */
 #include "core/python.h"
 
-#include "core/args.h"
 #include "tls/decrypt.h"
 #include "tls/encrypt.h"
 #include "tls/engine.h"
@@ -214,8 +215,10 @@ read_all(TLSObject *self)
     return control_reading(self);
 }
 
-int
-ac_decrypt_all(TLSObject *self)
+/* _do_read(): decrypts what there is and passes it on. Returns 0, or -1 with an
+ * exception that SSLProtocol does not catch. */
+static int
+decrypt_all(TLSObject *self)
 {
     ac_state *state = self->state;
     if (self->protocol_state != state->tls_wrapped
@@ -226,8 +229,10 @@ ac_decrypt_all(TLSObject *self)
     return read_all(self) < 0 ? ac_tls_fatal_raised(self) : 0;
 }
 
-int
-ac_decrypt_feed(PyObject *op, const char *data, size_t len)
+/* buffer_updated() for bytes that stay where they are during the call. Returns 0, or
+ * -1 with an exception. */
+static int
+feed(PyObject *op, const char *data, size_t len)
 {
     TLSObject *self = (TLSObject *)op;
     ac_state *state = self->state;
@@ -241,7 +246,7 @@ ac_decrypt_feed(PyObject *op, const char *data, size_t len)
     int rc = 0;
     PyObject *now = self->protocol_state;
     if (now == state->tls_wrapped) {
-        rc = ac_decrypt_all(self);
+        rc = decrypt_all(self);
     }
     else if (now == state->tls_handshake) {
         rc = ac_tls_call(self, state->str__do_handshake, NULL);
@@ -273,7 +278,7 @@ static int
 sink_data(ac_state *Py_UNUSED(state), PyObject *protocol, const char *data, size_t len,
           PyObject *Py_UNUSED(whole))
 {
-    return ac_decrypt_feed(protocol, data, len) < 0 ? -1 : 1;
+    return feed(protocol, data, len) < 0 ? -1 : 1;
 }
 
 const ac_sink_ops ac_decrypt_sink = {
@@ -318,7 +323,7 @@ tls_buffer_updated(PyObject *op, PyObject *nbytes)
         PyErr_SetString(PyExc_ValueError, "more than get_buffer() gave");
         return NULL;
     }
-    int rc = n == 0 ? 0 : ac_decrypt_feed(op, PyByteArray_AS_STRING(buffer), (size_t)n);
+    int rc = n == 0 ? 0 : feed(op, PyByteArray_AS_STRING(buffer), (size_t)n);
     Py_DECREF(buffer);
     if (rc < 0) {
         return NULL;
@@ -333,7 +338,7 @@ static PyObject *
 tls__do_read(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     TLSObject *self = (TLSObject *)op;
-    if (ac_decrypt_all(self) < 0 || ac_inflow_keep(&self->flows.in) < 0) {
+    if (decrypt_all(self) < 0 || ac_inflow_keep(&self->flows.in) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;

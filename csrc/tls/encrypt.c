@@ -3,7 +3,6 @@
  * in `_write_backlog`; what the transport below does not want waits as cipher text. */
 #include "core/python.h"
 
-#include "core/args.h"
 #include "stream/write.h"
 #include "tls/encrypt.h"
 #include "tls/engine.h"
@@ -78,8 +77,9 @@ pass_down(TLSObject *self)
     return rc;
 }
 
-Py_ssize_t
-ac_encrypt_pending(TLSObject *self)
+/* _get_write_buffer_size(); -1 with an exception. */
+static Py_ssize_t
+pending(TLSObject *self)
 {
     Py_ssize_t size = ac_engine_outgoing(self);
     return size < 0 ? -1 : size + self->write_buffer_size;
@@ -89,7 +89,7 @@ ac_encrypt_pending(TLSObject *self)
 static int
 control_writing(TLSObject *self)
 {
-    Py_ssize_t size = ac_encrypt_pending(self);
+    Py_ssize_t size = pending(self);
     if (size < 0) {
         return -1;
     }
@@ -488,7 +488,7 @@ PyDoc_STRVAR(tls__get_write_buffer_size_doc,
 static PyObject *
 tls__get_write_buffer_size(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    Py_ssize_t size = ac_encrypt_pending((TLSObject *)op);
+    Py_ssize_t size = pending((TLSObject *)op);
     return size < 0 ? NULL : PyLong_FromSsize_t(size);
 }
 

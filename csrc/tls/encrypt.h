@@ -19,10 +19,6 @@ ac_encrypt_lines(TLSObject *self, PyObject *lines);
 int
 ac_encrypt_backlog(TLSObject *self);
 
-/* _get_write_buffer_size(); -1 with an exception. */
-Py_ssize_t
-ac_encrypt_pending(TLSObject *self);
-
 /* Whether size < mark for certain; a mark may be any number. */
 static inline bool
 ac_encrypt_is_below(Py_ssize_t size, PyObject *mark)

@@ -1,7 +1,6 @@
 /* The type TLSProtocol: its attributes, its end, the ways into Python. */
 #include "core/python.h"
 
-#include "loop/report.h"
 #include "tls/decrypt.h"
 #include "tls/encrypt.h"
 #include "tls/engine.h"
