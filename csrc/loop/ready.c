@@ -47,24 +47,38 @@ ready_schedule(LoopObject *loop, PyObject *callback, PyObject *const *args,
     return handle;
 }
 
+/* The call_soon that somebody has put there. */
+static PyObject *
+call_replaced_call_soon(LoopObject *loop, PyObject *callback, PyObject *const *args,
+                        Py_ssize_t nargs, PyObject *context)
+{
+    ac_state *state = loop->state;
+    PyObject *names = NULL;
+    if (context != NULL && (names = PyTuple_Pack(1, state->str_context)) == NULL) {
+        return NULL;
+    }
+    PyObject *stack[8] = {(PyObject *)loop, callback};
+    assert(nargs + 3 <= 8);
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        stack[i + 2] = args[i];
+    }
+    stack[nargs + 2] = context;
+    PyObject *handle = PyObject_VectorcallMethod(state->str_call_soon, stack,
+                                                 (size_t)nargs + 2, names);
+    Py_XDECREF(names);
+    return handle;
+}
+
 int
 ac_ready_call_soon(LoopObject *loop, PyObject *callback, PyObject *const *args,
-                   Py_ssize_t nargs)
+                   Py_ssize_t nargs, PyObject *context)
 {
     PyObject *handle;
     if (ac_overrides_check(loop) < 0) {
         return -1;
     }
     if (loop->overridden & AC_OVERRIDE_CALL_SOON) {
-        PyObject *stack[8];
-        assert(nargs + 2 <= 8);
-        stack[0] = (PyObject *)loop;
-        stack[1] = callback;
-        for (Py_ssize_t i = 0; i < nargs; i++) {
-            stack[i + 2] = args[i];
-        }
-        handle = PyObject_VectorcallMethod(loop->state->str_call_soon, stack,
-                                           (size_t)nargs + 2, NULL);
+        handle = call_replaced_call_soon(loop, callback, args, nargs, context);
     }
     else if (ac_loop_check_closed(loop) < 0
              || (loop->debug && ac_loop_check_debug(loop, callback, "call_soon") < 0))
@@ -72,7 +86,7 @@ ac_ready_call_soon(LoopObject *loop, PyObject *callback, PyObject *const *args,
         return -1;
     }
     else {
-        handle = ready_schedule(loop, callback, args, nargs, NULL);
+        handle = ready_schedule(loop, callback, args, nargs, context);
     }
     Py_XDECREF(handle);
     return handle == NULL ? -1 : 0;

@@ -4,12 +4,12 @@
 
 #include "loop/loop.h"
 
-/* loop.call_soon(callback, *args) for internal use, the args borrowed; honours a
- * replaced call_soon. The context is a copy of the current one. Returns 0, or -1
- * with an exception. */
+/* loop.call_soon(callback, *args, context=context) for internal use, all borrowed;
+ * honours a replaced call_soon. `context` NULL: a copy of the current one. Returns 0,
+ * or -1 with an exception. */
 int
 ac_ready_call_soon(LoopObject *loop, PyObject *callback, PyObject *const *args,
-                   Py_ssize_t nargs);
+                   Py_ssize_t nargs, PyObject *context);
 
 /* Notices that somebody has replaced asyncio.Handle._run since the last look, by the
  * version tag of the type. Returns 0, or -1 with an exception. */

@@ -204,26 +204,6 @@ copy_context(const listener *common, PyObject **copy)
     return *copy == NULL ? -1 : 0;
 }
 
-/* call_soon(accepted), in the connection's context if there is one. */
-static int
-schedule(AcceptedObject *accepted)
-{
-    LoopObject *loop = accepted->loop;
-    if (accepted->context == NULL) {
-        return ac_ready_call_soon(loop, (PyObject *)accepted, NULL, 0);
-    }
-    PyObject *names = PyTuple_Pack(1, loop->state->str_context);
-    if (names == NULL) {
-        return -1;
-    }
-    PyObject *stack[] = {(PyObject *)loop, (PyObject *)accepted, accepted->context};
-    PyObject *handle =
-        PyObject_VectorcallMethod(loop->state->str_call_soon, stack, 2, names);
-    Py_DECREF(names);
-    Py_XDECREF(handle);
-    return handle == NULL ? -1 : 0;
-}
-
 /* Leaves a descriptor (consumed) to the next turn. */
 static int
 schedule_steal(const listener *common, int fd, const struct sockaddr_storage *peer,
@@ -244,7 +224,8 @@ schedule_steal(const listener *common, int fd, const struct sockaddr_storage *pe
     accepted->peer_len = peer_len;
     int rc = copy_context(common, &accepted->context);
     if (rc == 0) {
-        rc = schedule(accepted);
+        rc = ac_ready_call_soon(common->loop, (PyObject *)accepted, NULL, 0,
+                                accepted->context);
     }
     Py_DECREF(accepted);
     return rc;

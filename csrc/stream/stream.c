@@ -34,37 +34,15 @@ ac_stream_context(StreamObject *self)
                                                : PyContext_CopyCurrent();
 }
 
-/* loop.call_soon(callback, *args, context=self->read_context) */
-static int
-call_soon_in_context(StreamObject *self, PyObject *callback, PyObject *const *args,
-                     Py_ssize_t nargs)
-{
-    ac_state *state = self->loop->state;
-    PyObject *stack[6] = {(PyObject *)self->loop, callback};
-    assert(nargs + 3 <= 6);
-    for (Py_ssize_t i = 0; i < nargs; i++) {
-        stack[i + 2] = args[i];
-    }
-    stack[nargs + 2] = self->read_context;
-    PyObject *names = PyTuple_Pack(1, state->str_context);
-    if (names == NULL) {
-        return -1;
-    }
-    PyObject *handle = PyObject_VectorcallMethod(state->str_call_soon, stack,
-                                                 (size_t)nargs + 2, names);
-    Py_DECREF(names);
-    Py_XDECREF(handle);
-    return handle == NULL ? -1 : 0;
-}
-
 int
 ac_stream_call_soon(StreamObject *self, PyObject *callback, PyObject *const *args,
                     Py_ssize_t nargs)
 {
-    if (self->flags & AC_STREAM_OWN_CONTEXT) {
-        return call_soon_in_context(self, callback, args, nargs);
-    }
-    return ac_ready_call_soon(self->loop, callback, args, nargs);
+    PyObject *context =
+        self->flags & AC_STREAM_OWN_CONTEXT ? Py_NewRef(self->read_context) : NULL;
+    int rc = ac_ready_call_soon(self->loop, callback, args, nargs, context);
+    Py_XDECREF(context);
+    return rc;
 }
 
 int
