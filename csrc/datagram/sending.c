@@ -8,11 +8,11 @@
 
 #include "core/args.h"
 #include "core/errors.h"
+#include "core/method.h"
 #include "datagram/call.h"
 #include "datagram/sending.h"
 
 #include <errno.h>
-#include <string.h>
 #include <sys/socket.h>
 
 #ifndef MSG_NOSIGNAL
@@ -179,16 +179,7 @@ datagram_sendto(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     if (result == DONE) {
         Py_RETURN_NONE;
     }
-    PyObject **stack = PyMem_New(PyObject *, nargs + nkeywords + 1);
-    if (stack == NULL) {
-        return PyErr_NoMemory();
-    }
-    stack[0] = op;
-    memcpy(stack + 1, args, (size_t)(nargs + nkeywords) * sizeof(*args));
-    PyObject *value = PyObject_Vectorcall(state->datagram_sendto, stack,
-                                          (size_t)(nargs + 1), kwnames);
-    PyMem_Free(stack);
-    return value;
+    return ac_method_pass_on(state->datagram_sendto, op, args, nargs, kwnames);
 }
 
 PyMethodDef ac_sending_methods[] = {

@@ -7,10 +7,9 @@
  * else it is called: it differs from one to the next. */
 #include "core/python.h"
 
+#include "core/method.h"
 #include "loop/future.h"
 #include "loop/task.h"
-
-#include <string.h>
 
 /* The attribute of the classes behind _core.Loop, as super() finds it. New reference,
  * NULL with an exception. */
@@ -132,13 +131,9 @@ static PyObject *
 call_inherited(LoopObject *loop, bool standard, PyObject *const *args, Py_ssize_t nargs,
                PyObject *kwnames)
 {
-    size_t count = (size_t)(nargs + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames)));
-    PyObject *stack[8];
-    if (standard && count < sizeof(stack) / sizeof(stack[0])) {
-        stack[0] = (PyObject *)loop;
-        memcpy(stack + 1, args, count * sizeof(stack[0]));
-        return PyObject_Vectorcall(loop->state->standard_create_task, stack,
-                                   (size_t)nargs + 1, kwnames);
+    if (standard) {
+        return ac_method_pass_on(loop->state->standard_create_task, (PyObject *)loop,
+                                 args, nargs, kwnames);
     }
     PyObject *method = inherited(loop->state, (PyObject *)loop);
     PyObject *task = method == NULL

@@ -7,6 +7,7 @@
 #include "core/python.h"
 
 #include "core/errors.h"
+#include "core/method.h"
 #include "core/plain.h"
 #include "loop/freelist.h"
 #include "sock/operation.h"
@@ -149,25 +150,6 @@ operation_make(LoopObject *loop, const ac_operation_kind *kind, PyObject *functi
     return (PyObject *)self;
 }
 
-/* The interpreter's own method, called as ours was. */
-static PyObject *
-call_standard(PyObject *loop, PyObject *function, PyObject *const *args,
-              Py_ssize_t nargs, PyObject *kwnames)
-{
-    Py_ssize_t nkeywords = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
-    PyObject **stack = PyMem_New(PyObject *, (size_t)(nargs + nkeywords + 1));
-    if (stack == NULL) {
-        return PyErr_NoMemory();
-    }
-    stack[0] = loop;
-    for (Py_ssize_t i = 0; i < nargs + nkeywords; i++) {
-        stack[i + 1] = args[i];
-    }
-    PyObject *result = PyObject_Vectorcall(function, stack, (size_t)nargs + 1, kwnames);
-    PyMem_Free(stack);
-    return result;
-}
-
 PyObject *
 ac_operation_new(PyObject *op, const ac_operation_kind *kind, size_t index,
                  PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -184,7 +166,7 @@ ac_operation_new(PyObject *op, const ac_operation_kind *kind, size_t index,
             return operation_make(loop, kind, function, args, nargs);
         }
     }
-    return call_standard(op, function, args, nargs, kwnames);
+    return ac_method_pass_on(function, op, args, nargs, kwnames);
 }
 
 /* -------------------------------------------------------------------- the type -- */

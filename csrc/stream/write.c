@@ -17,6 +17,7 @@
 
 #include "core/args.h"
 #include "core/errors.h"
+#include "core/method.h"
 #include "loop/report.h"
 #include "stream/close.h"
 #include "stream/events.h"
@@ -537,11 +538,9 @@ stream_set_write_buffer_limits(PyObject *op, PyObject *const *args, Py_ssize_t n
     ac_state *state = ac_stream_state(self);
     PyObject *method = PyObject_GetAttr(state->asyncio_FlowControlMixin,
                                         state->str_set_write_buffer_limits);
-    PyObject *bound = method == NULL ? NULL : PyMethod_New(method, op);
     PyObject *result =
-        bound == NULL ? NULL : PyObject_Vectorcall(bound, args, (size_t)nargs, kwnames);
+        method == NULL ? NULL : ac_method_pass_on(method, op, args, nargs, kwnames);
     Py_XDECREF(method);
-    Py_XDECREF(bound);
     return result;
 }
 
