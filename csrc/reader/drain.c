@@ -5,6 +5,7 @@
 
 #include "core/coroutine.h"
 #include "core/errors.h"
+#include "core/method.h"
 #include "loop/freelist.h"
 #include "reader/drain.h"
 #include "stream/stream.h"
@@ -36,18 +37,6 @@ await_steal(PyObject *object, PyObject **result)
     return *result == NULL ? PYGEN_ERROR : PYGEN_NEXT;
 }
 
-/* object.<name>(), where the object may be missing. */
-static PyObject *
-call(PyObject *object, PyObject *name, PyObject *argument)
-{
-    PyObject *holder = Py_NewRef(object == NULL ? Py_None : object);
-    PyObject *result = argument == NULL
-                           ? PyObject_CallMethodNoArgs(holder, name)
-                           : PyObject_CallMethodOneArg(holder, name, argument);
-    Py_DECREF(holder);
-    return result;
-}
-
 /* Raises what reader.exception() gives. Returns 0 if that is None, else -1. */
 static int
 check_reader(DrainObject *self)
@@ -63,7 +52,7 @@ check_reader(DrainObject *self)
             return 0;
         }
     }
-    PyObject *exc = call(reader, state->str_exception, NULL);
+    PyObject *exc = ac_method_call(reader, state->str_exception, NULL);
     if (exc == NULL) {
         return -1;
     }
@@ -87,7 +76,7 @@ transport_is_closing(DrainObject *self)
     {
         return (((StreamObject *)transport)->flags & AC_STREAM_CLOSING) != 0;
     }
-    PyObject *closing = call(transport, state->str_is_closing, NULL);
+    PyObject *closing = ac_method_call(transport, state->str_is_closing, NULL);
     int truth = closing == NULL ? -1 : PyObject_IsTrue(closing);
     Py_XDECREF(closing);
     return truth;
@@ -151,8 +140,8 @@ drain_go_on(DrainObject *self, PyObject **result)
         *result = Py_NewRef(Py_None);
         return PYGEN_RETURN;
     }
-    return await_steal(call(self->writer->protocol, state->str__drain_helper, NULL),
-                       result);
+    return await_steal(
+        ac_method_call(self->writer->protocol, state->str__drain_helper, NULL), result);
 }
 
 static PySendResult
@@ -165,9 +154,9 @@ drain_step(PyObject *op, PyObject *Py_UNUSED(value), PyObject **result)
         return drain_go_on(self, result);
     case CLOSED_BEGIN:
         self->place = CLOSED_END;
-        return await_steal(call(self->writer->protocol,
-                                self->state->str__get_close_waiter,
-                                (PyObject *)self->writer),
+        return await_steal(ac_method_call(self->writer->protocol,
+                                          self->state->str__get_close_waiter,
+                                          (PyObject *)self->writer),
                            result);
     case DRAIN_END:
     case CLOSED_END:

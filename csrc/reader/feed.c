@@ -2,6 +2,7 @@
  * asyncio.streams. */
 #include "core/python.h"
 
+#include "core/method.h"
 #include "loop/future.h"
 #include "reader/feed.h"
 
@@ -42,9 +43,7 @@ wake(ReaderState *self, PyObject *exc)
 static int
 call_transport(ReaderState *self, PyObject *name)
 {
-    PyObject *transport = Py_NewRef(self->transport);
-    PyObject *result = PyObject_CallMethodNoArgs(transport, name);
-    Py_DECREF(transport);
+    PyObject *result = ac_method_call(self->transport, name, NULL);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }

@@ -2,6 +2,7 @@
  * `_transport`; what is not here (start_tls, __repr__, __del__) is inherited. */
 #include "core/python.h"
 
+#include "core/method.h"
 #include "reader/drain.h"
 #include "reader/writer.h"
 #include "stream/stream.h"
@@ -25,32 +26,23 @@ call_standard(ac_state *state, PyObject *op, PyObject *name, PyObject *const *ar
     return ac_stock_call(state->Writer, op, name, args, nargs, kwnames);
 }
 
-/* self._transport, held; NULL with AttributeError. */
+/* self._transport; NULL with AttributeError. */
 static PyObject *
-transport_of(PyObject *op)
+transport_borrowed(PyObject *op)
 {
     PyObject *transport = ((WriterObject *)op)->transport;
     if (transport == NULL) {
         PyErr_SetString(PyExc_AttributeError, "_transport");
-        return NULL;
     }
-    return Py_NewRef(transport);
+    return transport;
 }
 
 /* self._transport.<name>(argument), without argument if that is NULL. */
 static PyObject *
 call_transport(PyObject *op, PyObject *name, PyObject *argument)
 {
-    PyObject *transport = transport_of(op);
-    if (transport == NULL) {
-        return NULL;
-    }
-    PyObject *stack[3] = {NULL, transport, argument};
-    size_t nargs = argument == NULL ? 1 : 2;
-    PyObject *result = PyObject_VectorcallMethod(
-        name, stack + 1, nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    Py_DECREF(transport);
-    return result;
+    PyObject *transport = transport_borrowed(op);
+    return transport == NULL ? NULL : ac_method_call(transport, name, argument);
 }
 
 /* The same for a method that returns None, whatever the transport's does. */
@@ -165,10 +157,11 @@ writer_get_extra_info(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
         return call_standard(state, op, state->str_get_extra_info, args, nargs,
                              kwnames);
     }
-    PyObject *transport = transport_of(op);
+    PyObject *transport = transport_borrowed(op);
     if (transport == NULL) {
         return NULL;
     }
+    Py_INCREF(transport);
     PyObject *stack[] = {NULL, transport, args[0], nargs == 2 ? args[1] : Py_None};
     PyObject *result = PyObject_VectorcallMethod(
         state->str_get_extra_info, stack + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);

@@ -5,24 +5,11 @@
  * the call, since the callback may replace it as well. */
 #include "core/python.h"
 
+#include "core/method.h"
 #include "loop/report.h"
 #include "stream/close.h"
 #include "stream/protocol.h"
 #include "stream/queue.h"
-
-/* protocol.<name>(argument), without argument if that is NULL. New reference. */
-static PyObject *
-call_method(StreamObject *self, PyObject *name, PyObject *argument)
-{
-    PyObject *protocol = self->protocol == NULL ? Py_None : self->protocol;
-    Py_INCREF(protocol);
-    PyObject *stack[3] = {NULL, protocol, argument};
-    size_t nargs = argument == NULL ? 1 : 2;
-    PyObject *result = PyObject_VectorcallMethod(
-        name, stack + 1, nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    Py_DECREF(protocol);
-    return result;
-}
 
 int
 ac_protocol_set(StreamObject *self, PyObject *protocol)
@@ -54,7 +41,7 @@ int
 ac_call_data_received(StreamObject *self, PyObject *data)
 {
     PyObject *result =
-        call_method(self, ac_stream_state(self)->str_data_received, data);
+        ac_method_call(self->protocol, ac_stream_state(self)->str_data_received, data);
     if (result == NULL && self->flags & AC_STREAM_PIPE) {
         return -1;  // the pipe stays open, the loop reports it
     }
@@ -73,7 +60,8 @@ ac_call_get_buffer(StreamObject *self, PyObject **result)
     *result = NULL;
     PyObject *hint = PyLong_FromLong(-1);
     PyObject *buffer =
-        hint == NULL ? NULL : call_method(self, state->str_get_buffer, hint);
+        hint == NULL ? NULL
+                     : ac_method_call(self->protocol, state->str_get_buffer, hint);
     Py_XDECREF(hint);
     Py_ssize_t len = buffer == NULL ? -1 : PyObject_Size(buffer);
     if (len > 0) {
@@ -94,7 +82,8 @@ ac_call_buffer_updated(StreamObject *self, Py_ssize_t n)
     PyObject *count = PyLong_FromSsize_t(n);
     PyObject *result = NULL;
     if (count != NULL) {
-        result = call_method(self, ac_stream_state(self)->str_buffer_updated, count);
+        result = ac_method_call(self->protocol,
+                                ac_stream_state(self)->str_buffer_updated, count);
         Py_DECREF(count);
     }
     if (result == NULL) {
@@ -130,7 +119,8 @@ ac_call_sink(StreamObject *self, const char *data, size_t len)
 int
 ac_call_eof_received(StreamObject *self, bool *keep_open)
 {
-    PyObject *result = call_method(self, ac_stream_state(self)->str_eof_received, NULL);
+    PyObject *result =
+        ac_method_call(self->protocol, ac_stream_state(self)->str_eof_received, NULL);
     int truth = result == NULL ? -1 : PyObject_IsTrue(result);
     Py_XDECREF(result);
     *keep_open = truth != 0;
@@ -202,7 +192,7 @@ ac_call_pause_writing(StreamObject *self, PyObject *context)
         }
     }
     ac_state *state = ac_stream_state(self);
-    PyObject *result = call_method(self, state->str_pause_writing, NULL);
+    PyObject *result = ac_method_call(self->protocol, state->str_pause_writing, NULL);
     int rc = 0;
     if (result == NULL) {
         rc = report_flow(self, "protocol.pause_writing() failed");
@@ -228,7 +218,7 @@ ac_call_resume_writing(StreamObject *self)
     }
     Py_XSETREF(self->protocol_paused, Py_NewRef(Py_False));
     PyObject *result =
-        call_method(self, ac_stream_state(self)->str_resume_writing, NULL);
+        ac_method_call(self->protocol, ac_stream_state(self)->str_resume_writing, NULL);
     if (result == NULL) {
         return report_flow(self, "protocol.resume_writing() failed");
     }
@@ -240,7 +230,7 @@ int
 ac_call_connection_lost(StreamObject *self, PyObject *exc)
 {
     PyObject *result =
-        call_method(self, ac_stream_state(self)->str_connection_lost, exc);
+        ac_method_call(self->protocol, ac_stream_state(self)->str_connection_lost, exc);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }

@@ -66,9 +66,7 @@ settle_waiter(StreamObject *self, PyObject *name, PyObject *value)
     if (!(self->flags & AC_STREAM_WAITER)) {
         return 0;
     }
-    PyObject *waiter = Py_NewRef(self->empty_waiter);
-    PyObject *result = PyObject_CallMethodOneArg(waiter, name, value);
-    Py_DECREF(waiter);
+    PyObject *result = ac_method_call(self->empty_waiter, name, value);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
@@ -573,10 +571,8 @@ stream__make_empty_waiter(PyObject *op, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     ac_state *state = ac_stream_state(self);
-    PyObject *loop = self->loop == NULL ? Py_None : (PyObject *)self->loop;
-    Py_INCREF(loop);
-    PyObject *waiter = PyObject_CallMethodNoArgs(loop, state->str_create_future);
-    Py_DECREF(loop);
+    PyObject *waiter =
+        ac_method_call((PyObject *)self->loop, state->str_create_future, NULL);
     if (waiter == NULL) {
         return NULL;
     }

@@ -3,6 +3,7 @@
  * in `_write_backlog`; what the transport below does not want waits as cipher text. */
 #include "core/python.h"
 
+#include "core/method.h"
 #include "stream/write.h"
 #include "tls/encrypt.h"
 #include "tls/engine.h"
@@ -15,36 +16,28 @@
 
 /* ------------------------------------------------------------- the way down -- */
 
-/* transport.write(data) of the transport below. */
-static int
-write_below(TLSObject *self, PyObject *data)
-{
-    ac_state *state = self->state;
-    PyObject *transport = self->transport == NULL ? Py_None : self->transport;
-    int rc;
-    Py_INCREF(transport);
-    if (Py_IS_TYPE(transport, state->Stream)
-        && ac_stream_is_plain((StreamObject *)transport, state))
-    {
-        rc = ac_write((StreamObject *)transport, data);
-    }
-    else {
-        PyObject *stack[] = {NULL, transport, data};
-        PyObject *result = PyObject_VectorcallMethod(
-            state->str_write, stack + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-        rc = result == NULL ? -1 : 0;
-        Py_XDECREF(result);
-    }
-    Py_DECREF(transport);
-    return rc;
-}
-
 /* Whether what goes down now is seen by the stream below alone. */
 static bool
 is_hidden(const TLSObject *self)
 {
     return self->transport != NULL && Py_IS_TYPE(self->transport, self->state->Stream)
            && ac_stream_is_plain((StreamObject *)self->transport, self->state);
+}
+
+/* transport.write(data) of the transport below. */
+static int
+write_below(TLSObject *self, PyObject *data)
+{
+    if (!is_hidden(self)) {
+        PyObject *result =
+            ac_method_call(self->transport, self->state->str_write, data);
+        Py_XDECREF(result);
+        return result == NULL ? -1 : 0;
+    }
+    StreamObject *stream = (StreamObject *)Py_NewRef(self->transport);
+    int rc = ac_write(stream, data);
+    Py_DECREF(stream);
+    return rc;
 }
 
 /* Whether the stream below is at its end: it counts the writes from then on. */
@@ -179,15 +172,13 @@ encrypt_all(TLSObject *self, const char *data, size_t len, PyObject *object, boo
 static int
 backlog_add(TLSObject *self, const char *data, size_t len)
 {
-    PyObject *backlog =
-        Py_NewRef(self->write_backlog == NULL ? Py_None : self->write_backlog);
     PyObject *rest = PyBytes_FromStringAndSize(data, (Py_ssize_t)len);
-    PyObject *result = NULL;
-    if (rest != NULL) {
-        result = PyObject_CallMethodOneArg(backlog, self->state->str_append, rest);
+    if (rest == NULL) {
+        return -1;
     }
-    Py_XDECREF(rest);
-    Py_DECREF(backlog);
+    PyObject *result =
+        ac_method_call(self->write_backlog, self->state->str_append, rest);
+    Py_DECREF(rest);
     if (result == NULL) {
         return -1;
     }
@@ -264,9 +255,7 @@ write_first(TLSObject *self, PyObject *backlog, bool open)
     if (content_open(&of, object) < 0) {
         // the words are those of SSLObject.write()
         PyErr_Clear();
-        PyObject *result =
-            PyObject_CallMethodOneArg(self->sslobj == NULL ? Py_None : self->sslobj,
-                                      self->state->str_write, object);
+        PyObject *result = ac_method_call(self->sslobj, self->state->str_write, object);
         if (result != NULL) {
             PyErr_SetString(PyExc_TypeError, "a bytes-like object is required");
             Py_DECREF(result);

@@ -5,6 +5,7 @@
  * OpenSSL's errors here. Handshake and shutdown are always the methods. */
 #include "core/python.h"
 
+#include "core/method.h"
 #include "tls/engine.h"
 #include "tls/pieces.h"
 
@@ -126,20 +127,6 @@ get_size(PyObject *object, PyObject *name)
     return size;
 }
 
-/* object.<name>(argument). The object is a member, NULL before __init__, and the call
- * may replace it. */
-static PyObject *
-call_method(PyObject *object, PyObject *name, PyObject *argument)
-{
-    object = Py_NewRef(object == NULL ? Py_None : object);
-    PyObject *stack[3] = {NULL, object, argument};
-    size_t nargs = argument == NULL ? 1 : 2;
-    PyObject *result = PyObject_VectorcallMethod(
-        name, stack + 1, nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    Py_DECREF(object);
-    return result;
-}
-
 /* Moves up to `limit` bytes of what has come in into the MemoryBIO. */
 static int
 feed_memory(TLSObject *self, size_t limit)
@@ -154,7 +141,7 @@ feed_memory(TLSObject *self, size_t limit)
         return -1;
     }
     ac_inflow_consume(in, n);
-    PyObject *result = call_method(self->incoming, self->state->str_write, bytes);
+    PyObject *result = ac_method_call(self->incoming, self->state->str_write, bytes);
     Py_DECREF(bytes);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -166,7 +153,7 @@ call_sslobj(TLSObject *self, PyObject *name, PyObject *argument)
 {
     PyObject *sslobj = Py_NewRef(self->sslobj);
     self->flags |= AC_TLS_BUSY;
-    PyObject *result = call_method(sslobj, name, argument);
+    PyObject *result = ac_method_call(sslobj, name, argument);
     self->flags &= ~(uint32_t)AC_TLS_BUSY;
     Py_DECREF(sslobj);
     return result;
@@ -249,7 +236,7 @@ write_method(TLSObject *self, const char *data, size_t len, PyObject *object)
 static int
 drain_memory(TLSObject *self)
 {
-    PyObject *bytes = call_method(self->outgoing, self->state->str_read, NULL);
+    PyObject *bytes = ac_method_call(self->outgoing, self->state->str_read, NULL);
     if (bytes == NULL) {
         return -1;
     }
@@ -435,7 +422,7 @@ ac_engine_pour(TLSObject *self)
     if (size <= 0) {
         return size < 0 ? -1 : 0;
     }
-    PyObject *bytes = call_method(self->incoming, self->state->str_read, NULL);
+    PyObject *bytes = ac_method_call(self->incoming, self->state->str_read, NULL);
     int rc = bytes == NULL ? -1 : 0;
     if (bytes != NULL && PyBytes_CheckExact(bytes)) {
         ac_inflow first = {NULL, 0, NULL, 0};
@@ -468,7 +455,8 @@ ac_engine_take(TLSObject *self, PyObject **data)
             }
         }
         else {
-            PyObject *bytes = call_method(self->outgoing, self->state->str_read, NULL);
+            PyObject *bytes =
+                ac_method_call(self->outgoing, self->state->str_read, NULL);
             if (bytes == NULL) {
                 return -1;
             }

@@ -1,6 +1,7 @@
 /* The type TLSProtocol: its attributes, its end, the ways into Python. */
 #include "core/python.h"
 
+#include "core/method.h"
 #include "tls/decrypt.h"
 #include "tls/encrypt.h"
 #include "tls/engine.h"
@@ -17,10 +18,7 @@
 int
 ac_tls_call(TLSObject *self, PyObject *name, PyObject *argument)
 {
-    PyObject *stack[3] = {NULL, (PyObject *)self, argument};
-    size_t nargs = argument == NULL ? 1 : 2;
-    PyObject *result = PyObject_VectorcallMethod(
-        name, stack + 1, nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    PyObject *result = ac_method_call((PyObject *)self, name, argument);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
