@@ -27,6 +27,14 @@ typedef enum {
     UNKNOWN,   /* not a socket that can be read here: the standard's code shall look */
 } outcome;
 
+/* What the standard's does with the exception being raised. */
+static outcome
+failed(DatagramObject *self)
+{
+    int rc = ac_call_failed_raised(self, "Fatal read error on datagram transport");
+    return rc < 0 ? RAISED : FAILED;
+}
+
 /* The protocol's part: `n` bytes at `bytes`. */
 static outcome
 deliver(DatagramObject *self, const char *bytes, ssize_t n,
@@ -39,9 +47,7 @@ deliver(DatagramObject *self, const char *bytes, ssize_t n,
     }
     if (address == NULL) {
         Py_XDECREF(data);
-        return ac_call_failed_raised(self, "Fatal read error on datagram transport") < 0
-                   ? RAISED
-                   : FAILED;
+        return failed(self);
     }
     int rc = ac_call_datagram_received(self, data, address);
     Py_DECREF(data);
@@ -54,9 +60,7 @@ receive(DatagramObject *self, LoopObject *loop, int fd)
 {
     char *buffer = ac_loop_read_buffer(loop);
     if (buffer == NULL) {
-        return ac_call_failed_raised(self, "Fatal read error on datagram transport") < 0
-                   ? RAISED
-                   : FAILED;
+        return failed(self);
     }
     struct sockaddr_storage from;
     socklen_t from_len = sizeof(from);
