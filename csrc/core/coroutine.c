@@ -538,20 +538,6 @@ coroutine_get_of_function(PyObject *op, void *closure)
     return PyObject_GetAttrString(((ac_coroutine *)op)->function, closure);
 }
 
-static PyObject *
-coroutine_get_await(PyObject *op, void *Py_UNUSED(closure))
-{
-    PyObject *awaited = ((ac_coroutine *)op)->awaited;
-    return Py_NewRef(awaited == NULL ? Py_None : awaited);
-}
-
-static PyObject *
-coroutine_get_origin(PyObject *op, void *Py_UNUSED(closure))
-{
-    PyObject *origin = ((ac_coroutine *)op)->origin;
-    return Py_NewRef(origin == NULL ? Py_None : origin);
-}
-
 /* What inspect.getcoroutinestate() says; since 3.15 it is asked of the object. */
 static PyObject *
 coroutine_get_state(PyObject *op, void *Py_UNUSED(closure))
@@ -600,9 +586,6 @@ static PyGetSetDef coroutine_getset[] = {
      "__code__"},
     {"cr_frame", coroutine_get_frame, NULL, "A frame of that code; None at the end.",
      NULL},
-    {"cr_await", coroutine_get_await, NULL, "What it awaits, or None.", NULL},
-    {"cr_origin", coroutine_get_origin, NULL, "Where it was made, in debug mode.",
-     NULL},
     {"cr_state", coroutine_get_state, NULL, "The name of its state.", NULL},
     {"cr_running", coroutine_is_running, NULL, "Whether it runs now.", NULL},
     {"cr_suspended", coroutine_is_suspended, NULL, "Whether it awaits.", NULL},
@@ -612,6 +595,10 @@ static PyGetSetDef coroutine_getset[] = {
 static PyMemberDef coroutine_members[] = {
     {"__weaklistoffset__", Py_T_PYSSIZET, offsetof(ac_coroutine, weakrefs), Py_READONLY,
      NULL},
+    {"cr_await", AC_T_OBJECT, offsetof(ac_coroutine, awaited), Py_READONLY,
+     "What it awaits, or None."},
+    {"cr_origin", AC_T_OBJECT, offsetof(ac_coroutine, origin), Py_READONLY,
+     "Where it was made, in debug mode."},
     {NULL, 0, 0, 0, NULL},
 };
 

@@ -136,14 +136,6 @@ stream_repr(PyObject *op)
     return text;
 }
 
-/* None for a member that is NULL; `closure` is the offset. */
-static PyObject *
-stream_get_object(PyObject *self, void *closure)
-{
-    PyObject *value = *(PyObject **)((char *)self + (Py_ssize_t)closure);
-    return Py_NewRef(value == NULL ? Py_None : value);
-}
-
 /* A flag of the life; `closure` is its bit. */
 PyObject *
 ac_stream_get_flag(PyObject *self, void *closure)
@@ -179,6 +171,13 @@ stream_set_extra(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
     return 0;
 }
 
+static PyObject *
+stream_get_protocol_attr(PyObject *op, void *Py_UNUSED(closure))
+{
+    StreamObject *self = (StreamObject *)op;
+    return Py_NewRef(self->protocol == NULL ? Py_None : self->protocol);
+}
+
 static int
 stream_set_protocol_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
@@ -199,8 +198,7 @@ PyDoc_STRVAR(stream_get_protocol_doc, "get_protocol($self, /)\n--\n\n"
 static PyObject *
 stream_get_protocol(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    StreamObject *self = (StreamObject *)op;
-    return Py_NewRef(self->protocol == NULL ? Py_None : self->protocol);
+    return stream_get_protocol_attr(op, NULL);
 }
 
 PyDoc_STRVAR(stream_set_protocol_doc,
@@ -224,10 +222,6 @@ stream_set_protocol(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     Py_RETURN_NONE;
 }
 
-#define OBJECT(name, member)                                                        \
-    {                                                                               \
-        name, stream_get_object, NULL, NULL, (void *)offsetof(StreamObject, member) \
-    }
 #define FLAG(name, bit)                                                \
     {                                                                  \
         name, ac_stream_get_flag, NULL, NULL, (void *)(uintptr_t)(bit) \
@@ -236,18 +230,13 @@ stream_set_protocol(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
 static PyGetSetDef stream_getset[] = {
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
     {"_extra", stream_get_extra, stream_set_extra, NULL, NULL},
-    {"_protocol", stream_get_object, stream_set_protocol_attr, NULL,
-     (void *)offsetof(StreamObject, protocol)},
+    {"_protocol", stream_get_protocol_attr, stream_set_protocol_attr, NULL, NULL},
     {"_sock", stream_get_sock, NULL, NULL, NULL},
-    OBJECT("_loop", loop),
-    OBJECT("_server", server),
-    OBJECT("_empty_waiter", empty_waiter),
     FLAG("_eof", AC_STREAM_EOF),
     FLAG("_closing", AC_STREAM_CLOSING),
     FLAG("_paused", AC_STREAM_PAUSED),
     {NULL, NULL, NULL, NULL, NULL},
 };
-#undef OBJECT
 #undef FLAG
 
 static PyMemberDef stream_members[] = {
@@ -256,6 +245,10 @@ static PyMemberDef stream_members[] = {
      NULL},
     {"_sock_fd", Py_T_INT, offsetof(StreamObject, fd), Py_READONLY, NULL},
     {"_conn_lost", Py_T_UINT, offsetof(StreamObject, conn_lost), Py_READONLY, NULL},
+    {"_loop", AC_T_OBJECT, offsetof(StreamObject, loop), Py_READONLY, NULL},
+    {"_server", AC_T_OBJECT, offsetof(StreamObject, server), Py_READONLY, NULL},
+    {"_empty_waiter", AC_T_OBJECT, offsetof(StreamObject, empty_waiter), Py_READONLY,
+     NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
