@@ -103,8 +103,7 @@ awaiter_dealloc(PyObject *op)
 
 static PyMethodDef awaiter_methods[] = {
     {"send", awaiter_send, METH_O, ac_coroutine_send_doc},
-    {"throw", (PyCFunction)(void (*)(void))awaiter_throw, METH_FASTCALL,
-     ac_coroutine_throw_doc},
+    {"throw", AC_CFUNCTION(awaiter_throw), METH_FASTCALL, ac_coroutine_throw_doc},
     {"close", awaiter_close, METH_NOARGS, ac_coroutine_close_doc},
     {NULL, NULL, 0, NULL},
 };

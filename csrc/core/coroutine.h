@@ -73,7 +73,7 @@ ac_coroutine_add_type(PyObject *module, const ac_coroutine_type *own);
 #define AC_COROUTINE_METHODS                                                           \
     {"__await__", ac_awaiter_new, METH_NOARGS | METH_COEXIST, ac_coroutine_await_doc}, \
         {"send", ac_coroutine_send_method, METH_O, ac_coroutine_send_doc},             \
-        {"throw", (PyCFunction)(void (*)(void))ac_coroutine_throw, METH_FASTCALL,      \
+        {"throw", AC_CFUNCTION(ac_coroutine_throw), METH_FASTCALL,                     \
          ac_coroutine_throw_doc},                                                      \
     {                                                                                  \
         "close", ac_coroutine_close, METH_NOARGS, ac_coroutine_close_doc               \

@@ -55,6 +55,9 @@
 #define AC_DUE_BY_ULP 0
 #endif
 
+/* A function with other parameters than a PyCFunction, for a PyMethodDef. */
+#define AC_CFUNCTION(function) ((PyCFunction)(void (*)(void))(function))
+
 /* The exception being raised as one object, removed from the thread state;
  * NULL if there is none. */
 static inline PyObject *

@@ -183,7 +183,7 @@ datagram_sendto(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
 }
 
 PyMethodDef ac_sending_methods[] = {
-    {"sendto", (PyCFunction)(void (*)(void))datagram_sendto,
-     METH_FASTCALL | METH_KEYWORDS, datagram_sendto_doc},
+    {"sendto", AC_CFUNCTION(datagram_sendto), METH_FASTCALL | METH_KEYWORDS,
+     datagram_sendto_doc},
     {NULL, NULL, 0, NULL},
 };

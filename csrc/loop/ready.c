@@ -458,9 +458,9 @@ loop__write_to_self(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 PyMethodDef ac_ready_methods[] = {
-    {"call_soon", (PyCFunction)(void (*)(void))loop_call_soon,
-     METH_FASTCALL | METH_KEYWORDS, loop_call_soon_doc},
-    {"call_soon_threadsafe", (PyCFunction)(void (*)(void))loop_call_soon_threadsafe,
+    {"call_soon", AC_CFUNCTION(loop_call_soon), METH_FASTCALL | METH_KEYWORDS,
+     loop_call_soon_doc},
+    {"call_soon_threadsafe", AC_CFUNCTION(loop_call_soon_threadsafe),
      METH_FASTCALL | METH_KEYWORDS, loop_call_soon_threadsafe_doc},
     {"_add_callback", loop__add_callback, METH_O, loop__add_callback_doc},
     {"_write_to_self", loop__write_to_self, METH_NOARGS, loop__write_to_self_doc},

@@ -163,13 +163,12 @@ loop_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
 }
 
 /* The method with the parameters that `inspect.signature` is to find. */
-#define CREATE_TASK(parameters)                                        \
-    {                                                                  \
-        {"create_task", (PyCFunction)(void (*)(void))loop_create_task, \
-         METH_FASTCALL | METH_KEYWORDS,                                \
-         "create_task($self, /, coro, " parameters ")\n--\n\n"         \
-         "Schedule a coroutine object. Returns an asyncio.Task."},     \
-            {NULL, NULL, 0, NULL},                                     \
+#define CREATE_TASK(parameters)                                                        \
+    {                                                                                  \
+        {"create_task", AC_CFUNCTION(loop_create_task), METH_FASTCALL | METH_KEYWORDS, \
+         "create_task($self, /, coro, " parameters ")\n--\n\n"                         \
+         "Schedule a coroutine object. Returns an asyncio.Task."},                     \
+            {NULL, NULL, 0, NULL},                                                     \
     }
 
 static PyMethodDef named_methods[] = CREATE_TASK("*, name=None, context=None");

@@ -498,9 +498,9 @@ loop_call_later(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
 }
 
 PyMethodDef ac_timer_methods[] = {
-    {"call_at", (PyCFunction)(void (*)(void))loop_call_at,
-     METH_FASTCALL | METH_KEYWORDS, loop_call_at_doc},
-    {"call_later", (PyCFunction)(void (*)(void))loop_call_later,
-     METH_FASTCALL | METH_KEYWORDS, loop_call_later_doc},
+    {"call_at", AC_CFUNCTION(loop_call_at), METH_FASTCALL | METH_KEYWORDS,
+     loop_call_at_doc},
+    {"call_later", AC_CFUNCTION(loop_call_later), METH_FASTCALL | METH_KEYWORDS,
+     loop_call_later_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -220,17 +220,15 @@ reader_feed_data(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     return none_or_null(rc);
 }
 
-#define WITH_KEYWORDS(function) (PyCFunction)(void (*)(void)) function
-
 PyMethodDef ac_feed_methods[] = {
     {"exception", reader_exception, METH_NOARGS, reader_exception_doc},
-    {"set_exception", WITH_KEYWORDS(reader_set_exception),
-     METH_FASTCALL | METH_KEYWORDS, reader_set_exception_doc},
-    {"set_transport", WITH_KEYWORDS(reader_set_transport),
-     METH_FASTCALL | METH_KEYWORDS, reader_set_transport_doc},
+    {"set_exception", AC_CFUNCTION(reader_set_exception), METH_FASTCALL | METH_KEYWORDS,
+     reader_set_exception_doc},
+    {"set_transport", AC_CFUNCTION(reader_set_transport), METH_FASTCALL | METH_KEYWORDS,
+     reader_set_transport_doc},
     {"feed_eof", reader_feed_eof, METH_NOARGS, reader_feed_eof_doc},
     {"at_eof", reader_at_eof, METH_NOARGS, reader_at_eof_doc},
-    {"feed_data", WITH_KEYWORDS(reader_feed_data), METH_FASTCALL | METH_KEYWORDS,
+    {"feed_data", AC_CFUNCTION(reader_feed_data), METH_FASTCALL | METH_KEYWORDS,
      reader_feed_data_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -166,14 +166,11 @@ ac_read_calls_next(PyObject *op)
                         : (PyObject *)ac_reads_new(self, op, &ac_attempt_next, NULL);
 }
 
-#define WITH_KEYWORDS(function) (PyCFunction)(void (*)(void)) function
-
 PyMethodDef ac_read_calls_methods[] = {
-    {"read", WITH_KEYWORDS(reader_read), METH_FASTCALL | METH_KEYWORDS,
-     reader_read_doc},
-    {"readexactly", WITH_KEYWORDS(reader_readexactly), METH_FASTCALL | METH_KEYWORDS,
+    {"read", AC_CFUNCTION(reader_read), METH_FASTCALL | METH_KEYWORDS, reader_read_doc},
+    {"readexactly", AC_CFUNCTION(reader_readexactly), METH_FASTCALL | METH_KEYWORDS,
      reader_readexactly_doc},
-    {"readuntil", WITH_KEYWORDS(reader_readuntil), METH_FASTCALL | METH_KEYWORDS,
+    {"readuntil", AC_CFUNCTION(reader_readuntil), METH_FASTCALL | METH_KEYWORDS,
      reader_readuntil_doc},
     {"readline", reader_readline, METH_NOARGS, reader_readline_doc},
     {NULL, NULL, 0, NULL},

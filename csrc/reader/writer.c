@@ -170,15 +170,15 @@ writer_get_extra_info(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
 }
 
 static PyMethodDef writer_methods[] = {
-    {"write", (PyCFunction)(void (*)(void))writer_write, METH_FASTCALL | METH_KEYWORDS,
+    {"write", AC_CFUNCTION(writer_write), METH_FASTCALL | METH_KEYWORDS,
      writer_write_doc},
-    {"writelines", (PyCFunction)(void (*)(void))writer_writelines,
-     METH_FASTCALL | METH_KEYWORDS, writer_writelines_doc},
+    {"writelines", AC_CFUNCTION(writer_writelines), METH_FASTCALL | METH_KEYWORDS,
+     writer_writelines_doc},
     {"write_eof", writer_write_eof, METH_NOARGS, writer_write_eof_doc},
     {"can_write_eof", writer_can_write_eof, METH_NOARGS, writer_can_write_eof_doc},
     {"close", writer_close, METH_NOARGS, writer_close_doc},
     {"is_closing", writer_is_closing, METH_NOARGS, writer_is_closing_doc},
-    {"get_extra_info", (PyCFunction)(void (*)(void))writer_get_extra_info,
+    {"get_extra_info", AC_CFUNCTION(writer_get_extra_info),
      METH_FASTCALL | METH_KEYWORDS, writer_get_extra_info_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -101,10 +101,10 @@ loop_sock_accept(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     return ac_operation_new(self, kinds[ACCEPT], ACCEPT, args, nargs, kwnames);
 }
 
-#define METHOD(name)                                          \
-    {                                                         \
-#name, (PyCFunction)(void (*)(void))loop_##name,      \
-            METH_FASTCALL | METH_KEYWORDS, loop_##name##_doc, \
+#define METHOD(name)                                                     \
+    {                                                                    \
+#name, AC_CFUNCTION(loop_##name), METH_FASTCALL | METH_KEYWORDS, \
+            loop_##name##_doc,                                           \
     }
 
 static PyMethodDef sock_methods[] = {

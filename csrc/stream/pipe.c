@@ -438,8 +438,8 @@ write_pipe__read_ready(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyMethodDef write_pipe_methods[] = {
-    {"write", (PyCFunction)(void (*)(void))write_pipe_write,
-     METH_FASTCALL | METH_KEYWORDS, write_pipe_write_doc},
+    {"write", AC_CFUNCTION(write_pipe_write), METH_FASTCALL | METH_KEYWORDS,
+     write_pipe_write_doc},
     {"write_eof", write_pipe_write_eof, METH_NOARGS, write_pipe_write_eof_doc},
     {"_read_ready", write_pipe__read_ready, METH_NOARGS, write_pipe__read_ready_doc},
     {NULL, NULL, 0, NULL},

@@ -583,7 +583,7 @@ stream_get_extra_info(PyObject *self, PyObject *args, PyObject *kwargs)
 }
 
 PyMethodDef ac_sock_methods[] = {
-    {"get_extra_info", (PyCFunction)(void (*)(void))stream_get_extra_info,
+    {"get_extra_info", AC_CFUNCTION(stream_get_extra_info),
      METH_VARARGS | METH_KEYWORDS, stream_get_extra_info_doc},
     {NULL, NULL, 0, NULL},
 };

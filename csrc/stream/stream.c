@@ -254,8 +254,8 @@ static PyMemberDef stream_members[] = {
 
 PyMethodDef ac_stream_methods[] = {
     {"get_protocol", stream_get_protocol, METH_NOARGS, stream_get_protocol_doc},
-    {"set_protocol", (PyCFunction)(void (*)(void))stream_set_protocol,
-     METH_FASTCALL | METH_KEYWORDS, stream_set_protocol_doc},
+    {"set_protocol", AC_CFUNCTION(stream_set_protocol), METH_FASTCALL | METH_KEYWORDS,
+     stream_set_protocol_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -607,14 +607,13 @@ stream__reset_empty_waiter(PyObject *op, PyObject *Py_UNUSED(ignored))
 }
 
 PyMethodDef ac_write_methods[] = {
-    {"write", (PyCFunction)(void (*)(void))stream_write, METH_FASTCALL | METH_KEYWORDS,
+    {"write", AC_CFUNCTION(stream_write), METH_FASTCALL | METH_KEYWORDS,
      stream_write_doc},
-    {"writelines", (PyCFunction)(void (*)(void))stream_writelines,
-     METH_FASTCALL | METH_KEYWORDS, stream_writelines_doc},
+    {"writelines", AC_CFUNCTION(stream_writelines), METH_FASTCALL | METH_KEYWORDS,
+     stream_writelines_doc},
     {"get_write_buffer_size", stream_get_write_buffer_size, METH_NOARGS,
      stream_get_write_buffer_size_doc},
-    {"set_write_buffer_limits",
-     (PyCFunction)(void (*)(void))stream_set_write_buffer_limits,
+    {"set_write_buffer_limits", AC_CFUNCTION(stream_set_write_buffer_limits),
      METH_FASTCALL | METH_KEYWORDS, stream_set_write_buffer_limits_doc},
     {"_write_ready", stream__write_ready, METH_NOARGS, stream__write_ready_doc},
     {"_make_empty_waiter", stream__make_empty_waiter, METH_NOARGS,

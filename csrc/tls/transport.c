@@ -125,10 +125,10 @@ transport_is_closing(PyObject *op, PyObject *Py_UNUSED(ignored))
 }
 
 static PyMethodDef transport_methods[] = {
-    {"write", (PyCFunction)(void (*)(void))transport_write,
-     METH_FASTCALL | METH_KEYWORDS, transport_write_doc},
-    {"writelines", (PyCFunction)(void (*)(void))transport_writelines,
-     METH_FASTCALL | METH_KEYWORDS, transport_writelines_doc},
+    {"write", AC_CFUNCTION(transport_write), METH_FASTCALL | METH_KEYWORDS,
+     transport_write_doc},
+    {"writelines", AC_CFUNCTION(transport_writelines), METH_FASTCALL | METH_KEYWORDS,
+     transport_writelines_doc},
     {"is_closing", transport_is_closing, METH_NOARGS, transport_is_closing_doc},
     {NULL, NULL, 0, NULL},
 };
