@@ -46,14 +46,28 @@ ac_errors_raise(PyObject *object)
     return -1;
 }
 
+PyObject *
+ac_errors_except_begin(PyObject *exc)
+{
+    PyObject *handled = PyErr_GetHandledException();
+    PyErr_SetHandledException(exc);
+    return handled;
+}
+
+void
+ac_errors_except_end_steal(PyObject *handled)
+{
+    PyErr_SetHandledException(handled);
+    Py_XDECREF(handled);
+}
+
 void
 ac_errors_finally_begin(ac_errors_finally *self)
 {
     self->handled = NULL;
     self->earlier = ac_err_take();
     if (self->earlier != NULL) {
-        self->handled = PyErr_GetHandledException();
-        PyErr_SetHandledException(self->earlier);
+        self->handled = ac_errors_except_begin(self->earlier);
     }
 }
 
@@ -63,8 +77,7 @@ ac_errors_finally_end(ac_errors_finally *self)
     if (self->earlier == NULL) {
         return;
     }
-    PyErr_SetHandledException(self->handled);
-    Py_XDECREF(self->handled);
+    ac_errors_except_end_steal(self->handled);
     if (PyErr_Occurred()) {
         Py_DECREF(self->earlier);
     }

@@ -24,6 +24,14 @@ ac_errors_new(int number);
 int
 ac_errors_raise(PyObject *object);
 
+/* An `except` clause: between the two, `exc` is the exception that is being handled,
+ * and so the context of what is raised there. The first returns what the second takes.
+ */
+PyObject *
+ac_errors_except_begin(PyObject *exc);
+void
+ac_errors_except_end_steal(PyObject *handled);
+
 /* A `finally`: between the two, the exception being raised, if any, is the one that is
  * being handled, and so the context of what is raised there. Afterwards it is raised
  * again, unless another is. */

@@ -27,11 +27,9 @@ call_method(PyObject *object, PyObject *name, PyObject *one, PyObject *two)
 static int
 call_handling(PyObject *object, PyObject *name, PyObject *exc, PyObject *two)
 {
-    PyObject *handled = PyErr_GetHandledException();
-    PyErr_SetHandledException(exc);
+    PyObject *handled = ac_errors_except_begin(exc);
     int rc = call_method(object, name, exc, two);
-    PyErr_SetHandledException(handled);
-    Py_XDECREF(handled);
+    ac_errors_except_end_steal(handled);
     return rc;
 }
 

@@ -2,6 +2,7 @@
  * SystemExit and KeyboardInterrupt, which leave run_forever. */
 #include "core/python.h"
 
+#include "core/errors.h"
 #include "loop/report.h"
 
 #include <stdarg.h>
@@ -15,12 +16,10 @@ call_handler_steal(LoopObject *loop, PyObject *context, PyObject *exc)
     if (context == NULL) {
         return -1;
     }
-    PyObject *handled = PyErr_GetHandledException();
-    PyErr_SetHandledException(exc);
+    PyObject *handled = ac_errors_except_begin(exc);
     PyObject *result = PyObject_CallMethodOneArg(
         (PyObject *)loop, loop->state->str_call_exception_handler, context);
-    PyErr_SetHandledException(handled);
-    Py_XDECREF(handled);
+    ac_errors_except_end_steal(handled);
     Py_DECREF(context);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;

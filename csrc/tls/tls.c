@@ -1,6 +1,7 @@
 /* The type TLSProtocol: its attributes, its end, the ways into Python. */
 #include "core/python.h"
 
+#include "core/errors.h"
 #include "core/method.h"
 #include "tls/decrypt.h"
 #include "tls/encrypt.h"
@@ -65,14 +66,12 @@ ac_tls_fatal_raised(TLSObject *self)
     int rc = -1;
     if (text != NULL) {
         // as in an except block: sys.exc_info() tells of it
-        PyObject *handled = PyErr_GetHandledException();
-        PyErr_SetHandledException(exc);
+        PyObject *handled = ac_errors_except_begin(exc);
         PyObject *stack[] = {NULL, (PyObject *)self, exc, text};
         PyObject *result =
             PyObject_VectorcallMethod(self->state->str__fatal_error, stack + 1,
                                       3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-        PyErr_SetHandledException(handled);
-        Py_XDECREF(handled);
+        ac_errors_except_end_steal(handled);
         Py_XDECREF(result);
         Py_DECREF(text);
         rc = result == NULL ? -1 : 0;
