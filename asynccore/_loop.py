@@ -419,7 +419,6 @@ _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 _socket = socket.socket
 
-
 _STREAM_METHODS = ("recv", "recv_into", "send", "sendmsg", "shutdown", "fileno")
 
 

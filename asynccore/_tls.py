@@ -106,7 +106,7 @@ async def _await_handshake(waiter: asyncio.Future[None], transport: Any) -> None
         del waiter  # the exception is in it, and in that this frame
 
 
-# The methods that `_core` has replaced, as they are at import.
+# The methods that are replaced here and in `_core`, as they are at import.
 _REPLACED = (
     "__init__",
     "_control_app_writing",
