@@ -16,7 +16,7 @@ import weakref
 
 import pytest
 
-from support import only_asynccore
+from support import only_asynccore, settle
 from support.turns import Trace, turn
 
 
@@ -674,7 +674,7 @@ def test_override_of_call_soon_in_a_subclass(kind, trace):
             # connection_made, start of reading and the waiter
             assert len(trace) - before >= 3
             b.close()
-            loop.run_until_complete(asyncio.sleep(0.01))
+            loop.run_until_complete(settle())
     assert a.fileno() == -1
 
 

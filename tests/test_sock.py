@@ -179,6 +179,7 @@ def test_connect_by_name(loop, run, listener):
         with socket.socket() as client:
             client.setblocking(False)
             await loop.sock_connect(client, ("localhost", listener.getsockname()[1]))
+            assert client.getpeername() == listener.getsockname()
             peer, _ = await loop.sock_accept(listener)
             peer.close()
         await loop.shutdown_default_executor()
@@ -246,7 +247,8 @@ def test_accept_waits(loop, run, listener):
 
         async def main():
             loop.call_later(0.001, client.connect_ex, listener.getsockname())
-            peer, _ = await loop.sock_accept(listener)
+            peer, address = await loop.sock_accept(listener)
+            assert address == client.getsockname()
             peer.close()
 
         run(main())
@@ -329,5 +331,6 @@ def test_abstract_name(loop, run):
         server.setblocking(False)
         client.setblocking(False)
         run(loop.sock_connect(client, name))
+        assert client.getpeername() == name.encode()
         peer, _ = run(loop.sock_accept(server))
         peer.close()

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from support import only_asynccore
+from support import only_asynccore, settle
 from support.sockets import listener, pair, socketpair, udp
 
 __all__ = ["listener", "pair"]  # fixtures
@@ -45,7 +45,7 @@ def test_cancelled_recv_watches_no_more(loop, run, pair):
         task.cancel()
         await asyncio.sleep(0)
         b.send(b"data")
-        await asyncio.sleep(0.001)
+        await settle()
         assert a.recv(100) == b"data"
 
     run(main())
@@ -95,7 +95,7 @@ def test_cancelled_operations(loop, run, pair, listener, deaf_address, operation
                 "recv_into": lambda: loop.sock_recv_into(a, bytearray(10)),
             }[operation]()
             task = asyncio.ensure_future(coro)
-            await asyncio.sleep(0.001)
+            await settle()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -183,7 +183,7 @@ def test_socket_closed_while_waiting(loop, run, pair):
         await asyncio.sleep(0)
         loop.remove_reader(number)
         a.close()
-        await asyncio.sleep(0.001)
+        await settle()
         assert not task.done()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -221,7 +221,7 @@ def test_replaces_no_reader_of_the_user(loop, run, pair):
         b.send(b"data")
         assert await task == b"data"
         b.send(b"x")
-        await asyncio.sleep(0.001)
+        await settle()
 
     run(main())
     assert seen == []
@@ -229,11 +229,6 @@ def test_replaces_no_reader_of_the_user(loop, run, pair):
 
 
 # -- who else waits for the number
-
-
-async def settle():
-    for _ in range(5):
-        await asyncio.sleep(0.001)
 
 
 def test_second_wait_replaces_the_first(loop, run, pair):

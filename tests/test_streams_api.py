@@ -254,8 +254,9 @@ async def test_several_drains_at_once() -> None:
             writer.write(bytes(1 << 16))
         draining = [asyncio.ensure_future(writer.drain()) for _ in range(5)]
         await settle()
+        assert not any(task.done() for task in draining)
         go.set()
-        await asyncio.gather(*draining)
+        assert await asyncio.gather(*draining) == [None] * 5
 
 
 @looped

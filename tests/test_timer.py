@@ -695,3 +695,4 @@ def test_timers_cancelled_while_the_loop_is_closed(loop_factory):
     for timer in timers[::3]:
         timer.cancel()
     loop.close()
+    assert all(timer.cancelled() for timer in timers)

@@ -173,8 +173,9 @@ async def test_wait_closed(kind: str, side: str) -> None:
         writer = getattr(s, side)
         tasks = [asyncio.create_task(writer.wait_closed()) for _ in range(2)]
         await asyncio.sleep(0)
+        assert not any(task.done() for task in tasks)
         writer.close()
-        await asyncio.gather(*tasks)
+        assert await asyncio.gather(*tasks) == [None, None]
         await writer.wait_closed()
 
 
