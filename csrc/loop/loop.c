@@ -1,10 +1,8 @@
-/* LoopObject: creation, debug flag, open objects, corked streams, closing.
- *
- * The Python class on top (asynccore.Loop) runs BaseEventLoop.__init__, which
- * assigns its private attributes; those that have their home here are
- * descriptors of this type and win over the instance's dictionary. */
+/* LoopObject: creation, what debug mode checks, open objects, corked streams, closing.
+ */
 #include "core/python.h"
 
+#include "loop/attributes.h"
 #include "loop/clock.h"
 #include "loop/flood.h"
 #include "loop/freelist.h"
@@ -393,181 +391,7 @@ loop_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-/* ------------------------------------------------------------- attributes -- */
-
-/* `closure` is the offset of a bool. */
-static PyObject *
-loop_get_bool(PyObject *self, void *closure)
-{
-    return PyBool_FromLong(*((bool *)((char *)self + (Py_ssize_t)closure)));
-}
-
-/* The truth of an assigned value; deleting is refused. -1 with an exception. */
-static int
-assigned_truth(PyObject *value)
-{
-    if (value == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "cannot delete attribute");
-        return -1;
-    }
-    return PyObject_IsTrue(value);
-}
-
-static int
-loop_set_bool(PyObject *self, PyObject *value, void *closure)
-{
-    int truth = assigned_truth(value);
-    if (truth < 0) {
-        return -1;
-    }
-    *((bool *)((char *)self + (Py_ssize_t)closure)) = truth != 0;
-    return 0;
-}
-
-/* BaseEventLoop assigns False in __init__ and True in close; opening and closing
- * are ours, so False changes nothing. */
-static int
-loop_set_closed_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
-{
-    int truth = assigned_truth(value);
-    if (truth > 0) {
-        ((LoopObject *)self)->closed = true;
-    }
-    return truth < 0 ? -1 : 0;
-}
-
-static int
-loop_set_debug_attr(PyObject *self, PyObject *value, void *closure)
-{
-    LoopObject *loop = (LoopObject *)self;
-    int rc = loop_set_bool(self, value, closure);
-    loop->instrumented = loop->debug || loop->handle_run_patched;
-    return rc;
-}
-
-static PyObject *
-loop_get_thread_id_attr(PyObject *self, void *Py_UNUSED(closure))
-{
-    LoopObject *loop = (LoopObject *)self;
-    if (!loop->running) {
-        Py_RETURN_NONE;
-    }
-    return PyLong_FromUnsignedLong(loop->thread_id);
-}
-
-static int
-loop_set_thread_id_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
-{
-    LoopObject *loop = (LoopObject *)self;
-    if (value == NULL || value == Py_None) {
-        if (loop->running) {
-            ac_run_track(loop);
-        }
-        loop->running = false;
-        Py_CLEAR(loop->future_keywords);
-        return 0;
-    }
-    unsigned long id = PyLong_AsUnsignedLong(value);
-    if (id == (unsigned long)-1 && PyErr_Occurred()) {
-        return -1;
-    }
-    loop->thread_id = id;
-    loop->running = true;
-    return 0;
-}
-
-/* `_transports`: the standard library's, a WeakValueDictionary; whether it is empty is
- * asked for each descriptor that is watched. */
-static PyObject *
-loop_get_transports_attr(PyObject *self, void *Py_UNUSED(closure))
-{
-    LoopObject *loop = (LoopObject *)self;
-    if (loop->transports == NULL) {
-        PyErr_SetObject(PyExc_AttributeError, loop->state->str__transports);
-        return NULL;
-    }
-    return Py_NewRef(loop->transports);
-}
-
-static int
-loop_set_transports_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
-{
-    LoopObject *loop = (LoopObject *)self;
-    PyObject *data = NULL;
-    if (value != NULL) {
-        data = PyObject_GetAttr(value, loop->state->str_data);
-        if (data == NULL) {
-            PyErr_Clear();  // something else: the method that knows it is called
-        }
-        else if (!PyDict_CheckExact(data)) {
-            Py_CLEAR(data);
-        }
-    }
-    Py_XSETREF(loop->transports_data, data);
-    Py_XSETREF(loop->transports, Py_XNewRef(value));
-    return 0;
-}
-
-/* `_ready`: the handles that wait, oldest first; a copy. */
-static PyObject *
-loop_get_ready_attr(PyObject *self, void *Py_UNUSED(closure))
-{
-    LoopObject *loop = (LoopObject *)self;
-    Py_ssize_t n = (Py_ssize_t)loop->ready.len;
-    PyObject *list = PyList_New(n);
-    for (Py_ssize_t i = 0; list != NULL && i < n; i++) {
-        PyList_SET_ITEM(list, i,
-                        Py_NewRef((PyObject *)ac_ring_at(&loop->ready, (size_t)i)));
-    }
-    return list;
-}
-
-/* `_scheduled`: the timers, in no order; a copy. */
-static PyObject *
-loop_get_scheduled_attr(PyObject *self, void *Py_UNUSED(closure))
-{
-    return ac_timer_list((LoopObject *)self);
-}
-
-/* BaseEventLoop.__init__ assigns empty containers, which are not needed. */
-static int
-loop_ignore_attr(PyObject *Py_UNUSED(self), PyObject *value, void *Py_UNUSED(closure))
-{
-    return assigned_truth(value) < 0 ? -1 : 0;
-}
-
-#define FLAG(name, member, set, doc)                                        \
-    {                                                                       \
-        name, loop_get_bool, set, doc, (void *)offsetof(LoopObject, member) \
-    }
-
-static PyGetSetDef loop_getset[] = {
-    FLAG("_closed", closed, loop_set_closed_attr, NULL),
-    FLAG("_stopping", stopping, loop_set_bool, NULL),
-    FLAG("_debug", debug, loop_set_debug_attr, NULL),
-    {"_thread_id", loop_get_thread_id_attr, loop_set_thread_id_attr, NULL, NULL},
-    {"_transports", loop_get_transports_attr, loop_set_transports_attr, NULL, NULL},
-    {"_ready", loop_get_ready_attr, loop_ignore_attr,
-     "The handles that wait to be run, oldest first: a copy.", NULL},
-    {"_scheduled", loop_get_scheduled_attr, loop_ignore_attr,
-     "The timers that wait for their time, in no order: a copy.", NULL},
-    FLAG("cork", cork, loop_set_bool,
-         "True (default): the writes that one callback makes to a stream leave "
-         "together when it returns. False: each is sent at once."),
-    FLAG("c_streams", c_streams, loop_set_bool,
-         "True (default): the readers and writers of connections to come run in C. "
-         "False: they are those of asyncio."),
-    {NULL, NULL, NULL, NULL, NULL},
-};
-#undef FLAG
-
-static PyMemberDef loop_members[] = {
-    {"slow_callback_duration", Py_T_DOUBLE,
-     offsetof(LoopObject, slow_callback_duration), 0,
-     "Debug mode warns of callbacks that take longer, in seconds."},
-    {"_clock_resolution", Py_T_DOUBLE, offsetof(LoopObject, clock_resolution), 0, NULL},
-    {NULL, 0, 0, 0, NULL},
-};
+/* --------------------------------------------------------------- the type -- */
 
 static PyMethodDef loop_methods[] = {
     {"is_closed", loop_is_closed, METH_NOARGS, loop_is_closed_doc},
@@ -587,8 +411,8 @@ static PyType_Slot loop_slots[] = {
     {Py_tp_clear, loop_clear},
     {Py_tp_setattro, ac_overrides_setattro},
     {Py_tp_methods, loop_methods},
-    {Py_tp_members, loop_members},
-    {Py_tp_getset, loop_getset},
+    {Py_tp_members, ac_attributes_members},
+    {Py_tp_getset, ac_attributes_getset},
     {0, NULL},
 };
 
