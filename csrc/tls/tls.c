@@ -80,6 +80,40 @@ ac_tls_fatal_raised(TLSObject *self)
     return rc;
 }
 
+/* -------------------------------------------------------------------- members -- */
+
+#define OBJECT(name, member)                                        \
+    {                                                               \
+        name, Py_T_OBJECT_EX, offsetof(TLSObject, member), 0, NULL, \
+    }
+static PyMemberDef tls_members[] = {
+    OBJECT("_app_protocol_get_buffer", app_get_buffer),
+    OBJECT("_app_protocol_buffer_updated", app_buffer_updated),
+    OBJECT("_app_protocol_is_buffer", app_is_buffer),
+    OBJECT("_app_reading_paused", app_reading_paused),
+    OBJECT("_app_writing_paused", app_writing_paused),
+    OBJECT("_transport", transport),
+    OBJECT("_state", protocol_state),
+    OBJECT("_write_backlog", write_backlog),
+    {"_write_buffer_size", Py_T_PYSSIZET, offsetof(TLSObject, write_buffer_size), 0,
+     NULL},
+    OBJECT("_incoming", incoming),
+    OBJECT("_outgoing", outgoing),
+    OBJECT("_incoming_high_water", incoming_high),
+    OBJECT("_incoming_low_water", incoming_low),
+    OBJECT("_outgoing_high_water", outgoing_high),
+    OBJECT("_outgoing_low_water", outgoing_low),
+    OBJECT("_ssl_reading_paused", ssl_reading_paused),
+    OBJECT("_ssl_writing_paused", ssl_writing_paused),
+    OBJECT("_handshake_start_time", handshake_start),
+    OBJECT("_handshake_timeout_handle", handshake_timeout),
+    OBJECT("_shutdown_timeout_handle", shutdown_timeout),
+    // 0 until there is an SSLObject: the constructor makes a buffer of that size
+    {"max_size", Py_T_PYSSIZET, offsetof(TLSObject, max_size), Py_READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+#undef OBJECT
+
 /* ---------------------------------------------------------------------- life -- */
 
 static PyObject *
@@ -96,6 +130,19 @@ tls_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwarg
     return (PyObject *)self;
 }
 
+/* The place of the first member behind `def` that is an object; NULL: there is none. */
+static PyObject **
+next_object(TLSObject *self, const PyMemberDef **def)
+{
+    while ((*def)->name != NULL) {
+        const PyMemberDef *found = (*def)++;
+        if (found->type == Py_T_OBJECT_EX) {
+            return (PyObject **)((char *)self + found->offset);
+        }
+    }
+    return NULL;
+}
+
 static int
 tls_traverse(PyObject *op, visitproc visit, void *arg)
 {
@@ -103,26 +150,11 @@ tls_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->buffer);
     Py_VISIT(self->app_protocol);
-    Py_VISIT(self->app_get_buffer);
-    Py_VISIT(self->app_buffer_updated);
-    Py_VISIT(self->app_is_buffer);
-    Py_VISIT(self->app_reading_paused);
-    Py_VISIT(self->app_writing_paused);
-    Py_VISIT(self->transport);
     Py_VISIT(self->sslobj);
-    Py_VISIT(self->protocol_state);
-    Py_VISIT(self->write_backlog);
-    Py_VISIT(self->incoming);
-    Py_VISIT(self->outgoing);
-    Py_VISIT(self->incoming_high);
-    Py_VISIT(self->incoming_low);
-    Py_VISIT(self->outgoing_high);
-    Py_VISIT(self->outgoing_low);
-    Py_VISIT(self->ssl_reading_paused);
-    Py_VISIT(self->ssl_writing_paused);
-    Py_VISIT(self->handshake_start);
-    Py_VISIT(self->handshake_timeout);
-    Py_VISIT(self->shutdown_timeout);
+    const PyMemberDef *def = tls_members;
+    for (PyObject **place; (place = next_object(self, &def)) != NULL;) {
+        Py_VISIT(*place);
+    }
     return 0;
 }
 
@@ -132,26 +164,11 @@ tls_clear(PyObject *op)
     TLSObject *self = (TLSObject *)op;
     ac_engine_close(self);
     Py_CLEAR(self->app_protocol);
-    Py_CLEAR(self->app_get_buffer);
-    Py_CLEAR(self->app_buffer_updated);
-    Py_CLEAR(self->app_is_buffer);
-    Py_CLEAR(self->app_reading_paused);
-    Py_CLEAR(self->app_writing_paused);
-    Py_CLEAR(self->transport);
     Py_CLEAR(self->sslobj);
-    Py_CLEAR(self->protocol_state);
-    Py_CLEAR(self->write_backlog);
-    Py_CLEAR(self->incoming);
-    Py_CLEAR(self->outgoing);
-    Py_CLEAR(self->incoming_high);
-    Py_CLEAR(self->incoming_low);
-    Py_CLEAR(self->outgoing_high);
-    Py_CLEAR(self->outgoing_low);
-    Py_CLEAR(self->ssl_reading_paused);
-    Py_CLEAR(self->ssl_writing_paused);
-    Py_CLEAR(self->handshake_start);
-    Py_CLEAR(self->handshake_timeout);
-    Py_CLEAR(self->shutdown_timeout);
+    const PyMemberDef *def = tls_members;
+    for (PyObject **place; (place = next_object(self, &def)) != NULL;) {
+        Py_CLEAR(*place);
+    }
     return 0;
 }
 
@@ -240,38 +257,6 @@ static PyGetSetDef tls_getset[] = {
     {"_ssl_buffer_view", tls_get_no_buffer, tls_ignore_attr, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
-
-#define OBJECT(name, member)                                        \
-    {                                                               \
-        name, Py_T_OBJECT_EX, offsetof(TLSObject, member), 0, NULL, \
-    }
-static PyMemberDef tls_members[] = {
-    OBJECT("_app_protocol_get_buffer", app_get_buffer),
-    OBJECT("_app_protocol_buffer_updated", app_buffer_updated),
-    OBJECT("_app_protocol_is_buffer", app_is_buffer),
-    OBJECT("_app_reading_paused", app_reading_paused),
-    OBJECT("_app_writing_paused", app_writing_paused),
-    OBJECT("_transport", transport),
-    OBJECT("_state", protocol_state),
-    OBJECT("_write_backlog", write_backlog),
-    {"_write_buffer_size", Py_T_PYSSIZET, offsetof(TLSObject, write_buffer_size), 0,
-     NULL},
-    OBJECT("_incoming", incoming),
-    OBJECT("_outgoing", outgoing),
-    OBJECT("_incoming_high_water", incoming_high),
-    OBJECT("_incoming_low_water", incoming_low),
-    OBJECT("_outgoing_high_water", outgoing_high),
-    OBJECT("_outgoing_low_water", outgoing_low),
-    OBJECT("_ssl_reading_paused", ssl_reading_paused),
-    OBJECT("_ssl_writing_paused", ssl_writing_paused),
-    OBJECT("_handshake_start_time", handshake_start),
-    OBJECT("_handshake_timeout_handle", handshake_timeout),
-    OBJECT("_shutdown_timeout_handle", shutdown_timeout),
-    // 0 until there is an SSLObject: the constructor makes a buffer of that size
-    {"max_size", Py_T_PYSSIZET, offsetof(TLSObject, max_size), Py_READONLY, NULL},
-    {NULL, 0, 0, 0, NULL},
-};
-#undef OBJECT
 
 PyDoc_STRVAR(tls__is_direct_doc,
              "_is_direct($self, /)\n--\n\n"
