@@ -685,3 +685,11 @@ def test_protocol_that_was_never_initialised(base: bool) -> None:
     without_backlog._state = sslproto.SSLProtocolState.WRAPPED
     with pytest.raises(AttributeError):
         without_backlog._write_appdata([b"x"])
+    without_object: Any = kind.__new__(kind)  # type: ignore[call-overload]
+    without_object._state = sslproto.SSLProtocolState.WRAPPED
+    without_object._app_reading_paused = False
+    without_object._app_protocol_is_buffer = True
+    without_object._app_protocol_get_buffer = lambda size: b"read-only"
+    without_object._incoming = ssl.MemoryBIO()
+    with pytest.raises(AttributeError):
+        without_object._do_read()

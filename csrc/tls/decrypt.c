@@ -113,15 +113,14 @@ decrypt_into(TLSObject *self, PyObject *buffer, size_t *used)
     *used = 0;
     if (PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) < 0) {
         // the exception of SSLObject.read()
-        PyObject *args[] = {NULL, self->sslobj, NULL, buffer};
-        args[2] = PyLong_FromLong(1);
         PyErr_Clear();
+        PyObject *sslobj = self->sslobj == NULL ? Py_None : self->sslobj;
+        PyObject *one = PyLong_FromLong(1);
         PyObject *result =
-            args[2] == NULL
-                ? NULL
-                : PyObject_VectorcallMethod(self->state->str_read, args + 1,
-                                            3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-        Py_XDECREF(args[2]);
+            one == NULL ? NULL
+                        : PyObject_CallMethodObjArgs(sslobj, self->state->str_read, one,
+                                                     buffer, NULL);
+        Py_XDECREF(one);
         if (result != NULL) {
             PyErr_SetString(PyExc_BufferError, "the buffer cannot be exported");
             Py_DECREF(result);
