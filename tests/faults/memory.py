@@ -11,6 +11,7 @@ from __future__ import annotations
 import _testcapi  # the interpreter's own tests need it too
 import asyncio
 import contextlib
+import contextvars
 import functools
 import gc
 import importlib
@@ -653,8 +654,11 @@ def attempt(loop: Any, name: str, n: int) -> bool:
     went_well = True
     with STEPS[name](loop) as call:
         # more of them in each round: the freelists are empty
-        held = [loop.call_later(60, max, i) for i in range(HELD + 10 * n)]
-        held += [loop.call_soon(max, 1, i) for i in range(HELD + 10 * n)]
+        # and they have a context, which a handle that is kept would need when it runs
+        context = contextvars.copy_context()
+        count = HELD + 10 * n
+        held = [loop.call_later(60, max, i, context=context) for i in range(count)]
+        held += [loop.call_soon(max, 1, i, context=context) for i in range(count)]
         _testcapi.set_nomemory(n, n + 1)
         try:
             call()
