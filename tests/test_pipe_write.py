@@ -254,6 +254,22 @@ async def test_resumed_when_it_waits_no_more() -> None:
         assert await protocol.lost() is None
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@only_asynccore  # the standard transport raises AttributeError
+def test_abort_after_the_end(loop: Any, kind: str) -> None:
+    async def main() -> None:
+        with ends(kind, "wb") as held:
+            protocol = Recorder()
+            transport = await connect_write(held, protocol)
+            transport.close()
+            assert await protocol.lost() is None
+            transport.abort()
+            await settle()
+            assert protocol.count("connection_lost") == 1
+
+    loop.run_until_complete(main())
+
+
 @pytest.mark.parametrize("method", ["close", "abort"])
 @pytest.mark.parametrize("name", ["connection_made", "pause_writing", "resume_writing"])
 @only_asynccore  # the standard transport then ends twice, or never

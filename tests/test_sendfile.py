@@ -21,6 +21,7 @@ from support import (
     compare,
     link,
     looped,
+    only_asynccore,
     outcome,
     settle,
     wire,
@@ -162,6 +163,7 @@ async def test_reading_is_resumed_meanwhile(
         pair.far.pause_reading()
         await settle()
         assert not task.done()
+        assert "read=polling" in repr(pair.near)
         pair.far.write(b"two")
         assert await near.got(6) == b"onetwo"
         pair.near.pause_reading()
@@ -408,6 +410,21 @@ async def test_cancelled(large: Any) -> None:
         assert not any(data[:-3])
         assert len(data) - 3 < LARGE
         await protocol.lost()
+
+
+@only_asynccore  # the standard transport reports an InvalidStateError
+def test_cancelled_and_aborted(loop: Any, large: Any) -> None:
+    async def main() -> None:
+        async with wire(Recorder(), "tcp") as held:
+            task = asyncio.ensure_future(send(held.transport, large))
+            await settle()
+            task.cancel()
+            held.transport.abort()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await held.protocol.lost() is None
+
+    loop.run_until_complete(main())
 
 
 # --- over sockets ---

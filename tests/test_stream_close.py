@@ -52,6 +52,25 @@ async def test_close(kind: str, side: str) -> None:
         assert protocol.names() == ["connection_made", "connection_lost"]
 
 
+@only_asynccore  # the standard transport raises AttributeError
+def test_calls_after_a_queue_has_drained(loop: Any, faults: Any) -> None:
+    async def main() -> None:
+        async with wire(Recorder(), "tcp") as held:
+            transport = held.transport
+            transport.write(b"x" * (32 << 20))
+            transport.close()
+            assert len(await held.peer.recv_all()) == 32 << 20
+            assert await held.protocol.lost() is None
+            for _ in range(5):
+                transport.write(b"too late")
+            transport.abort()
+            await settle()
+            assert held.protocol.count("connection_lost") == 1
+
+    loop.run_until_complete(main())
+    assert set(faults.take_log()) == {"socket.send() raised exception."}
+
+
 @pytest.mark.parametrize("kind", LINKS)
 @looped
 async def test_close_flushes_what_was_written(kind: str) -> None:

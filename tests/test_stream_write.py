@@ -208,6 +208,19 @@ async def test_mutation_after_write_does_no_harm(kind: str, make: Any) -> None:
         assert received == b"".join(expected)
 
 
+@only_asynccore  # the standard transport of 3.12 and 3.13.0 does not pause
+def test_writelines_that_must_wait_pauses(loop: Any) -> None:
+    async def main() -> None:
+        async with wire(Recorder(), "tcp") as held:
+            held.transport.writelines([b"x" * (16 << 20)] * 2)
+            held.transport.get_write_buffer_size()  # ends the cork
+            assert held.protocol.count("pause_writing") == 1
+            assert len(await held.peer.recv(32 << 20)) == 32 << 20
+            await held.protocol.until(lambda: held.protocol.count("resume_writing"))
+
+    loop.run_until_complete(main())
+
+
 @only_asynccore
 @looped
 async def test_mutation_after_writelines_does_no_harm() -> None:

@@ -126,7 +126,8 @@ stream_repr(PyObject *op)
         text = PyUnicode_FromFormat("<%U%s fd=%d>", name, life, self->fd);
     }
     else if (ac_write_flush(self) == 0) {  // what the standard shows as the size
-        unsigned int wanted = self->watcher == NULL ? 0 : self->watcher->wanted;
+        unsigned int wanted =
+            self->watcher == NULL ? self->watched : self->watcher->wanted;
         text = PyUnicode_FromFormat(
             "<%U%s fd=%d read=%s write=<%s, bufsize=%zu>>", name, life, self->fd,
             wanted & AC_READ ? "polling" : "idle",

@@ -115,7 +115,7 @@ struct StreamObject {
     uint32_t conn_lost;
     int fd;
     uint8_t proto;   /* of the socket, for a socket object made later */
-    uint8_t watched; /* pipes: AC_READ, AC_WRITE, as the loop was told */
+    uint8_t watched; /* by add_reader and add_writer: AC_READ, AC_WRITE (pipes) */
 };
 
 /* Registers StreamTransport. Returns 0, or -1 with an exception. */
