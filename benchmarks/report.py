@@ -353,6 +353,7 @@ def save(results: Results, docs: Path, kind: str, merge: bool) -> Path:
         results.failed = {**old.failed, **results.failed}
         results.columns = {**old.columns, **results.columns}
         results.about["quick"] |= old.about["quick"]
+        results.about["versions"] = old.about["versions"] | results.about["versions"]
     saved.write_text(json.dumps(results.as_dict(), indent=1) + "\n")
     return saved
 
