@@ -46,6 +46,16 @@ ac_errors_raise(PyObject *object)
     return -1;
 }
 
+int
+ac_errors_refuse_delete(const PyObject *value)
+{
+    if (value != NULL) {
+        return 0;
+    }
+    PyErr_SetString(PyExc_AttributeError, "cannot delete attribute");
+    return -1;
+}
+
 PyObject *
 ac_errors_except_begin(PyObject *exc)
 {

@@ -24,6 +24,11 @@ ac_errors_new(int number);
 int
 ac_errors_raise(PyObject *object);
 
+/* What a setter says to `del object.attribute`, which gives it NULL. Returns 0, or -1
+ * with AttributeError. */
+int
+ac_errors_refuse_delete(const PyObject *value);
+
 /* An `except` clause: between the two, `exc` is the exception that is being handled,
  * and so the context of what is raised there. The first returns what the second takes.
  */

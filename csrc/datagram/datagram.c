@@ -4,6 +4,7 @@
  * the constructor of the standard class fills the struct. */
 #include "core/python.h"
 
+#include "core/errors.h"
 #include "datagram/datagram.h"
 #include "datagram/reading.h"
 #include "datagram/sending.h"
@@ -120,8 +121,7 @@ datagram_get_object(PyObject *self, void *closure)
 static int
 datagram_set_object(PyObject *op, PyObject *value, void *closure)
 {
-    if (value == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "cannot delete attribute");
+    if (ac_errors_refuse_delete(value) < 0) {
         return -1;
     }
     DatagramObject *self = (DatagramObject *)op;

@@ -5,6 +5,7 @@
  * the C type and win over the instance's dictionary. */
 #include "core/python.h"
 
+#include "core/errors.h"
 #include "loop/attributes.h"
 #include "loop/run.h"
 #include "loop/timer.h"
@@ -22,11 +23,7 @@ loop_get_bool(PyObject *self, void *closure)
 static int
 assigned_truth(PyObject *value)
 {
-    if (value == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "cannot delete attribute");
-        return -1;
-    }
-    return PyObject_IsTrue(value);
+    return ac_errors_refuse_delete(value) < 0 ? -1 : PyObject_IsTrue(value);
 }
 
 static int

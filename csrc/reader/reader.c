@@ -2,6 +2,7 @@
  * coroutines. */
 #include "core/python.h"
 
+#include "core/errors.h"
 #include "reader/feed.h"
 #include "reader/read_calls.h"
 #include "reader/reader.h"
@@ -339,11 +340,7 @@ static int
 reader_set(PyObject *op, PyObject *value, void *closure)
 {
     ReaderState *self = state_of(op);
-    if (self == NULL) {
-        return -1;
-    }
-    if (value == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "cannot delete attribute");
+    if (self == NULL || ac_errors_refuse_delete(value) < 0) {
         return -1;
     }
     PyObject **member = (PyObject **)((char *)self + (Py_ssize_t)closure);
@@ -365,11 +362,7 @@ static int
 reader_set_buffer(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
 {
     ReaderState *self = state_of(op);
-    if (self == NULL) {
-        return -1;
-    }
-    if (value == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "cannot delete attribute");
+    if (self == NULL || ac_errors_refuse_delete(value) < 0) {
         return -1;
     }
     drop_bytes(self);

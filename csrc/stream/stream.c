@@ -6,6 +6,7 @@
 #include "core/python.h"
 
 #include "core/args.h"
+#include "core/errors.h"
 #include "loop/ready.h"
 #include "stream/close.h"
 #include "stream/events.h"
@@ -182,8 +183,7 @@ stream_get_protocol_attr(PyObject *op, void *Py_UNUSED(closure))
 static int
 stream_set_protocol_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
-    if (value == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "cannot delete attribute");
+    if (ac_errors_refuse_delete(value) < 0) {
         return -1;
     }
     // what was found out about the former one stays, as on the standard transport

@@ -196,8 +196,7 @@ static int
 tls_set_sslobj(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
 {
     TLSObject *self = (TLSObject *)op;
-    if (value == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "cannot delete attribute");
+    if (ac_errors_refuse_delete(value) < 0) {
         return -1;
     }
     if (self->flags & AC_TLS_BUSY) {
