@@ -264,6 +264,21 @@ async def test_certificate_error() -> None:
             result.__traceback__ = None
 
 
+async def begun(held: Any) -> asyncio.Task[Any]:
+    """An upgrade whose first record has come to the peer."""
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(
+        loop.start_tls(
+            held.transport,
+            Recorder(),
+            certificates().client_context(),
+            server_hostname="localhost",
+        )
+    )
+    assert await held.peer.recv(1) == b"\x16"
+    return task
+
+
 @looped
 async def test_time_out() -> None:
     loop = asyncio.get_running_loop()
@@ -284,17 +299,8 @@ async def test_time_out() -> None:
 
 @looped
 async def test_cancelled() -> None:
-    loop = asyncio.get_running_loop()
     async with wire(Recorder()) as held:
-        task = loop.create_task(
-            loop.start_tls(
-                held.transport,
-                Recorder(),
-                certificates().client_context(),
-                server_hostname="localhost",
-            )
-        )
-        assert await held.peer.recv(1) == b"\x16"
+        task = await begun(held)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -305,17 +311,8 @@ async def test_cancelled() -> None:
 
 @looped
 async def test_peer_leaves_during_the_handshake() -> None:
-    loop = asyncio.get_running_loop()
     async with wire(Recorder()) as held:
-        task = loop.create_task(
-            loop.start_tls(
-                held.transport,
-                Recorder(),
-                certificates().client_context(),
-                server_hostname="localhost",
-            )
-        )
-        assert await held.peer.recv(1) == b"\x16"
+        task = await begun(held)
         held.peer.close()
         with pytest.raises(ConnectionResetError):
             await task
