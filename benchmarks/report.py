@@ -46,9 +46,11 @@ class Results:
         base = BASES.get(workload, self.base)
         return base if base in self.columns else self.base
 
-    def ratios(self, workload: str, column: str) -> list[float]:
+    def ratios(
+        self, workload: str, column: str, base: str | None = None
+    ) -> list[float]:
         """How many times better than the base, round by round."""
-        base = self.base_of(workload)
+        base = base or self.base_of(workload)
         pairs = ((row.get(base), row.get(column)) for row in self.rounds[workload])
         return [a["cost"] / b["cost"] for a, b in pairs if a and b and b["cost"] > 0]
 
@@ -59,12 +61,12 @@ class Results:
 
     def noise(self, workload: str) -> float:
         """How far from 1 a ratio comes when nothing differs: the median of the A/A
-        control, or half of the middle half of its rounds, whichever is more."""
-        pairs = ((r.get(self.base), r.get(CONTROL)) for r in self.rounds[workload])
-        ratios = [a["cost"] / b["cost"] for a, b in pairs if a and b]
+        control, or half of the middle half of its rounds, whichever is more. Where the
+        base does not run, half of the middle half of our own ratios."""
+        ratios = self.ratios(workload, CONTROL, self.base)
+        off = abs(median(ratios) - 1) if ratios else 0.0
         if not ratios:
-            return 0
-        off = abs(median(ratios) - 1)
+            ratios = self.ratios(workload, OURS)
         if len(ratios) < 3:
             return off
         low, _, high = quantiles(ratios, n=4, method="inclusive")
