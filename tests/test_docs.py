@@ -133,6 +133,17 @@ def test_commands_of_ours_exist() -> None:
             assert (TOP / name).exists(), f"{page.name}: {name}"
 
 
+def test_variables_are_documented() -> None:
+    found: set[str] = set()
+    for path in (*TOP.glob("asynccore/**/*.py"), TOP / "setup.py"):
+        found |= set(re.findall(r"\bASYNCCORE(?:_[A-Z]+)*\b", path.read_text()))
+    for path in (TOP / "tools").glob("*.sh"):  # their heads
+        found |= set(re.findall(r"^# (ASYNCCORE_\w+) ", path.read_text(), re.MULTILINE))
+    assert len(found) > 10
+    text = "".join(page.read_text() for page in PAGES)
+    assert [name for name in sorted(found) if not re.search(rf"\b{name}\b", text)] == []
+
+
 def names_of(path: Path) -> set[str]:
     """The tests of a file: `test_x`, `TestClass::test_x`."""
     found = set()
