@@ -152,6 +152,13 @@ def test_no_crash_by_design(path):
         assert not re.search(r"(?<![\w])" + re.escape(word), code), word
 
 
+@each_source()
+def test_functions_fit_on_a_screen(path):
+    bodies = re.findall(r"^(\w+)\([^;]*?\)\n\{\n(.*?)^\}", code_of(path), re.M | re.S)
+    long = [name for name, body in bodies if body.count("\n") > 60]
+    assert long == []
+
+
 def test_interned_names_are_used():
     text = "\n".join(map(code_of, sources()))
     names = re.findall(
