@@ -755,3 +755,44 @@ async def test_many_tls_connections() -> None:
     for protocol in (*near, *far):
         assert await protocol.lost() is None
     server.close()
+
+
+def test_connections_that_outlive_their_module(script: Any, monkeypatch: Any) -> None:
+    # left open, and collected when all modules are gone: before the types, or after
+    monkeypatch.setenv("PYTHONMALLOC", "debug")
+    script("""
+        import asyncio, codecs, gc, select, socket, ssl, warnings
+        from asyncio.sslproto import SSLProtocol
+        warnings.simplefilter("ignore")
+
+        class Loop(type(new_event_loop())):
+            def __del__(self):
+                pass
+
+        def turn(loop):
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+
+        def used():
+            loop = Loop()
+            here, there = socket.socketpair()
+            connecting = loop.create_task(
+                loop.create_connection(
+                    asyncio.Protocol,
+                    sock=here,
+                    ssl=ssl.create_default_context(),
+                    server_hostname="localhost",
+                )
+            )
+            while not select.select([there], [], [], 0)[0]:  # the ClientHello
+                turn(loop)
+            for protocol in [x for x in gc.get_objects() if isinstance(x, SSLProtocol)]:
+                protocol.itself = protocol
+            connecting.cancel()
+            turn(loop)
+            loop.itself = loop, there
+            return loop
+
+        codecs.register(lambda name: None)  # keeps this module
+        kept = used()
+    """)

@@ -123,6 +123,7 @@ tls_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwarg
     TLSObject *self = module == NULL ? NULL : (TLSObject *)type->tp_alloc(type, 0);
     if (self != NULL) {
         self->state = ac_state_of(module);
+        self->module = Py_NewRef(module);
         self->handshake_start = Py_NewRef(Py_None);  // class attributes of SSLProtocol
         self->handshake_timeout = Py_NewRef(Py_None);
         self->shutdown_timeout = Py_NewRef(Py_None);
@@ -148,6 +149,7 @@ tls_traverse(PyObject *op, visitproc visit, void *arg)
 {
     TLSObject *self = (TLSObject *)op;
     Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->module);
     Py_VISIT(self->buffer);
     Py_VISIT(self->app_protocol);
     Py_VISIT(self->sslobj);
@@ -176,9 +178,11 @@ static void
 tls_dealloc(PyObject *op)
 {
     PyTypeObject *type = Py_TYPE(op);
+    PyObject *module = ((TLSObject *)op)->module;
     PyObject_GC_UnTrack(op);
     (void)tls_clear(op);
     type->tp_free(op);
+    Py_DECREF(module);
     Py_DECREF(type);
 }
 

@@ -40,7 +40,8 @@ enum {
 
 typedef struct {
     PyObject_HEAD
-    ac_state *state; /* borrowed from the module, which the type keeps alive */
+    ac_state *state;  /* borrowed from the module */
+    PyObject *module; /* at the end of the interpreter the type may let go first */
     uint32_t flags;
     ac_ssl *ssl;
     ac_bio *bio; /* owned */
