@@ -374,6 +374,24 @@ def test_never_awaited_as_an_error(loop, pair, faults):
     assert "'BaseSelectorEventLoop.sock_recv' was never awaited" in text
 
 
+def test_never_awaited_until_the_interpreter_ends(script):
+    done = script("""
+        import socket, warnings
+        warnings.simplefilter("default")
+        loop = new_event_loop()
+        here, there = socket.socketpair()
+        kept = [loop.sock_recv(here, 1)]
+        kept.append(kept)
+        for used in (loop, here, there):
+            used.close()
+    """)
+    text = (
+        "RuntimeWarning: coroutine 'BaseSelectorEventLoop.sock_recv' was never awaited"
+    )
+    assert text in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_origin_is_told_in_debug_mode(loop, run, pair):
     loop.set_debug(True)
 

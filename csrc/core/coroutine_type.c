@@ -21,8 +21,10 @@ warn_never_awaited(PyObject *op)
     if (warn != NULL) {
         result = PyObject_CallOneArg(warn, op);
     }
-    else if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
-        PyErr_Clear();
+    else if (PyErr_ExceptionMatches(PyExc_AttributeError)
+             || PyErr_ExceptionMatches(PyExc_ImportError))
+    {
+        PyErr_Clear();  // at the end of the interpreter nothing is imported
         PyObject *name =
             PyObject_GetAttrString(((ac_coroutine *)op)->function, "__qualname__");
         if (name != NULL
