@@ -138,6 +138,29 @@ def test_call_at_refuses_at_once(both: Any) -> None:
     assert both(scenario) == ("run_forever", "call_at")
 
 
+def test_event_that_an_exception_has_left_over(both: Any) -> None:
+    def scenario(loop: Any) -> list[int]:
+        counts: list[int] = []
+
+        def leave() -> None:
+            raise KeyboardInterrupt
+
+        here, there = socket.socketpair()
+        there.close()  # so the other one is ready to be read
+        with here:
+            loop.add_reader(here, counts.append, 1)
+            loop.call_soon(leave)
+            with pytest.raises(KeyboardInterrupt):
+                loop.run_forever()
+            assert counts == []
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+            loop.remove_reader(here)
+        return counts
+
+    assert both(scenario) == ([1, 1], [1])
+
+
 def test_many_equal_times(both: Any) -> None:
     def scenario(loop: Any) -> list[int]:
         order: list[int] = []

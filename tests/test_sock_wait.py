@@ -318,6 +318,22 @@ def test_wait_that_is_taken_out(loop, run, pair):
     run(main())
 
 
+@only_asynccore  # on the standard loop it is, for one turn more
+def test_number_is_not_watched_after_the_event(loop, run, pair):
+    async def main():
+        here, there = pair
+        task = asyncio.ensure_future(loop.sock_recv(here, 10))
+        await settle()
+        there.send(b"x")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not task.done()
+        assert loop.remove_reader(here) is False
+        assert await task == b"x"
+
+    run(main())
+
+
 @only_asynccore  # the standard's selector does not notice the new file
 def test_number_that_is_reused(loop, run):
     async def main():
