@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import types
 import warnings
 import weakref
 from typing import Any
@@ -155,6 +156,33 @@ async def test_drain_of_a_lost_connection(side: str) -> None:
         reader.set_exception(OSError("reader's"))
         with pytest.raises(OSError, match="reader's"):
             await writer.drain()
+
+
+@both_sides
+@looped
+async def test_drain_helper_of_a_program(side: str) -> None:
+    calls: list[str] = []
+
+    @types.coroutine
+    def old_style() -> Any:
+        calls.append("begin")
+        yield
+        calls.append("end")
+
+    async def await_number() -> None:
+        await 5  # type: ignore[misc]
+
+    async with streams() as s:
+        writer = getattr(s, side)
+        writer._protocol._drain_helper = old_style
+        await writer.drain()
+        assert calls == ["begin", "end"]
+        writer._protocol._drain_helper = lambda: 5
+        with pytest.raises(TypeError) as expected:
+            await await_number()
+        with pytest.raises(TypeError) as caught:
+            await writer.drain()
+        assert str(caught.value) == str(expected.value)
 
 
 @looped

@@ -50,14 +50,30 @@ ac_coroutine_init(ac_coroutine *self, const ac_coroutine_ops *ops, PyObject *fun
     return 0;
 }
 
+/* Whether it is a generator of a function of types.coroutine. */
+static bool
+is_iterable_coroutine(PyObject *object)
+{
+    if (!PyGen_CheckExact(object)) {
+        return false;
+    }
+    PyObject *code = PyObject_GetAttrString(object, "gi_code");
+    bool found = code != NULL && PyCode_Check(code)
+                 && ((PyCodeObject *)code)->co_flags & CO_ITERABLE_COROUTINE;
+    Py_XDECREF(code);
+    PyErr_Clear();
+    return found;
+}
+
 PyObject *
 ac_coroutine_awaitable(PyObject *object)
 {
     PyTypeObject *type = Py_TYPE(object);
     if (type->tp_as_async == NULL || type->tp_as_async->am_await == NULL) {
-        PyErr_Format(PyExc_TypeError,
-                     "object %.100s can't be used in 'await' expression",
-                     type->tp_name);
+        if (is_iterable_coroutine(object)) {
+            return Py_NewRef(object);
+        }
+        PyErr_Format(PyExc_TypeError, AC_NOT_AWAITABLE, type->tp_name);
         return NULL;
     }
     return type->tp_as_async->am_await(object);

@@ -45,8 +45,10 @@
 
 #if PY_VERSION_HEX >= 0x030E0000
 #define AC_HAVE_THREADSAFE_HANDLE 1 /* asyncio.events._ThreadSafeHandle */
+#define AC_NOT_AWAITABLE "'%.100s' object can't be awaited"
 #else
 #define AC_HAVE_THREADSAFE_HANDLE 0
+#define AC_NOT_AWAITABLE "object %.100s can't be used in 'await' expression"
 #endif
 
 #if PY_VERSION_HEX >= 0x030F0000
