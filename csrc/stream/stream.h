@@ -48,19 +48,21 @@ enum {
     AC_STREAM_EOF = 1u << 6,     /* write_eof() was called */
     AC_STREAM_REFUSED = 1u << 7, /* the kernel refused bytes: the rest waits for
                                     AC_WRITE, which is wanted exactly then */
-    AC_STREAM_WAITER = 1u << 8,  /* empty_waiter is set: sendfile owns the socket */
+    AC_STREAM_REST = 1u << 8,    /* what is corked is the rest of a write, of which a
+                                     part has left */
+    AC_STREAM_WAITER = 1u << 9,  /* empty_waiter is set: sendfile owns the socket */
     /* contexts */
-    AC_STREAM_OWN_CONTEXT = 1u << 9, /* read_context was given for all callbacks */
+    AC_STREAM_OWN_CONTEXT = 1u << 10, /* read_context was given for all callbacks */
     /* what `extra` holds already */
-    AC_STREAM_HAS_SOCKET = 1u << 10,
-    AC_STREAM_HAS_SOCKNAME = 1u << 11,
-    AC_STREAM_HAS_PEERNAME = 1u << 12,
+    AC_STREAM_HAS_SOCKET = 1u << 11,
+    AC_STREAM_HAS_SOCKNAME = 1u << 12,
+    AC_STREAM_HAS_PEERNAME = 1u << 13,
     /* the descriptor */
-    AC_STREAM_SHARED = 1u << 13,    /* somebody else knows it: a foreign watcher */
-    AC_STREAM_ABANDONED = 1u << 14, /* given back by the finalizer */
+    AC_STREAM_SHARED = 1u << 14,    /* somebody else knows it: a foreign watcher */
+    AC_STREAM_ABANDONED = 1u << 15, /* given back by the finalizer */
     /* the kind; neither is set for a StreamTransport */
-    AC_STREAM_READ_PIPE = 1u << 15,
-    AC_STREAM_WRITE_PIPE = 1u << 16,
+    AC_STREAM_READ_PIPE = 1u << 16,
+    AC_STREAM_WRITE_PIPE = 1u << 17,
 };
 
 /* One of the pipe transports: never corked, watched through the loop's methods. */

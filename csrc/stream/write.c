@@ -113,7 +113,12 @@ ac_write_flush(StreamObject *self)
         return 0;
     }
     int err = ac_queue_send(self);
-    if (err < 0) {
+    bool rest = self->flags & AC_STREAM_REST;
+    self->flags &= ~(uint32_t)AC_STREAM_REST;
+    if (err == -EPIPE && rest) {  // closed by the peer since: it goes the first's way
+        ac_queue_clear(self);
+    }
+    else if (err < 0) {
         return write_failed(self, err);
     }
     if (ac_queue_pending(self) > 0) {
@@ -414,6 +419,17 @@ ac_write(StreamObject *self, PyObject *data)
     }
     ac_stream_check(self);
     return 0;
+}
+
+int
+ac_write_rest(StreamObject *self, PyObject *data)
+{
+    self->flags |= AC_STREAM_REST;
+    int rc = ac_write(self, data);
+    if (self->flags & AC_STREAM_REFUSED || ac_queue_pending(self) == 0) {
+        self->flags &= ~(uint32_t)AC_STREAM_REST;
+    }
+    return rc;
 }
 
 static PyObject *

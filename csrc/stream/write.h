@@ -36,6 +36,12 @@ ac_write_ready(StreamObject *self);
 int
 ac_write(StreamObject *self, PyObject *data);
 
+/* The same for more bytes of a write of which a part has left. Sent at once, they would
+ * have left with it: that the peer has closed since is told by the end of the stream,
+ * as it would be then, not by this send. */
+int
+ac_write_rest(StreamObject *self, PyObject *data);
+
 extern PyMethodDef ac_write_methods[];
 
 #endif

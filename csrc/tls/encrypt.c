@@ -24,7 +24,8 @@ is_hidden(const TLSObject *self)
            && ac_stream_is_plain((StreamObject *)self->transport, self->state);
 }
 
-/* transport.write(data) of the transport below. */
+/* transport.write(data) of the transport below, where a write in pieces counts as one.
+ */
 static int
 write_below(TLSObject *self, PyObject *data)
 {
@@ -35,7 +36,9 @@ write_below(TLSObject *self, PyObject *data)
         return result == NULL ? -1 : 0;
     }
     StreamObject *stream = (StreamObject *)Py_NewRef(self->transport);
-    int rc = ac_write(stream, data);
+    int rc = self->flags & AC_TLS_REST ? ac_write_rest(stream, data)
+                                       : ac_write(stream, data);
+    self->flags |= AC_TLS_REST;
     Py_DECREF(stream);
     return rc;
 }
@@ -106,10 +109,9 @@ is_open(const TLSObject *self)
 static int
 process_outgoing(TLSObject *self, bool open)
 {
-    if (open && pass_down(self) < 0) {
-        return -1;
-    }
-    return control_writing(self);
+    int rc = open ? pass_down(self) : 0;
+    self->flags &= ~(uint32_t)AC_TLS_REST;
+    return rc < 0 ? -1 : control_writing(self);
 }
 
 /* ---------------------------------------------------------------- encrypting -- */

@@ -36,6 +36,7 @@ enum {
     AC_TLS_DIRECT = 1u << 1,
     AC_TLS_BUSY = 1u << 2,    /* OpenSSL is at work: a callback of it may come back */
     AC_TLS_RECORDS = 1u << 3, /* the handshake is over, and ac_engine_settle() called */
+    AC_TLS_REST = 1u << 4,    /* a part of what is being written has gone down */
 };
 
 typedef struct {
