@@ -916,6 +916,8 @@ def test_loops_that_outlive_their_module(script, monkeypatch, keep):
         async def talk(loop):
             one, other = socket.socketpair()
             with one, other:
+                one.setblocking(False)
+                other.setblocking(False)
                 await loop.sock_sendall(one, b"data")
                 await loop.sock_recv(other, 10)
             server = await asyncio.start_server(answer, "127.0.0.1", 0)
