@@ -91,7 +91,7 @@ pause_transport(ReaderState *self)
     if (!PyErr_ExceptionMatches(PyExc_NotImplementedError)) {
         return -1;
     }
-    PyErr_Clear();
+    PyErr_Clear();  // a transport that cannot pause is not asked again, as by asyncio
     Py_XSETREF(self->transport, Py_NewRef(Py_None));
     return 0;
 }
