@@ -47,8 +47,8 @@ check_reader(DrainObject *self)
         return 0;
     }
     if (Py_IS_TYPE(reader, state->Reader)) {
-        ReaderState *found = ac_reader_usual_borrowed(reader);
-        if (found != NULL && found->exception == Py_None) {
+        ReaderState *found = ac_reader_state_borrowed(state, reader);
+        if (found != NULL && ac_reader_is_usual(found) && found->exception == Py_None) {
             return 0;
         }
     }
