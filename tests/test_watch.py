@@ -17,6 +17,7 @@ import stat
 import subprocess
 import sys
 import threading
+import tracemalloc
 import weakref
 
 import pytest
@@ -246,6 +247,19 @@ def test_unused_number(loop, method):
     assert caught.value.errno == errno.EBADF
     remove = "remove_" + method.removeprefix("add_")
     assert getattr(loop, remove)(fd) is False
+
+
+@pytest.mark.parametrize("method", ["add_reader", "add_writer"])
+def test_number_beyond_all_descriptors_takes_no_memory(loop, pair, method):
+    loop.add_reader(pair[0], print)
+    tracemalloc.start()
+    try:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            getattr(loop, method)(1 << 22, print)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert loop.remove_reader(pair[0])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="epoll refuses what kqueue takes")

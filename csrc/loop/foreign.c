@@ -165,15 +165,20 @@ ac_foreign_collect(LoopObject *loop)
 static int
 reserve(ac_foreign *foreign, int fd)
 {
-    if (foreign->set.fd < 0) {
-        // a number that is free must not become that of the set itself
-        int err = fcntl(fd, F_GETFD) < 0 ? -errno : ac_fdset_open(&foreign->set);
-        if (err < 0) {
-            ac_errors_uv(err);
-            return -1;
-        }
-    }
     size_t before = foreign->table.cap;
+    int err = 0;
+    // a number that is free must not become that of the set itself; and the table grows
+    // for those that are descriptors, not for any that the program may name
+    if ((foreign->set.fd < 0 || (size_t)fd >= before) && fcntl(fd, F_GETFD) < 0) {
+        err = -errno;
+    }
+    else if (foreign->set.fd < 0) {
+        err = ac_fdset_open(&foreign->set);
+    }
+    if (err < 0) {
+        ac_errors_uv(err);
+        return -1;
+    }
     if (ac_fdtable_reserve(&foreign->table, fd) < 0) {
         return -1;
     }
