@@ -178,6 +178,37 @@ def test_handler_that_raises_what_is_no_exception(loop, faults, trace):
     assert text.endswith("Odd: in the handler")
 
 
+def test_transport_that_fails_with_what_is_no_exception(script):
+    script(
+        """
+        import asyncio, socket
+
+        seen = []
+
+        def handler(loop, context):
+            try:
+                raise ValueError
+            except ValueError as exc:
+                seen.append((context["exception"], exc.__context__))
+
+        async def main():
+            loop.set_exception_handler(handler)
+            for wrong in ("text", 5, None, ValueError):
+                a, b = socket.socketpair()
+                made = await loop.create_connection(asyncio.Protocol, sock=a)
+                made[0]._fatal_error(wrong, "message")
+                assert seen.pop() == (wrong, None)
+                assert made[0].is_closing()
+                await asyncio.sleep(0)
+                b.close()
+
+        loop = new_event_loop()
+        loop.run_until_complete(main())
+        loop.close()
+        """
+    )
+
+
 def test_handler_with_wrong_signature(loop, faults, trace):
     loop.set_exception_handler(lambda: None)
     loop.call_soon(fail)

@@ -60,7 +60,9 @@ PyObject *
 ac_errors_except_begin(PyObject *exc)
 {
     PyObject *handled = PyErr_GetHandledException();
-    PyErr_SetHandledException(exc);
+    if (PyExceptionInstance_Check(exc)) {  // else the interpreter reads it as one
+        PyErr_SetHandledException(exc);
+    }
     return handled;
 }
 

@@ -30,8 +30,8 @@ int
 ac_errors_refuse_delete(const PyObject *value);
 
 /* An `except` clause: between the two, `exc` is the exception that is being handled,
- * and so the context of what is raised there. The first returns what the second takes.
- */
+ * and so the context of what is raised there; nothing changes for an object that is no
+ * exception. The first returns what the second takes. */
 PyObject *
 ac_errors_except_begin(PyObject *exc);
 void
