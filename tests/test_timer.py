@@ -696,3 +696,35 @@ def test_timers_cancelled_while_the_loop_is_closed(loop_factory):
         timer.cancel()
     loop.close()
     assert all(timer.cancelled() for timer in timers)
+
+
+def test_timer_that_another_loop_is_given(script):
+    script(
+        """
+        import threading
+
+        own, other = new_event_loop(), new_event_loop()
+        timers, made, seen = [], threading.Event(), []
+
+        def make():
+            timers.extend(own.call_later(1000 + i, seen.append, i) for i in range(3))
+            made.set()
+
+        def take():
+            for timer in timers:
+                other._add_callback(timer)
+            other.call_soon(other.stop)
+
+        own.call_soon(make)
+        thread = threading.Thread(target=own.run_forever)
+        thread.start()
+        made.wait()
+        other.call_soon(take)
+        other.run_forever()
+        own.call_soon_threadsafe(own.stop)
+        thread.join()
+        assert seen == [0, 1, 2], seen
+        own.close()
+        other.close()
+        """
+    )

@@ -34,7 +34,9 @@ track(LoopObject *loop, PyObject *handle)
     if (Py_IS_TYPE(handle, loop->state->TimerHandle)
         && ((TimerHandleObject *)handle)->young >= 0)
     {
-        ac_timer_grown(loop, (TimerHandleObject *)handle);
+        // on its own loop's, which need not be this one
+        TimerHandleObject *timer = (TimerHandleObject *)handle;
+        ac_timer_grown((LoopObject *)timer->loop, timer);
     }
     if (PyObject_IS_GC(handle)) {
         ac_handle_track(handle);
