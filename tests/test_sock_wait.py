@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import socket
+import sys
 import time
 
 import pytest
@@ -701,6 +702,47 @@ def test_patched_methods_are_called(loop, run, pair, monkeypatch):
     monkeypatch.undo()
     b.send(b"data")
     assert run(loop.sock_recv(a, 100)) == b"data"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="__buffer__: new in 3.12")
+def test_buffer_that_closes_the_coroutine(script):
+    script(
+        """
+        import asyncio, socket
+
+        class Buffer:
+            count = 0
+
+            def __buffer__(self, flags):
+                self.count += 1
+                if self.count == 2:  # when the data has come
+                    coro.close()
+                return memoryview(bytearray(10))
+
+        async def main():
+            global coro
+            a, b = socket.socketpair()
+            a.setblocking(False)
+            with a, b:
+                coro = loop.sock_recv_into(a, Buffer())
+                task = loop.create_task(coro)
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                b.send(b"x")
+                await asyncio.sleep(0.01)
+                task.cancel()
+                try:
+                    await task
+                except RuntimeError as exc:
+                    assert "cannot reuse" in str(exc)
+                else:
+                    raise AssertionError
+
+        loop = new_event_loop()
+        loop.run_until_complete(main())
+        loop.close()
+        """
+    )
 
 
 # -- sizes

@@ -94,13 +94,31 @@ const ac_operation_kind ac_receive_recv = {
     .attempt = recv_attempt,
 };
 
+/* One recv into the memory of a view. Returns as an attempt. */
+static int
+receive_into(ac_state *state, PyObject *sock, const Py_buffer *view, PyObject **result)
+{
+    int fd = ac_plain_number(state, sock);
+    if (fd == -2) {
+        return -1;
+    }
+    ssize_t n = recv(fd, view->buf, (size_t)view->len, 0);
+    if (n < 0) {
+        return ac_operation_failed(-errno);
+    }
+    *result = PyLong_FromSsize_t(n);
+    return *result == NULL ? -1 : 1;
+}
+
 static int
 recv_into_attempt(OperationObject *self, PyObject **result)
 {
     ac_state *state = self->loop->state;
+    // held: __buffer__() may close the coroutine
+    PyObject *sock = Py_NewRef(self->sock), *buffer = Py_NewRef(self->args[0]);
     Py_buffer view;
-    bool usual = self->nonblocking && PyObject_CheckBuffer(self->args[0]);
-    if (usual && PyObject_GetBuffer(self->args[0], &view, PyBUF_WRITABLE) < 0) {
+    bool usual = self->nonblocking && PyObject_CheckBuffer(buffer);
+    if (usual && PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) < 0) {
         PyErr_Clear();  // the method of the socket has its own words for it
         usual = false;
     }
@@ -108,24 +126,16 @@ recv_into_attempt(OperationObject *self, PyObject **result)
         PyBuffer_Release(&view);
         usual = false;
     }
-    if (!usual) {
-        return ac_operation_call(state->str_recv_into, self->sock, self->args, 1,
-                                 result);
+    int rc;
+    if (usual) {
+        rc = receive_into(state, sock, &view, result);
+        PyBuffer_Release(&view);
     }
-    int rc = -1;
-    int fd = ac_plain_number(state, self->sock);
-    if (fd != -2) {
-        ssize_t n = recv(fd, view.buf, (size_t)view.len, 0);
-        int number = errno;
-        if (n < 0) {
-            rc = ac_operation_failed(-number);
-        }
-        else {
-            *result = PyLong_FromSsize_t(n);
-            rc = *result == NULL ? -1 : 1;
-        }
+    else {
+        rc = ac_operation_call(state->str_recv_into, sock, &buffer, 1, result);
     }
-    PyBuffer_Release(&view);
+    Py_DECREF(buffer);
+    Py_DECREF(sock);
     return rc;
 }
 
