@@ -693,3 +693,34 @@ def test_protocol_that_was_never_initialised(base: bool) -> None:
     without_object._incoming = ssl.MemoryBIO()
     with pytest.raises(AttributeError):
         without_object._do_read()
+
+
+@only_asynccore
+def test_length_that_ends_the_connection(script: Any) -> None:
+    """The transport is the only one that has the protocol."""
+    script(
+        """
+        import asyncio, ssl
+        from asynccore import _tls
+
+        class Text(bytes):
+            def __len__(self):
+                transport._ssl_protocol = None
+                return 1
+
+        async def main():
+            global transport
+            loop = asyncio.get_running_loop()
+            context = ssl.create_default_context()
+            kind = _tls.protocol_class()
+            protocol = kind(loop, asyncio.Protocol(), context, None, False, "host")
+            transport = protocol._get_app_transport()
+            del protocol
+            transport.write(Text(b"x"))
+            transport._closed = True
+
+        loop = new_event_loop()
+        loop.run_until_complete(main())
+        loop.close()
+        """
+    )

@@ -67,13 +67,13 @@ transport_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     {
         return call_standard(self, self->state->str_write, data);
     }
+    Py_INCREF(tls);
     int any =
         PyBytes_CheckExact(data) ? PyBytes_GET_SIZE(data) > 0 : PyObject_IsTrue(data);
     if (any > 0) {
-        Py_INCREF(tls);
         any = ac_encrypt_one(tls, data);
-        Py_DECREF(tls);
     }
+    Py_DECREF(tls);
     if (any < 0) {
         return NULL;
     }
