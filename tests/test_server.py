@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from asynccore import _core
 from support import (
     Recorder,
     certificates,
@@ -708,6 +709,50 @@ async def test_address_in_use() -> None:
     text = rf"error while attempting to bind on address \('127.0.0.1', {port}\): "
     with pytest.raises(OSError, match=text):
         await loop.create_server(Recorder, "127.0.0.1", port)
+    server.close()
+
+
+@looped
+async def test_protocol_number_of_the_listening_socket() -> None:
+    """MPTCP's has nine bits; its connections are no plain TCP ones."""
+    loop = asyncio.get_running_loop()
+    try:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)
+    except OSError:
+        pytest.skip("a kernel without MPTCP")
+    sock.bind(("127.0.0.1", 0))
+    served = Recorder()
+    server = await loop.create_server(lambda: served, sock=sock)
+    with await client(server):
+        await served.made()
+        near = served.transport.get_extra_info("socket")
+        assert near.proto == 262
+        assert near.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 0
+        served.transport.abort()
+        await served.lost()
+    server.close()
+
+
+@only_asynccore  # the standard loop has a task in its place
+@looped
+async def test_factory_that_sets_its_connection_up_itself() -> None:
+    loop = asyncio.get_running_loop()
+    made: list[Recorder] = []
+
+    def factory() -> Recorder:
+        made.append(Recorder())
+        if len(made) == 1:
+            (accepted,) = (o for o in gc.get_objects() if type(o) is _core.Accepted)
+            accepted()
+        return made[-1]
+
+    server = await loop.create_server(factory, "127.0.0.1", 0)
+    with await client(server):
+        await settle()
+        assert len(made) == 2
+        assert [protocol.count("connection_made") for protocol in made] == [0, 1]
+        made[1].transport.abort()
+        await made[1].lost()
     server.close()
 
 

@@ -26,7 +26,7 @@ typedef struct {
     PyObject *server;
     PyObject *context; /* of all callbacks, or NULL */
     int fd;            /* -1 once it is used */
-    uint8_t proto;
+    long proto;
     socklen_t peer_len;
     struct sockaddr_storage peer;
 } AcceptedObject;
@@ -128,7 +128,10 @@ accepted_call(PyObject *op, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwarg
     }
     StreamObject *stream = NULL;
     PyObject *protocol = PyObject_CallNoArgs(self->factory);
-    int rc = protocol == NULL ? -1 : accepted_open(self, protocol, &stream);
+    int rc = protocol == NULL ? -1 : 0;
+    if (rc == 0 && self->fd >= 0) {  // the factory may have called this very object
+        rc = accepted_open(self, protocol, &stream);
+    }
     if (rc < 0) {
         rc = accepted_failed(self, protocol, stream);
     }
@@ -189,7 +192,7 @@ accept_one(int fd, struct sockaddr_storage *peer, socklen_t *peer_len)
 typedef struct {
     LoopObject *loop;
     PyObject *factory, *server, *context;
-    uint8_t proto;
+    long proto;
 } listener;
 
 /* contextvars.Context.copy() for one connection, where there is a context. */
@@ -290,7 +293,7 @@ core_accept_ready(PyObject *module, PyObject *args)
     Py_XDECREF(number);
     PyObject *proto =
         PyErr_Occurred() ? NULL : PyObject_GetAttr(sock, state->str_proto);
-    long protocol_number = proto == NULL ? -1 : PyLong_AsLong(proto);
+    common.proto = proto == NULL ? -1 : PyLong_AsLong(proto);
     Py_XDECREF(proto);
     if (PyErr_Occurred()) {
         return NULL;
@@ -298,7 +301,6 @@ core_accept_ready(PyObject *module, PyObject *args)
     common.loop = (LoopObject *)loop;
     common.server = common.server == Py_None ? NULL : common.server;
     common.context = context == Py_None ? NULL : context;
-    common.proto = (uint8_t)protocol_number;
     int err = accept_all(&common, (int)fd, backlog);
     return err < 0 ? NULL : PyLong_FromLong(err);
 }

@@ -22,7 +22,7 @@
 #define MSG_NOSIGNAL 0 /* the interpreter ignores SIGPIPE */
 #endif
 
-#define PROTO_UNKNOWN UINT8_MAX
+#define PROTO_UNKNOWN UINT16_MAX
 
 /* ---------------------------------------------------------------------- ops -- */
 
@@ -138,6 +138,13 @@ ac_sock_is_valid(StreamObject *self)
 
 /* ----------------------------------------------------------------- adopting -- */
 
+/* A socket's protocol as it is kept. */
+static uint16_t
+kept_proto(long proto)
+{
+    return proto >= 0 && proto < PROTO_UNKNOWN ? (uint16_t)proto : PROTO_UNKNOWN;
+}
+
 /* getattr(sock, name) as a number; -1 with an exception. */
 static long
 number_attribute(PyObject *sock, PyObject *name)
@@ -174,6 +181,26 @@ read_addresses(StreamObject *self, bool has_peer)
     return self->addresses == NULL ? -1 : 0;
 }
 
+/* Makes `extra`, unless it is there. Returns 0, or -1 with MemoryError. */
+static int
+extra_make(StreamObject *self)
+{
+    if (self->extra != NULL) {
+        return 0;
+    }
+    PyObject *made = PyDict_New();
+    if (made == NULL) {
+        return -1;
+    }
+    if (self->extra == NULL) {
+        self->extra = made;
+    }
+    else {  // by what a collection has run
+        Py_DECREF(made);
+    }
+    return 0;
+}
+
 /* extra[name] = sock.<method>(), None if that raises OSError. */
 static int
 ask_address(StreamObject *self, PyObject *sock, PyObject *method, PyObject *name)
@@ -195,10 +222,9 @@ ask_address(StreamObject *self, PyObject *sock, PyObject *method, PyObject *name
 static int
 ask_addresses(StreamObject *self, ac_state *state, PyObject *sock)
 {
-    if (self->extra == NULL && (self->extra = PyDict_New()) == NULL) {
-        return -1;
-    }
-    if (ask_address(self, sock, state->str_getsockname, state->str_sockname) < 0) {
+    if (extra_make(self) < 0
+        || ask_address(self, sock, state->str_getsockname, state->str_sockname) < 0)
+    {
         return -1;
     }
     self->flags |= AC_STREAM_HAS_SOCKNAME;
@@ -244,7 +270,7 @@ ac_sock_adopt(StreamObject *self, ac_state *state, PyObject *sock, PyObject *ext
         return -1;
     }
     self->fd = (int)fd;
-    self->proto = proto >= 0 && proto < PROTO_UNKNOWN ? (uint8_t)proto : PROTO_UNKNOWN;
+    self->proto = kept_proto(proto);
     Py_XSETREF(self->extra, Py_XNewRef(extra));
     if (extra != NULL) {
         int has_peer = PyDict_Contains(extra, state->str_peername);
@@ -279,7 +305,7 @@ ac_sock_adopt(StreamObject *self, ac_state *state, PyObject *sock, PyObject *ext
 }
 
 int
-ac_sock_adopt_fd(StreamObject *self, int fd, uint8_t proto,
+ac_sock_adopt_fd(StreamObject *self, int fd, long proto,
                  const struct sockaddr_storage *peer, socklen_t peer_len)
 {
     struct sockaddr_storage sock;
@@ -297,7 +323,7 @@ ac_sock_adopt_fd(StreamObject *self, int fd, uint8_t proto,
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     }
     self->fd = fd;
-    self->proto = proto;
+    self->proto = kept_proto(proto);
     self->ops = &own_ops;
     adopted(self);
     return 0;
@@ -464,15 +490,9 @@ extra_need(StreamObject *self, ac_state *state, uint32_t flag)
     if (value == NULL) {
         return -1;
     }
-    int rc = 0;
-    if (self->extra == NULL) {
-        self->extra = PyDict_New();
-    }
+    int rc = extra_make(self);
     // making the socket object has run Python, which may have asked for it as well
-    if (self->extra == NULL) {
-        rc = -1;
-    }
-    else if (!(self->flags & flag)) {
+    if (rc == 0 && !(self->flags & flag)) {
         rc = PyDict_SetItem(self->extra, name, value);
         self->flags |= rc < 0 ? 0 : flag;
     }
@@ -531,10 +551,7 @@ ac_sock_extra(StreamObject *self)
     {
         return NULL;
     }
-    if (self->extra == NULL && (self->extra = PyDict_New()) == NULL) {
-        return NULL;
-    }
-    return Py_NewRef(self->extra);
+    return extra_make(self) < 0 ? NULL : Py_NewRef(self->extra);
 }
 
 /* What somebody has put in the place of BaseTransport.get_extra_info, bound; NULL,

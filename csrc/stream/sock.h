@@ -15,7 +15,7 @@ ac_sock_adopt(StreamObject *self, ac_state *state, PyObject *sock, PyObject *ext
 /* Takes up a descriptor that nobody else knows, of a non-blocking stream socket that
  * was accepted from `peer`. Returns 0, or -1 with MemoryError and `fd` not taken. */
 int
-ac_sock_adopt_fd(StreamObject *self, int fd, uint8_t proto,
+ac_sock_adopt_fd(StreamObject *self, int fd, long proto,
                  const struct sockaddr_storage *peer, socklen_t peer_len);
 
 /* The descriptor is about to be given back: from now on its use fails with EBADF. */

@@ -116,7 +116,7 @@ struct StreamObject {
     uint32_t flags;
     uint32_t conn_lost;
     int fd;
-    uint8_t proto;   /* of the socket, for a socket object made later */
+    uint16_t proto;  /* of the socket, for a socket object made later; MPTCP's is 262 */
     uint8_t watched; /* by add_reader and add_writer: AC_READ, AC_WRITE (pipes) */
 };
 
