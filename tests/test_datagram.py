@@ -492,3 +492,50 @@ def test_type_of_the_transport(both_factories: Any) -> None:
         ["_SelectorDatagramTransport"] * 2,
         ["DatagramTransport", "_SelectorDatagramTransport"],
     ]
+
+
+def test_socket_that_a_collection_sets_anew_during_a_read(script, monkeypatch):
+    # on 3.11 a new address may run one, and with it any finalizer
+    monkeypatch.setenv("PYTHONMALLOC", "debug")
+    script(
+        """
+        import asyncio, gc, socket
+
+        class Setter:
+            def __del__(self):
+                transport._sock = transport._sock
+
+        class Protocol(asyncio.DatagramProtocol):
+            def datagram_received(self, data, address):
+                assert (data, address) == (b"data", peer.getsockname())
+                received.append(data)
+
+        async def main():
+            global transport
+            transport, _ = await loop.create_datagram_endpoint(
+                Protocol, local_addr=("127.0.0.1", 0)
+            )
+            peer.bind(("127.0.0.1", 0))
+            transport.sendto(b"first", peer.getsockname())
+            peer.sendto(b"data", transport.get_extra_info("sockname"))
+            gc.collect()
+            gc.disable()
+            cycle = Setter()
+            cycle.cycle = cycle
+            del cycle
+            kept = [(i, i) for i in range(6000)]
+            gc.set_threshold(1)
+            gc.enable()
+            transport._read_ready()
+            gc.set_threshold(700)
+            gc.collect()
+            transport.close()
+
+        received = []
+        loop = new_event_loop()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            loop.run_until_complete(main())
+        loop.close()
+        assert received == [b"data"]
+        """
+    )

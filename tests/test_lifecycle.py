@@ -377,6 +377,41 @@ def test_abandoned_loop_with_a_transport(loop_factory):
         assert ref() is None
 
 
+def test_future_that_a_collection_makes_while_one_is_made(script):
+    # on 3.11 a new dict may run one, and with it any finalizer
+    script(
+        """
+        import gc, weakref
+
+        class Maker:
+            def __del__(self):
+                loop.create_future()
+
+        def callback():
+            gc.collect()
+            gc.disable()
+            cycle = Maker()
+            cycle.cycle = cycle
+            del cycle
+            kept = [[] for _ in range(10)]
+            gc.set_threshold(1)
+            gc.enable()
+            loop.create_future()
+            gc.set_threshold(700)
+            loop.stop()
+
+        loop = new_event_loop()
+        loop.call_soon(callback)
+        loop.run_forever()
+        loop.close()
+        found = weakref.ref(loop)
+        del loop
+        gc.collect()
+        assert found() is None
+        """
+    )
+
+
 def test_loop_with_a_finalizer_is_collected_once(kind, trace):
     class Sub(kind):
         def __del__(self):

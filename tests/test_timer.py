@@ -728,3 +728,39 @@ def test_timer_that_another_loop_is_given(script):
         other.close()
         """
     )
+
+
+@pytest.mark.parametrize("name", ["_ready", "_scheduled"])
+def test_queue_that_a_collection_empties_while_it_is_looked_at(script, name):
+    # on 3.11 a new list may run one, and with it any finalizer
+    script(
+        """
+        import gc, sys
+
+        class Canceller:
+            def __del__(self):
+                for handle in handles:
+                    handle.cancel()
+                handles.clear()
+                loop.close()
+
+        loop = new_event_loop()
+        handles = [loop.call_later(1000 + i, int) for i in range(2000)]
+        handles += [loop.call_soon(int) for _ in range(2000)]
+        gc.collect()
+        gc.disable()
+        cycle = Canceller()
+        cycle.cycle = cycle
+        del cycle
+        kept = [[] for _ in range(10)]
+        gc.set_threshold(1)
+        gc.enable()
+        seen = getattr(loop, sys.argv[1])
+        gc.set_threshold(700)
+        for handle in list(seen):
+            repr(handle)
+        gc.collect()
+        assert loop.is_closed()
+        """,
+        name,
+    )

@@ -107,9 +107,11 @@ ac_address_object(ac_addresses **kept, const struct sockaddr_storage *address,
         return Py_NewRef((*place)->object);
     }
     PyObject *object = ac_sockaddr_object(address, len);
-    entry *item = object == NULL ? NULL : entry_new(object, address, len);
+    // making it may run a collection, and that drop the table
+    entry *item =
+        object == NULL || !table_need(kept) ? NULL : entry_new(object, address, len);
     if (item != NULL) {
-        place_set(place, item);
+        place_set(place_of_bytes(*kept, bytes, size), item);
         if (PyTuple_CheckExact(object)) {  // so the answer is not parsed
             place_set(place_of_object(*kept, object), item);
         }

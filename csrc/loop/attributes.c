@@ -125,12 +125,13 @@ loop_set_transports_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closur
 static PyObject *
 loop_get_ready_attr(PyObject *self, void *Py_UNUSED(closure))
 {
-    LoopObject *loop = (LoopObject *)self;
-    Py_ssize_t n = (Py_ssize_t)loop->ready.len;
-    PyObject *list = PyList_New(n);
-    for (Py_ssize_t i = 0; list != NULL && i < n; i++) {
-        PyList_SET_ITEM(list, i,
-                        Py_NewRef((PyObject *)ac_ring_at(&loop->ready, (size_t)i)));
+    // first the list: making it may run a collection, and that anything
+    PyObject *list = PyList_New(0);
+    const ac_ring *ready = &((LoopObject *)self)->ready;
+    for (size_t i = 0; list != NULL && i < ready->len; i++) {
+        if (PyList_Append(list, ac_ring_at(ready, i)) < 0) {
+            Py_CLEAR(list);
+        }
     }
     return list;
 }

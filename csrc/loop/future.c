@@ -5,38 +5,24 @@
 #include "loop/future.h"
 #include "loop/overrides.h"
 
-/* type(*args, loop=loop) with a dict of keywords that is kept during a run, 500
- * instructions less than to make one. New reference, NULL with an exception. */
-static PyObject *
-call_with_kept_keywords(LoopObject *loop, PyObject *type, PyObject *args)
-{
-    if (loop->future_keywords == NULL) {
-        loop->future_keywords = PyDict_New();
-        if (loop->future_keywords == NULL
-            || PyDict_SetItem(loop->future_keywords, loop->state->str_loop,
-                              (PyObject *)loop)
-                   < 0)
-        {
-            Py_CLEAR(loop->future_keywords);
-            return NULL;
-        }
-    }
-    // held: what is called may end the run
-    PyObject *keywords = Py_NewRef(loop->future_keywords);
-    PyObject *future = PyObject_Call(type, args, keywords);
-    Py_DECREF(keywords);
-    return future;
-}
-
+/* The dict of keywords is kept during a run: 500 instructions less than to make one. */
 PyObject *
 ac_future_call(LoopObject *loop, PyObject *type, PyObject *args)
 {
-    if (loop->running) {
-        return call_with_kept_keywords(loop, type, args);
+    // held: what is called may end the run
+    PyObject *keywords = Py_XNewRef(loop->future_keywords);
+    if (keywords == NULL) {
+        keywords = Py_BuildValue("{OO}", loop->state->str_loop, loop);
+        if (keywords == NULL) {
+            return NULL;
+        }
+        if (loop->running) {
+            // a collection may have come here before us
+            Py_XSETREF(loop->future_keywords, Py_NewRef(keywords));
+        }
     }
-    PyObject *keywords = Py_BuildValue("{OO}", loop->state->str_loop, loop);
-    PyObject *future = keywords == NULL ? NULL : PyObject_Call(type, args, keywords);
-    Py_XDECREF(keywords);
+    PyObject *future = PyObject_Call(type, args, keywords);
+    Py_DECREF(keywords);
     return future;
 }
 

@@ -314,10 +314,13 @@ ac_timer_pop_due(LoopObject *loop, double end)
 PyObject *
 ac_timer_list(const LoopObject *loop)
 {
-    Py_ssize_t n = loop->timers == NULL ? 0 : (Py_ssize_t)loop->timers->len;
-    PyObject *list = PyList_New(n);
-    for (Py_ssize_t i = 0; list != NULL && i < n; i++) {
-        PyList_SET_ITEM(list, i, Py_NewRef(loop->timers->entries[i].timer));
+    // first the list: making it may run a collection, and that anything
+    PyObject *list = PyList_New(0);
+    const ac_timers *heap = loop->timers;
+    for (size_t i = 0; list != NULL && heap != NULL && i < heap->len; i++) {
+        if (PyList_Append(list, (PyObject *)heap->entries[i].timer) < 0) {
+            Py_CLEAR(list);
+        }
     }
     return list;
 }

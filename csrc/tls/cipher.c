@@ -208,11 +208,17 @@ int
 ac_outflow_finish(ac_outflow *out)
 {
     if (out->full == NULL) {
-        out->full = PyList_New(0);
-        if (out->full == NULL) {
+        PyObject *list = PyList_New(0);
+        if (list == NULL) {
             return -1;
         }
-        PyObject_GC_UnTrack(out->full);  // nobody finds it, nor what is in it
+        PyObject_GC_UnTrack(list);  // nobody finds it, nor what is in it
+        if (out->full == NULL) {
+            out->full = list;
+        }
+        else {  // a collection has run, and with it a write
+            Py_DECREF(list);
+        }
     }
     PyObject *bytes = take_rest(out);
     if (bytes == NULL) {
