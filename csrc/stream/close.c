@@ -11,6 +11,7 @@
 #include "stream/close.h"
 #include "stream/protocol.h"
 #include "stream/read.h"
+#include "stream/refused.h"
 #include "stream/write.h"
 
 /* ---------------------------------------------------------- scheduling the end -- */
@@ -98,7 +99,7 @@ ac_close_force(StreamObject *self, PyObject *exc)
         raised = ac_err_take();
     }
     ac_read_stop(self);
-    ac_write_drop(self);
+    ac_refused_drop(self);
     return finish_raising_steal(raised);
 }
 

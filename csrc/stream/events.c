@@ -12,8 +12,8 @@
 #include "stream/events.h"
 #include "stream/pipe.h"
 #include "stream/read.h"
+#include "stream/refused.h"
 #include "stream/sock.h"
-#include "stream/write.h"
 
 /* Runs one of the two callbacks of a watcher as the standard's Handle would. */
 static int
@@ -54,7 +54,7 @@ on_ready(ac_watcher *watcher, unsigned int events)
     // reading may have ended it all
     if (rc == 0 && events & AC_WRITE && self->flags & AC_STREAM_REFUSED) {
         context = Py_NewRef(self->write_context);
-        rc = run_callback(self, loop, context, ac_write_ready,
+        rc = run_callback(self, loop, context, ac_refused_ready,
                           loop->state->str__write_ready,
                           "Exception in callback StreamTransport._write_ready()");
         Py_DECREF(context);

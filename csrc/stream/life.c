@@ -5,6 +5,7 @@
 #include "stream/events.h"
 #include "stream/pipe.h"
 #include "stream/protocol.h"
+#include "stream/refused.h"
 #include "stream/sock.h"
 #include "stream/stream.h"
 #include "stream/write.h"
@@ -163,7 +164,7 @@ static int
 give_back_descriptor(StreamObject *self)
 {
     int rc = 0;
-    ac_write_drop(self);
+    ac_refused_drop(self);
     ac_pipe_unwatch(self, AC_READ | AC_WRITE);
     if (self->sock != NULL || !(self->flags & AC_STREAM_PIPE)) {
         rc = ac_sock_close(self);

@@ -22,6 +22,7 @@
 #include "stream/pipe.h"
 #include "stream/queue.h"
 #include "stream/read.h"
+#include "stream/refused.h"
 #include "stream/write.h"
 
 #include <fcntl.h>
@@ -494,7 +495,7 @@ static int
 add_shared(PyTypeObject *type, const char *const *names)
 {
     PyMethodDef *tables[] = {ac_stream_methods, ac_read_methods, ac_write_methods,
-                             ac_close_methods};
+                             ac_refused_methods, ac_close_methods};
     for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
         if (ac_stream_add_methods(type, tables[i], names) < 0) {
             return -1;

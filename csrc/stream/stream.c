@@ -13,6 +13,7 @@
 #include "stream/protocol.h"
 #include "stream/queue.h"
 #include "stream/read.h"
+#include "stream/refused.h"
 #include "stream/sock.h"
 #include "stream/stream.h"
 #include "stream/write.h"
@@ -382,8 +383,8 @@ ac_stream_register(PyObject *module, ac_state *state)
     if (state->Stream == NULL) {
         return -1;
     }
-    PyMethodDef *tables[] = {ac_read_methods, ac_write_methods, ac_close_methods,
-                             ac_sock_methods};
+    PyMethodDef *tables[] = {ac_read_methods, ac_write_methods, ac_refused_methods,
+                             ac_close_methods, ac_sock_methods};
     for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
         if (ac_stream_add_methods(state->Stream, tables[i], NULL) < 0) {
             return -1;

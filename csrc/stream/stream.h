@@ -8,7 +8,8 @@
  *   protocol.c  every call into the user's protocol
  *   events.c    its watcher and the callbacks of it
  *   read.c      reading, pause and resume
- *   write.c     writing: cork, flow control
+ *   write.c     writing: the cork
+ *   refused.c   what the kernel has not taken; flow control
  *   queue.c     what is still to be sent
  *   close.c     half close, close, abort, errors; connection_lost once
  *   accept.c    connections of a listening socket

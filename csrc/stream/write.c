@@ -5,10 +5,7 @@
  * has returned (loop->flush_head), or earlier when something could tell the
  * difference. Outside of callbacks, and from other threads, write() sends at once.
  *
- * What the kernel refuses stays in `queue` until the watcher reports AC_WRITE
- * (AC_STREAM_REFUSED); from there on everything is the standard transport's: later
- * writes queue up behind, pause_writing() above the high-water mark, resume_writing()
- * at the low-water mark.
+ * What the kernel refuses, later writes queue up behind: refused.c.
  *
  * Exact bytes are kept by reference, everything else is copied before write()
  * returns, so a caller may change its buffer afterwards. The usual single write of a
@@ -19,10 +16,9 @@
 #include "core/errors.h"
 #include "core/method.h"
 #include "loop/report.h"
-#include "stream/close.h"
-#include "stream/events.h"
 #include "stream/protocol.h"
 #include "stream/queue.h"
+#include "stream/refused.h"
 #include "stream/write.h"
 
 #include <errno.h>
@@ -31,80 +27,7 @@
  * send of its own gains nothing by waiting, and one of 128 KiB is slower than two. */
 #define CORK_MAX (64 * 1024)
 
-/* ------------------------------------------------------- refused and failed -- */
-
-/* The kernel has not taken everything: waits for AC_WRITE. */
-static int
-write_refused(StreamObject *self)
-{
-    PyObject *writer = self->write_context;  // ours now
-    self->write_context = NULL;
-    self->flags |= AC_STREAM_REFUSED;
-    if (writer == NULL || self->flags & AC_STREAM_OWN_CONTEXT) {
-        self->write_context = ac_stream_context(self);
-    }
-    else {
-        self->write_context = PyContext_Copy(writer);
-    }
-    int rc = -1;
-    if (self->write_context == NULL || ac_events_watch(self, AC_WRITE) < 0) {
-        PyObject *exc = ac_err_take();
-        ac_write_drop(self);
-        ac_err_restore_steal(exc);
-    }
-    else {
-        rc = ac_call_pause_writing(self, writer);
-    }
-    Py_XDECREF(writer);
-    return rc;
-}
-
-/* waiter.<name>(value) for whoever waits in sendfile. */
-static int
-settle_waiter(StreamObject *self, PyObject *name, PyObject *value)
-{
-    if (!(self->flags & AC_STREAM_WAITER)) {
-        return 0;
-    }
-    PyObject *result = ac_method_call(self->empty_waiter, name, value);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
-}
-
-/* A send failed: ends the connection, as write() of the standard transport. */
-static int
-write_failed(StreamObject *self, int err)
-{
-    PyObject *exc = ac_errors_new(-err);
-    ac_write_drop(self);
-    if (exc == NULL) {
-        return -1;
-    }
-    ac_state *state = ac_stream_state(self);
-    const char *message = "Fatal write error on socket transport";
-    if (self->flags & AC_STREAM_PIPE) {
-        message = "Fatal write error on pipe transport";
-        self->conn_lost++;
-    }
-    int rc = ac_close_fatal(self, exc, message);
-    if (rc == 0) {
-        rc = settle_waiter(self, state->str_set_exception, exc);
-    }
-    Py_DECREF(exc);
-    return rc;
-}
-
-void
-ac_write_drop(StreamObject *self)
-{
-    ac_queue_clear(self);
-    bool refused = self->flags & AC_STREAM_REFUSED;
-    self->flags &= ~(uint32_t)AC_STREAM_REFUSED;
-    Py_CLEAR(self->write_context);
-    if (refused) {
-        ac_events_unwatch(self, AC_WRITE);
-    }
-}
+/* --------------------------------------------------------------- flushing -- */
 
 int
 ac_write_flush(StreamObject *self)
@@ -119,10 +42,10 @@ ac_write_flush(StreamObject *self)
         ac_queue_clear(self);
     }
     else if (err < 0) {
-        return write_failed(self, err);
+        return ac_refused_fail(self, err);
     }
     if (ac_queue_pending(self) > 0) {
-        return write_refused(self);
+        return ac_refused_wait(self);
     }
     Py_CLEAR(self->write_context);
     return 0;
@@ -138,50 +61,6 @@ ac_write_on_flush(ac_flush *node)
     }
     // no caller is left that the standard transport would raise it in
     return ac_report_unraised(loop, "Exception in callback StreamTransport.write()");
-}
-
-int
-ac_write_ready(StreamObject *self)
-{
-    if (self->flags & AC_STREAM_LOST || !(self->flags & AC_STREAM_REFUSED)) {
-        return 0;
-    }
-    size_t before = ac_queue_pending(self);
-    int err = ac_queue_send(self);
-    if (err < 0) {
-        return write_failed(self, err);
-    }
-    size_t after = ac_queue_pending(self);
-    if (after == before) {  // "not now" after all
-        return 0;
-    }
-    if (after == 0) {
-        self->flags &= ~(uint32_t)AC_STREAM_REFUSED;  // may write again meanwhile
-        Py_CLEAR(self->write_context);
-        if (self->flags & AC_STREAM_PIPE) {  // whose repr tells resume_writing() of it
-            ac_events_unwatch(self, AC_WRITE);
-        }
-    }
-    else if (self->flags & AC_STREAM_PIPE) {  // resumed by an empty queue only
-        return 0;
-    }
-    if (ac_call_resume_writing(self) < 0 || ac_write_flush(self) < 0) {
-        return -1;
-    }
-    if (self->flags & AC_STREAM_REFUSED) {
-        return 0;
-    }
-    ac_events_unwatch(self, AC_WRITE);
-    if (self->flags & AC_STREAM_LOST) {  // resume_writing() closed, or the flush failed
-        return 0;
-    }
-    if (settle_waiter(self, ac_stream_state(self)->str_set_result, Py_None) < 0) {
-        return -1;
-    }
-    if (self->flags & AC_STREAM_CLOSING) {
-        return ac_close_finish(self, Py_None);
-    }
-    return self->flags & AC_STREAM_EOF ? ac_close_shutdown(self) : 0;
 }
 
 /* ---------------------------------------------------------------- writing -- */
@@ -283,14 +162,15 @@ write_copy(StreamObject *self, const char *data, size_t len)
             struct iovec piece = {(void *)data, len};
             ssize_t n = self->ops->send(self, &piece, 1);
             if (n < 0 && !ac_errors_is_transient(n)) {
-                return write_failed(self, (int)n);
+                return ac_refused_fail(self, (int)n);
             }
             size_t sent = n < 0 ? 0 : (size_t)n;
             if (sent == len) {
                 return 0;
             }
-            return queue_copy(self, data + sent, len - sent) < 0 ? -1
-                                                                 : write_refused(self);
+            return queue_copy(self, data + sent, len - sent) < 0
+                       ? -1
+                       : ac_refused_wait(self);
         }
     }
     return queue_copy(self, data, len) < 0 ? -1 : write_settle(self);
@@ -558,70 +438,6 @@ stream_set_write_buffer_limits(PyObject *op, PyObject *const *args, Py_ssize_t n
     return result;
 }
 
-PyDoc_STRVAR(stream__write_ready_doc, "_write_ready($self, /)\n--\n\n"
-                                      "Send more of what the kernel refused.");
-
-static PyObject *
-stream__write_ready(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    if (ac_write_ready((StreamObject *)self) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
-PyDoc_STRVAR(stream__make_empty_waiter_doc,
-             "_make_empty_waiter($self, /)\n--\n\n"
-             "A future that is done once nothing is pending; write() is refused\n"
-             "until _reset_empty_waiter(). For loop.sendfile().");
-
-static PyObject *
-stream__make_empty_waiter(PyObject *op, PyObject *Py_UNUSED(ignored))
-{
-    StreamObject *self = (StreamObject *)op;
-    if (self->empty_waiter != NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "Empty waiter is already set");
-        return NULL;
-    }
-    if (ac_write_flush(self) < 0) {
-        return NULL;
-    }
-    ac_state *state = ac_stream_state(self);
-    PyObject *waiter =
-        ac_method_call((PyObject *)self->loop, state->str_create_future, NULL);
-    if (waiter == NULL) {
-        return NULL;
-    }
-    Py_XSETREF(self->empty_waiter, waiter);
-    self->flags |= AC_STREAM_WAITER;
-    Py_INCREF(waiter);
-    if (!(self->flags & AC_STREAM_REFUSED)) {
-        PyObject *result =
-            PyObject_CallMethodOneArg(waiter, state->str_set_result, Py_None);
-        if (result == NULL) {
-            Py_CLEAR(waiter);
-        }
-        Py_XDECREF(result);
-        ac_events_unwatch(self, 0);  // gives a shared number free for sock_sendfile
-    }
-    return waiter;
-}
-
-PyDoc_STRVAR(stream__reset_empty_waiter_doc, "_reset_empty_waiter($self, /)\n--\n\n"
-                                             "Allow write() again.");
-
-static PyObject *
-stream__reset_empty_waiter(PyObject *op, PyObject *Py_UNUSED(ignored))
-{
-    StreamObject *self = (StreamObject *)op;
-    self->flags &= ~(uint32_t)AC_STREAM_WAITER;
-    Py_CLEAR(self->empty_waiter);
-    if (ac_events_take_back(self) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
 PyMethodDef ac_write_methods[] = {
     {"write", AC_CFUNCTION(stream_write), METH_FASTCALL | METH_KEYWORDS,
      stream_write_doc},
@@ -631,10 +447,5 @@ PyMethodDef ac_write_methods[] = {
      stream_get_write_buffer_size_doc},
     {"set_write_buffer_limits", AC_CFUNCTION(stream_set_write_buffer_limits),
      METH_FASTCALL | METH_KEYWORDS, stream_set_write_buffer_limits_doc},
-    {"_write_ready", stream__write_ready, METH_NOARGS, stream__write_ready_doc},
-    {"_make_empty_waiter", stream__make_empty_waiter, METH_NOARGS,
-     stream__make_empty_waiter_doc},
-    {"_reset_empty_waiter", stream__reset_empty_waiter, METH_NOARGS,
-     stream__reset_empty_waiter_doc},
     {NULL, NULL, 0, NULL},
 };

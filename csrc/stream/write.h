@@ -1,4 +1,4 @@
-/* Writing: the cork, the queue, flow control. */
+/* Writing: the cork. */
 #ifndef AC_WRITE_H
 #define AC_WRITE_H
 
@@ -14,10 +14,6 @@ ac_write_flush(StreamObject *self);
 int
 ac_write_on_flush(ac_flush *node);
 
-/* Forgets what is pending and no longer waits for AC_WRITE. May run Python. */
-void
-ac_write_drop(StreamObject *self);
-
 /* One write of bytes, bytearray or memoryview, after all checks. Returns 0, or -1 with
  * an exception. */
 int
@@ -27,10 +23,6 @@ ac_write_data(StreamObject *self, PyObject *data);
  * an exception. */
 int
 ac_write_lost(StreamObject *self);
-
-/* _write_ready(): sends more of what was refused. Returns as ac_write_flush. */
-int
-ac_write_ready(StreamObject *self);
 
 /* write(data). Runs Python. Returns 0, or -1 with an exception. */
 int
