@@ -112,7 +112,8 @@ typedef struct {
     {                                                                              \
         return bio_write(bio, BLOCK(bio, place), data, len, n);                    \
     }                                                                              \
-    static long ctrl_##place(ac_bio *bio, int command, long number, void *p)       \
+    static long ctrl_##place(ac_bio *bio, int command, long Py_UNUSED(number),     \
+                             void *Py_UNUSED(p))                                   \
     {                                                                              \
         return bio_ctrl(BLOCK(bio, place), command);                               \
     }                                                                              \
