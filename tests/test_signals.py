@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import warnings
 import weakref
 
@@ -377,6 +378,43 @@ def test_python_handler_that_raises_ends_the_run(loop):
         signal.signal(SIGNAL, old)
     assert not loop.is_running()
     turn(loop)
+
+
+def test_python_handler_that_raises_behind_the_poll(loop, trace):
+    # the loop has seen that the timer is due, but not the signal yet
+    class Leave(Exception):
+        pass
+
+    def on_signal(signum, frame):
+        raise Leave
+
+    def other_thread():
+        waits.wait()  # gets the GIL when the loop waits, and keeps it
+        while time.monotonic() < end:
+            pass
+        os.kill(os.getpid(), SIGNAL)
+
+    waits = threading.Event()
+    end = time.monotonic() + 0.2
+    thread = threading.Thread(target=other_thread)
+    old = signal.signal(SIGNAL, on_signal)
+    interval = sys.getswitchinterval()
+    thread.start()
+    try:
+        sys.setswitchinterval(10)
+        loop.call_soon(waits.set)
+        loop.call_later(0.05, trace.note("timer", loop.stop))
+        guard = loop.call_later(30, loop.stop)
+        with pytest.raises(Leave):
+            loop.run_forever()
+        assert trace == []
+        loop.run_forever()
+        guard.cancel()
+    finally:
+        sys.setswitchinterval(interval)
+        signal.signal(SIGNAL, old)
+        thread.join()
+    assert trace == ["timer"]
 
 
 def test_keyboard_interrupt_of_an_idle_loop(loop):

@@ -247,7 +247,12 @@ turn_poll(LoopObject *loop, double *now, bool *timed)
     if (deaf && (timeout < 0.0 || timeout > SECONDS_DEAF)) {
         timeout = SECONDS_DEAF;
     }
-    if (ac_poller_poll(loop, timeout) < 0 || (deaf && PyErr_CheckSignals() < 0)) {
+    if (ac_poller_poll(loop, timeout) < 0) {
+        return -1;
+    }
+    // a signal that came behind what the poll has found: its handler's exception is
+    // not one of the callbacks
+    if (timeout != 0.0 && PyErr_CheckSignals() < 0) {
         return -1;
     }
     loop->turns_without_poll = 0;
