@@ -75,7 +75,7 @@ renew(ac_foreign *foreign)
         foreign->set = fresh;
     }
     if (err < 0) {
-        ac_errors_uv(err);
+        (void)ac_errors_errno(-err);
         return -1;
     }
     for (size_t fd = 0; fd < foreign->table.cap; fd++) {
@@ -136,7 +136,7 @@ ac_foreign_collect(LoopObject *loop)
     do {
         n = ac_fdset_wait(&foreign->set, ready, AC_FDSET_BATCH);
         if (n < 0) {
-            ac_errors_uv(n);
+            (void)ac_errors_errno(-n);
             return -1;
         }
         for (int i = 0; i < n; i++) {
@@ -160,11 +160,29 @@ ac_foreign_collect(LoopObject *loop)
 
 /* -------------------------------------------------------- life of a watcher -- */
 
+/* Opens the set. If libuv cannot watch it, that is told here, and not by a poll.
+ * Returns 0 or a negative errno. */
+static int
+open_set(LoopObject *loop)
+{
+    ac_poller *poller = loop->poller;
+    ac_foreign *foreign = &poller->foreign;
+    int err = ac_fdset_open(&foreign->set);
+    if (err == 0 && !loop->polling && !ac_loop_is_forked(loop)) {
+        err = ac_foreign_start(foreign, &poller->own, &poller->uv);
+        if (err < 0) {
+            ac_fdset_close(&foreign->set);
+        }
+    }
+    return err;
+}
+
 /* Makes room for a number, opens the set at the first. Returns 0, or -1 with an
  * exception. */
 static int
-reserve(ac_foreign *foreign, int fd)
+reserve(LoopObject *loop, int fd)
 {
+    ac_foreign *foreign = &loop->poller->foreign;
     size_t before = foreign->table.cap;
     int err = 0;
     // a number that is free must not become that of the set itself; and the table grows
@@ -173,10 +191,10 @@ reserve(ac_foreign *foreign, int fd)
         err = -errno;
     }
     else if (foreign->set.fd < 0) {
-        err = ac_fdset_open(&foreign->set);
+        err = open_set(loop);
     }
     if (err < 0) {
-        ac_errors_uv(err);
+        (void)ac_errors_errno(-err);
         return -1;
     }
     if (ac_fdtable_reserve(&foreign->table, fd) < 0) {
@@ -198,9 +216,10 @@ reserve(ac_foreign *foreign, int fd)
 }
 
 ac_watcher *
-ac_foreign_new(ac_foreign *foreign, int fd)
+ac_foreign_new(LoopObject *loop, int fd)
 {
-    if (reserve(foreign, fd) < 0) {
+    ac_foreign *foreign = &loop->poller->foreign;
+    if (reserve(loop, fd) < 0) {
         return NULL;
     }
     ac_watcher *watcher = PyMem_RawCalloc(1, sizeof(*watcher));

@@ -34,7 +34,7 @@ ac_foreign_init(ac_foreign *foreign);
 
 /* NULL with an exception (OSError for want of a descriptor) on failure. */
 ac_watcher *
-ac_foreign_new(ac_foreign *foreign, int fd);
+ac_foreign_new(LoopObject *loop, int fd);
 
 /* A number that is not wanted any more stays in the set until it reports something;
  * mostly it is wanted again, or closed, before.

@@ -71,21 +71,21 @@ on_own_closed(uv_handle_t *handle)
     }
 }
 
-/* Whether the kernel still watches a number that the user may have closed: libuv
- * aborts the process if it does not. What is registered here already, libuv takes
- * over. */
-static bool
-number_is_pollable(uv_loop_t *uv, int fd, int events)
+/* Puts a number into the kernel's set, where libuv, which aborts the process if the
+ * kernel refuses it, finds it and takes it over. Returns 0 or a negative errno. */
+static int
+add_number(uv_loop_t *uv, int fd, int events)
 {
 #ifdef __linux__
     struct epoll_event event = {.events = (uint32_t)events, .data.fd = fd};
-    return epoll_ctl(uv_backend_fd(uv), EPOLL_CTL_ADD, fd, &event) == 0
-           || errno == EEXIST;
+    bool known =
+        epoll_ctl(uv_backend_fd(uv), EPOLL_CTL_ADD, fd, &event) == 0 || errno == EEXIST;
 #else
     (void)uv;
     (void)events;
-    return fcntl(fd, F_GETFD) >= 0;
+    bool known = fcntl(fd, F_GETFD) >= 0;
 #endif
+    return known ? 0 : -errno;
 }
 
 /* Takes the number out of the kernel's set. */
@@ -138,17 +138,14 @@ end(ac_own *own, own_watcher *one)
     }
 }
 
-/* Gives a watcher its uv_poll_t. Returns false if the number is no descriptor that can
- * be waited for (any more). */
-static bool
-initialise(own_watcher *one, uv_loop_t *uv)
+/* The kernel refuses the number. For want of resources its user has to look at `error`;
+ * a number that is closed, or another file's, fails at once in its system calls. */
+static void
+refuse(own_watcher *one, int err)
 {
-    if (one->initialised) {
-        return fcntl(one->base.fd, F_GETFD) >= 0;
-    }
-    one->initialised = uv_poll_init(uv, &one->poll, one->base.fd) == 0;
-    one->poll.data = one;
-    return one->initialised;
+    stop(one);
+    one->base.error = err == -ENOSPC || err == -ENOMEM ? err : 0;
+    ac_event_record(&one->base, AC_READ | AC_WRITE);
 }
 
 /* Starts or stops one watcher. Only the thread that polls. */
@@ -163,10 +160,16 @@ apply(own_watcher *one, uv_loop_t *uv)
         stop(one);
         return;
     }
-    if (!initialise(one, uv)) {
-        stop(one);
-        ac_event_record(watcher, AC_READ | AC_WRITE);  // its system calls fail at once
-        return;
+    bool probed = false;
+    if (!one->initialised) {
+        int err = uv_poll_init(uv, &one->poll, watcher->fd);
+        if (err < 0) {
+            refuse(one, err);
+            return;
+        }
+        one->initialised = true;
+        one->poll.data = one;
+        probed = !watcher->exposed;  // by libuv, a moment ago
     }
     int events = (watcher->wanted & AC_READ ? UV_READABLE : 0)
                  | (watcher->wanted & AC_WRITE ? UV_WRITABLE : 0);
@@ -175,9 +178,9 @@ apply(own_watcher *one, uv_loop_t *uv)
     }
     one->started = true;
     watcher->armed = watcher->wanted;
-    if (watcher->exposed && !number_is_pollable(uv, watcher->fd, events)) {
-        stop(one);
-        ac_event_record(watcher, AC_READ | AC_WRITE);
+    int err = probed ? 0 : add_number(uv, watcher->fd, events);
+    if (err < 0) {
+        refuse(one, err);
     }
 }
 

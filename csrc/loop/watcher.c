@@ -24,7 +24,7 @@ ac_watcher_new(LoopObject *loop, ac_watcher_kind kind, int fd, ac_watcher_fn *on
         return NULL;
     }
     ac_watcher *watcher = kind == AC_WATCHER_OWN ? ac_own_new(&poller->own, fd)
-                                                 : ac_foreign_new(&poller->foreign, fd);
+                                                 : ac_foreign_new(loop, fd);
     if (watcher != NULL) {
         watcher->loop = loop;
         watcher->owner = owner;
@@ -49,7 +49,7 @@ ac_watcher_set(ac_watcher *watcher, unsigned int events)
     watcher->loop->watched -= wanted_before;
     watcher->loop->watched += watcher->wanted != 0;
     if (err < 0) {
-        ac_errors_uv(err);
+        (void)ac_errors_errno(-err);
         return -1;
     }
     ac_watcher_forget(watcher, ~events);

@@ -37,6 +37,7 @@ struct ac_watcher {
     bool closing;
     bool exposed;        /* own: the user has come to know the number after all */
     uint32_t generation; /* foreign: tells a number's users apart */
+    int error;           /* own: why the kernel does not watch it, a negative errno */
     const void *user;    /* foreign: whose number it is, only compared; or NULL */
     unsigned int polls;  /* foreign: since it was assumed that the kernel knows */
     ac_watcher *next_dirty, **prev_dirty; /* on the list of changes */

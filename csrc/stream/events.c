@@ -9,6 +9,7 @@
 #include "core/errors.h"
 #include "loop/ready.h"
 #include "loop/report.h"
+#include "stream/close.h"
 #include "stream/events.h"
 #include "stream/pipe.h"
 #include "stream/read.h"
@@ -36,6 +37,15 @@ run_callback(StreamObject *self, LoopObject *loop, PyObject *context,
     return ac_report_unraised(loop, message);
 }
 
+/* The kernel does not watch the number: nothing would ever come. */
+static int
+refused(StreamObject *self)
+{
+    (void)ac_errors_errno(-self->watcher->error);
+    self->watcher->error = 0;
+    return ac_close_fatal_raised(self, "Fatal error on socket transport");
+}
+
 static int
 on_ready(ac_watcher *watcher, unsigned int events)
 {
@@ -44,7 +54,10 @@ on_ready(ac_watcher *watcher, unsigned int events)
     PyObject *context;
     int rc = 0;
     Py_INCREF(self);
-    if (events & AC_READ) {
+    if (watcher->error != 0) {
+        rc = refused(self);
+    }
+    else if (events & AC_READ) {
         context = Py_NewRef(self->read_context);
         rc = run_callback(self, loop, context, ac_read_ready,
                           loop->state->str__read_ready,

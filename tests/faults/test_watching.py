@@ -1,0 +1,170 @@
+"""The kernel watches no more descriptors: a user may watch only so many."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from conftest import Script
+from support import only_asynccore
+
+COMPILER = str(sysconfig.get_config_var("CC") or "cc").split()[0]
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="epoll, LD_PRELOAD")
+
+# Refuses, while `refusal` is an errno, what the set does not watch yet.
+REFUSAL = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <sys/epoll.h>
+
+int refusal;
+
+int
+epoll_ctl(int set, int op, int fd, struct epoll_event *event)
+{
+    int (*real)(int, int, int, struct epoll_event *) = dlsym(RTLD_NEXT, "epoll_ctl");
+    int rc = real(set, op, fd, event);
+    if (rc == 0 && op == EPOLL_CTL_ADD && refusal != 0) {
+        real(set, EPOLL_CTL_DEL, fd, event);
+        errno = refusal;
+        rc = -1;
+    }
+    return rc;
+}
+"""
+
+PROGRAM = """
+import asyncio, ctypes, socket
+refusal = ctypes.c_int.in_dll(ctypes.CDLL(None), "refusal")
+loop = new_event_loop()
+
+class Noted(asyncio.Protocol):
+    made = 0
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.ended = loop.create_future()
+        Noted.made += 1
+
+    def data_received(self, data):
+        print("received", data)
+
+    def connection_lost(self, exc):
+        self.ended.set_result(exc)
+"""
+
+
+@pytest.fixture(scope="module")
+def refusal(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What LD_PRELOAD has to be."""
+    folder: Path = tmp_path_factory.mktemp("refusal")
+    source, library = folder / "refusal.c", folder / "refusal.so"
+    source.write_text(REFUSAL)
+    build = [COMPILER, "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
+    subprocess.run(build, check=True, timeout=50)
+    first = os.environ.get("LD_PRELOAD", "")  # a sanitizer's runtime
+    return f"{first} {library}".strip()
+
+
+@pytest.fixture
+def program(refusal: str, script: Script, monkeypatch: pytest.MonkeyPatch) -> Script:
+    """`script` with PROGRAM before it, and the kernel that can be told to refuse."""
+    monkeypatch.setenv("LD_PRELOAD", refusal)
+    return lambda code, *args: script(f"{PROGRAM}\n{code}", *args)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.ENOMEM])
+def test_number_of_the_program(program: Script, number: int) -> None:
+    done = program(
+        """
+import sys
+a, b = socket.socketpair()
+loop.run_until_complete(asyncio.sleep(0))
+refusal.value = int(sys.argv[1])
+for _ in range(2):
+    for add in (loop.add_reader, loop.add_writer):
+        try:
+            add(a, print)
+        except OSError as exc:
+            print(exc.errno)
+    loop.run_until_complete(asyncio.sleep(0.001))
+refusal.value = 0
+loop.add_reader(a, loop.stop)
+b.send(b".")
+loop.run_forever()
+loop.remove_reader(a)
+loop.close()
+""",
+        str(number),
+    )
+    assert done.stdout == f"{number}\n" * 4
+
+
+# the standard loop reports an exception of its _add_reader, and the connection hangs
+@only_asynccore
+@pytest.mark.parametrize("case", ["accepted", "same number", "resumed", "writing"])
+def test_connection_of_the_loop(program: Script, case: str) -> None:
+    """libuv would abort the process."""
+    done = program(
+        """
+import sys
+case = sys.argv[1]
+
+async def connect(address):
+    before = Noted.made
+    peer = socket.create_connection(address)
+    while Noted.made == before:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
+    return peer, protocols[-1]
+
+protocols = []
+
+def factory():
+    protocols.append(Noted())
+    return protocols[-1]
+
+async def main():
+    server = await loop.create_server(factory, "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    if case == "same number":
+        peer, protocol = await connect(address)
+        peer.close()
+        assert await protocol.ended is None
+    if case in ("accepted", "same number"):
+        refusal.value = 28
+        peer, protocol = await connect(address)
+    else:
+        peer, protocol = await connect(address)
+        protocol.transport.pause_reading()
+        await asyncio.sleep(0.01)
+        refusal.value = 28
+        if case == "resumed":
+            protocol.transport.resume_reading()
+        else:
+            protocol.transport.write(bytes(16 << 20))
+    print(repr(await asyncio.wait_for(protocol.ended, 10)))
+    refusal.value = 0
+    peer.close()
+    peer, protocol = await connect(address)
+    peer.send(b"later")
+    peer.close()
+    await protocol.ended
+    server.close()
+
+loop.run_until_complete(main())
+loop.close()
+""",
+        case,
+    )
+    assert done.stdout == (
+        "OSError(28, 'No space left on device')\nreceived b'later'\n"
+    )
