@@ -121,8 +121,9 @@ def main() -> None:
         return
     if args.cpu is not None:
         os.sched_setaffinity(0, {args.cpu})
-    settle_malloc()
     spec, workload = LOOPS[args.loop], EVERY[args.workload]
+    if not (isinstance(workload, Timed) and workload.fresh):
+        settle_malloc()
     if isinstance(workload, Serve):
         serve(spec, workload, args.address)
     elif isinstance(workload, OwnMemory):

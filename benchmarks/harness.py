@@ -105,6 +105,7 @@ class Timed(Workload):
     run: Callable[..., int | Awaitable[int]]
     number: int
     whole: bool = False
+    fresh: bool = False  # in a process that has not freed a large block before
     repeat: tuple[int, int] = (7, 4)  # without and with --quick
 
     @property

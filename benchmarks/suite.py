@@ -95,6 +95,7 @@ GOALS: dict[str, tuple[float | None, float | None]] = {
     "sock-64k": (None, 1.35),
     "spawn": (None, 0.97),
     "cat-64k": (None, 1.5),
+    "cat-64k-fresh": (None, 1.5),
     "sendfile": (None, 0.97),
     "signal": (None, 1.3),
     "call-soon": (1.35, 1.6),
