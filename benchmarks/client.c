@@ -28,7 +28,7 @@
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
-#ifdef AC_CLIENT_TLS
+#ifdef AC_TLS
 #include <openssl/ssl.h>
 #endif
 
@@ -46,7 +46,7 @@ typedef struct {
     size_t unsent;      /* bytes of this round still to be written */
     size_t unread;      /* bytes of its replies still to come */
     uint64_t began;
-#ifdef AC_CLIENT_TLS
+#ifdef AC_TLS
     SSL *ssl;
 #endif
 } connection;
@@ -79,7 +79,7 @@ static uint64_t deadline, rounds_left, rounds_done;
 static size_t active;
 static uint32_t histogram[AC_BUCKETS];
 
-#ifdef AC_CLIENT_TLS
+#ifdef AC_TLS
 static SSL_CTX *tls_context;
 #endif
 
@@ -190,7 +190,7 @@ static void
 connection_open(connection *c)
 {
     c->fd = open_socket();
-#ifdef AC_CLIENT_TLS
+#ifdef AC_TLS
     if (opt.tls) {
         c->ssl = SSL_new(tls_context);
         SSL_set_fd(c->ssl, c->fd);
@@ -210,7 +210,7 @@ connection_open(connection *c)
 static void
 connection_close(connection *c)
 {
-#ifdef AC_CLIENT_TLS
+#ifdef AC_TLS
     if (c->ssl) {
         SSL_shutdown(c->ssl);
         SSL_free(c->ssl);
@@ -226,7 +226,7 @@ connection_close(connection *c)
 static ssize_t
 connection_write(connection *c, const char *data, size_t size)
 {
-#ifdef AC_CLIENT_TLS
+#ifdef AC_TLS
     if (c->ssl) {
         const int n = SSL_write(c->ssl, data, (int)size);
         if (n > 0) {
@@ -250,7 +250,7 @@ static ssize_t
 connection_read(connection *c)
 {
     ssize_t n;
-#ifdef AC_CLIENT_TLS
+#ifdef AC_TLS
     if (c->ssl) {
         n = SSL_read(c->ssl, read_buffer, AC_READ_SIZE);
         if (n > 0) {
@@ -356,7 +356,7 @@ on_readable(connection *c)
             round_end(c);
             return;
         }
-#ifdef AC_CLIENT_TLS
+#ifdef AC_TLS
         if (c->ssl && SSL_pending(c->ssl)) {
             continue;
         }
@@ -454,7 +454,7 @@ prepare(void)
         }
     }
     if (opt.tls) {
-#ifdef AC_CLIENT_TLS
+#ifdef AC_TLS
         tls_context = SSL_CTX_new(TLS_client_method());
         SSL_CTX_set_mode(tls_context, SSL_MODE_ENABLE_PARTIAL_WRITE
                                           | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);

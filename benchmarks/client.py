@@ -1,4 +1,4 @@
-"""Compiles and drives client.c."""
+"""Compiles the programs in C, and drives client.c."""
 
 from __future__ import annotations
 
@@ -14,26 +14,25 @@ from types import TracebackType
 
 from benchmarks.harness import Load
 
-SOURCE = Path(__file__).with_name("client.c")
-
 
 @functools.cache
-def build() -> Path:
-    """The compiled client, from a cache if its source has not changed. One without TLS
-    is not kept: OpenSSL's headers may be there the next time."""
+def build(name: str = "client") -> Path:
+    """The program of this name, compiled; from a cache if its source has not changed.
+    One without TLS is not kept: OpenSSL's headers may be there the next time."""
+    source = Path(__file__).with_name(f"{name}.c")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
-    program = cache / "asynccore" / f"bench-client-{digest}"
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+    program = cache / "asynccore" / f"bench-{name}-{digest}"
     if program.exists():
         return program
     compiler = os.environ.get("CC") or shutil.which("cc")
     if not compiler:
-        raise SystemExit("the load client needs a C compiler (cc)")
+        raise SystemExit(f"{source.name} needs a C compiler (cc)")
     program.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=program.parent) as scratch:
-        output = Path(scratch) / "client"
-        command = [*compiler.split(), "-O2", "-std=c11", "-o", str(output), str(SOURCE)]
-        tls = [*command, "-DAC_CLIENT_TLS", "-lssl", "-lcrypto"]
+        output = Path(scratch) / name
+        command = [*compiler.split(), "-O2", "-std=c11", "-o", str(output), str(source)]
+        tls = [*command, "-DAC_TLS", "-lssl", "-lcrypto"]
         if subprocess.run(tls, capture_output=True).returncode:
             subprocess.run(command, check=True)
             program = program.with_name(f"{program.name}-without-tls")

@@ -19,8 +19,8 @@ from pathlib import Path
 from benchmarks import report
 from benchmarks.client import Client
 from benchmarks.harness import Delay, IdleMemory, Lateness, Serve, Timed, Workload
-from benchmarks.loops import LOOPS
-from benchmarks.measure import ENVIRONMENT, child, server, versions
+from benchmarks.limit import can_run
+from benchmarks.measure import ENVIRONMENT, run_of, server, versions
 from benchmarks.suite import select
 
 # What is counted when nothing is named.
@@ -65,9 +65,7 @@ def lengths(workload: Workload) -> tuple[int, int]:
 def run(loop: str, workload: Workload, number: int, wrapper: tuple[str, ...]) -> None:
     """One run of this length under the wrapper."""
     if not isinstance(workload, Serve):
-        command = child(
-            "count", loop, workload.name, f"--number={number}", wrapper=wrapper
-        )
+        command = run_of("count", loop, workload, f"--number={number}", wrapper=wrapper)
         subprocess.run(command, check=True, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
         return
     extra = (f"--requests={number}", "--warm-up=0")
@@ -172,9 +170,12 @@ def main() -> int:
         "--calls", action="store_true", help="system calls instead (strace)"
     )
     args = parser.parse_args()
-    known = versions()
-    loops = [name for name in LOOPS if name in args.loops.split(",") and name in known]
-    loops = [name for name in loops if known[name] is not None]
+    wanted = args.loops.split(",")
+    loops = [
+        name
+        for name, version in versions().items()
+        if name in wanted and version is not None
+    ]
     rows = []
     for workload in select(args.workloads or MAIN):
         countable = isinstance(workload, Serve | Timed)
@@ -182,6 +183,9 @@ def main() -> int:
             continue
         cells = [workload.name]
         for loop in loops:
+            if not can_run(loop, workload):
+                cells.append("-")
+                continue
             if args.calls:
                 each = count_calls(loop, workload)
                 text = ", ".join(f"{name} {n:.3g}" for name, n in each.items())

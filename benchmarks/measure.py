@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import limit
 from benchmarks.client import Client, cpus
 from benchmarks.harness import (
     EXACT,
@@ -70,16 +71,29 @@ def child(*arguments: str, wrapper: tuple[str, ...] = ()) -> list[str]:
     return [*wrapper, sys.executable, str(CHILD), *arguments]
 
 
+def run_of(
+    what: str,
+    loop: str,
+    workload: Workload,
+    *options: str,
+    wrapper: tuple[str, ...] = (),
+) -> list[str]:
+    """The command line of a workload's process on a loop, or of the limit's."""
+    if loop == limit.LIMIT:
+        return [*wrapper, *limit.command(workload), *options]
+    return child(what, loop, workload.name, *options, wrapper=wrapper)
+
+
 @contextlib.contextmanager
 def server(
     loop: str, workload: Serve, *options: str, wrapper: tuple[str, ...] = ()
 ) -> Iterator[Server]:
     """A server process; it is killed with SIGTERM."""
     with tempfile.TemporaryDirectory() as directory:
-        command = child(
+        command = run_of(
             "serve",
             loop,
-            workload.name,
+            workload,
             f"--address={directory}/socket",
             *options,
             wrapper=wrapper,
@@ -176,7 +190,7 @@ def measure(loop: str, workload: Workload, quick: bool) -> dict[str, float]:
         assert isinstance(workload, OwnMemory)
     try:
         run = subprocess.run(
-            child("time", loop, workload.name, *options),
+            run_of("time", loop, workload, *options),
             env=environment_of(workload),
             capture_output=True,
             text=True,
@@ -195,9 +209,10 @@ def measure(loop: str, workload: Workload, quick: bool) -> dict[str, float]:
 
 
 def versions() -> dict[str, str | None]:
-    """The version of each loop that this Python can import; None for the others."""
+    """The version of each loop that this Python can import; None for the others. The
+    limit has none to tell."""
     output = subprocess.check_output(
         child("versions"), env=ENVIRONMENT, stderr=subprocess.DEVNULL
     )
     found: dict[str, str | None] = json.loads(output)
-    return found
+    return found | {limit.LIMIT: ""}

@@ -16,6 +16,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from benchmarks.harness import Workload
+from benchmarks.limit import LIMIT
 from benchmarks.suite import BASES, SHORT, WORKLOADS, goal_of
 
 # The column of the A/A control: the base loop, measured as if it were another one.
@@ -54,9 +55,11 @@ class Results:
         pairs = ((row.get(base), row.get(column)) for row in self.rounds[workload])
         return [a["cost"] / b["cost"] for a, b in pairs if a and b and b["cost"] > 0]
 
-    def ratio(self, workload: str, column: str) -> float | None:
+    def ratio(
+        self, workload: str, column: str, base: str | None = None
+    ) -> float | None:
         """The median of the rounds' ratios."""
-        ratios = self.ratios(workload, column)
+        ratios = self.ratios(workload, column, base)
         return median(ratios) if ratios else None
 
     def noise(self, workload: str) -> float:
@@ -104,6 +107,16 @@ def number(value: float | None) -> str:
     return f"{value:.2f}" if value < 9.995 else f"{value:.1f}"
 
 
+def loops_of(results: Results) -> list[str]:
+    """The columns that are loops: not the limit."""
+    return [c for c in results.columns if c != LIMIT]
+
+
+def others_of(results: Results) -> list[str]:
+    """The loops beside the base."""
+    return [c for c in loops_of(results) if c not in (results.base, CONTROL)]
+
+
 def verdict(results: Results, workload: str) -> str:
     """Whether the goal is reached, within the noise."""
     goal = results.goal(workload)
@@ -123,7 +136,7 @@ def title_of(results: Results, workload: Workload) -> str:
 
 def rows_of(results: Results) -> list[tuple[str, list[str]]]:
     """The table's cells by group: a row's first cell is the workload's title."""
-    others = [c for c in results.columns if c not in (results.base, CONTROL)]
+    others = others_of(results)
     rows = []
     for name, workload in WORKLOADS.items():
         if name not in results.rounds:
@@ -143,8 +156,7 @@ def rows_of(results: Results) -> list[tuple[str, list[str]]]:
 
 
 def heading(results: Results) -> list[str]:
-    others = [c for c in results.columns if c not in (results.base, CONTROL)]
-    return [f"{results.base} = 1", *others, "noise", "goal", "reached"]
+    return [f"{results.base} = 1", *others_of(results), "noise", "goal", "reached"]
 
 
 def fairness(results: Results) -> list[list[str]]:
@@ -153,10 +165,29 @@ def fairness(results: Results) -> list[list[str]]:
     for name, workload in WORKLOADS.items():
         if name in results.rounds and workload.group in DIFFERENCES:
             cells = [workload.title]
-            for column in results.columns:
+            for column in loops_of(results):
                 more = results.difference(name, column)
                 cells.append("-" if more is None else f"{more:+.0f} us")
             rows.append(cells)
+    return rows
+
+
+def limits(results: Results) -> list[list[str]]:
+    """Cells of the third table: what C reaches without Python, and which part of our
+    cost that is."""
+    rows = []
+    for name, workload in WORKLOADS.items():
+        if name not in results.rounds or not results.ratio(name, LIMIT):
+            continue
+        ours = results.ratio(name, LIMIT, OURS)
+        cells = [
+            title_of(results, workload),
+            number(results.ratio(name, OURS)),
+            number(results.ratio(name, LIMIT)),
+            f"{100 / ours:.0f} %" if ours else "-",
+            f"±{results.noise(name) * 100:.1f} %",
+        ]
+        rows.append(cells)
     return rows
 
 
@@ -191,7 +222,7 @@ def by_reason(failed: dict[str, str]) -> dict[str, list[str]]:
 
 
 def table(results: Results, plain: bool) -> str:
-    """Both tables."""
+    """All tables."""
     rows: list[list[str]] = []
     group = ""
     for this, cells in rows_of(results):
@@ -202,8 +233,12 @@ def table(results: Results, plain: bool) -> str:
     parts = [lay_out(heading(results), rows, plain)] if rows else []
     late = fairness(results)
     if late:
-        head = ["beside endless work, p99", *results.columns]
+        head = ["beside endless work, p99", *loops_of(results)]
         parts.append(lay_out(head, late, plain))
+    least = limits(results)
+    if least:
+        head = [f"in C, {results.base} = 1", OURS, LIMIT, "its part", "noise"]
+        parts.append(lay_out(head, least, plain))
     broken = [
         f"{WORKLOADS[name].title}: does not run on {' and '.join(loops)}: {why}"
         for name, failed in results.failed.items()
@@ -237,7 +272,7 @@ LEFT, WIDTH, ROW = 300, 900, 20
 
 def plot(results: Results) -> str:
     """An SVG of all ratios, on a logarithmic scale; a tick marks the goal."""
-    shown = [c for c in results.columns if c not in (results.base, CONTROL)]
+    shown = others_of(results)
     lowest, highest = 1 / 3, 16.0
 
     def x(ratio: float) -> float:

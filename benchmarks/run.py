@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks import client, report, scale_report
 from benchmarks.harness import Serve, Workload, is_exact
+from benchmarks.limit import LIMIT, can_run
 from benchmarks.loops import LOOPS
 from benchmarks.measure import measure, versions
 from benchmarks.report import Results
@@ -73,7 +74,7 @@ def collect(
             for column in turns(list(results.columns), number):
                 loop = results.columns[column]
                 progress.step(workload.name, column)
-                if loop in failed:
+                if loop in failed or not can_run(loop, workload):
                     continue
                 try:
                     row[column] = measure(loop, workload, quick)
@@ -126,7 +127,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--loops",
         default="asyncio,uvloop,asynccore",
-        help=f"of {', '.join(LOOPS)}, or all; what cannot be imported is left out",
+        help=f"of {', '.join(LOOPS)}, or all; what cannot be imported is left out; "
+        f"and {LIMIT}: what C without Python reaches",
     )
     parser.add_argument("--base", default="uvloop", help="the loop that counts as 1")
     parser.add_argument("--rounds", type=int, help="default: 5; --quick 3, --scale 2")
@@ -155,10 +157,10 @@ def main(arguments: list[str] | None = None) -> int:
         select(args.workloads, SCALE if args.scale else WORKLOADS)
     )
     known = versions()
-    wanted = list(LOOPS) if args.loops == "all" else args.loops.split(",")
-    if unknown := set(wanted) - set(LOOPS):
-        raise SystemExit(f"no loop {', '.join(unknown)}; there are {', '.join(LOOPS)}")
-    loops = [name for name in LOOPS if name in wanted and known[name] is not None]
+    wanted = args.loops.replace("all", ",".join(LOOPS)).split(",")
+    if unknown := set(wanted) - set(known):
+        raise SystemExit(f"no loop {', '.join(unknown)}; there are {', '.join(known)}")
+    loops = [name for name in known if name in wanted and known[name] is not None]
     for name in wanted:
         if known[name] is None:
             print(f"{name} is not installed: left out", file=sys.stderr)
@@ -176,7 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
         about={
             "python": platform.python_version(),
             "system": f"{platform.system()} {release} {platform.machine()}",
-            "versions": {name: known[name] for name in loops},
+            "versions": {n: known[n] for n in loops if n != LIMIT},
             "quick": args.quick,
         },
     )

@@ -1,4 +1,4 @@
-"""What the benchmark makes of its figures: the tables of the cost by size."""
+"""What the benchmark makes of its figures, and the limit in C."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -15,8 +16,10 @@ import pytest
 
 pytest.importorskip("benchmarks")
 
-from benchmarks import scale_report
-from benchmarks.measure import environment_of
+from benchmarks import report, scale_report
+from benchmarks.client import build
+from benchmarks.limit import can_run
+from benchmarks.measure import environment_of, measure
 from benchmarks.report import Results
 from benchmarks.scale import SERIES, SIZES
 from benchmarks.suite import EVERY, SCALE, WORKLOADS
@@ -149,3 +152,71 @@ def test_workload_runs(name: str, loop: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) > 0
+
+
+def table_of_limits() -> Results:
+    """Two rows that the limit runs, one that it does not."""
+    found = results({})
+    found.columns["limit"] = "limit"
+    for name, limit in ("tcp-connect", 4.0), ("cat-64k", 5.0), ("turn", None):
+        row = {"uvloop": {"cost": 10.0}, "asynccore": {"cost": 8.0}}
+        if limit:
+            row["limit"] = {"cost": limit}
+        found.add(WORKLOADS[name], row)
+    return found
+
+
+def test_limit_has_a_table_of_its_own() -> None:
+    found = table_of_limits()
+    assert report.limits(found) == [
+        [WORKLOADS["tcp-connect"].title, "1.25", "2.50", "50 %", "±0.0 %"],
+        [WORKLOADS["cat-64k"].title, "1.25", "2.00", "62 %", "±0.0 %"],
+    ]
+    assert "limit" not in report.heading(found)
+    assert "limit" not in report.plot(found)
+    main, limits = report.table(found, plain=True).split("\n\nin C, ")
+    assert "limit" not in main
+    assert "limit" in limits
+
+
+def test_limit_is_left_out_of_other_rows() -> None:
+    rows = [name for name, w in WORKLOADS.items() if can_run("limit", w)]
+    assert {"tcp-1k-10", "tls-connect", "cat-lines"} <= set(rows)
+    assert not {"memory-connection", "streams-1k-10", "turn", "late-echo"} & set(rows)
+    assert all(can_run("asynccore", workload) for workload in WORKLOADS.values())
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The limit, compiled where nothing stays."""
+    if not sys.platform.startswith("linux") or not shutil.which("cc"):
+        pytest.skip("Linux and a compiler only")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        build.cache_clear()
+        yield build("limit")
+        build.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tcp-1k-10",
+        "tcp-64k",
+        "tcp-connect",
+        "tcp-bulk",
+        "unix-1k",
+        "udp-1k",
+        "tls-1k-10",
+        "tls-100k",
+        "tls-bulk",
+        "tls-connect",
+        "cat-64k",
+        "cat-64k-turns",
+        "cat-lines",
+    ],
+)
+def test_limit_does_the_work(name: str, compiled: Path) -> None:
+    if name.startswith("tls") and compiled.name.endswith("without-tls"):
+        pytest.skip("OpenSSL's headers are not here")
+    assert measure("limit", WORKLOADS[name], quick=True)["cost"] > 0
