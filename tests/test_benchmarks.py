@@ -23,6 +23,7 @@ from benchmarks.measure import environment_of, measure
 from benchmarks.report import Results
 from benchmarks.scale import SERIES, SIZES
 from benchmarks.suite import EVERY, SCALE, WORKLOADS
+from support.interpreter import FREE_THREADED
 
 TOP = Path(__file__).resolve().parent.parent
 PAGE = TOP / "docs" / "performance.md"
@@ -139,7 +140,7 @@ def test_docs_keep_what_does_not_run_now(tmp_path: Path) -> None:
 def test_workload_runs(name: str, loop: str) -> None:
     sanitized = "LD_PRELOAD" in os.environ
     glibc = platform.libc_ver()[0] == "glibc"
-    if name == "scale-timer-10" and (sanitized or not glibc):
+    if name == "scale-timer-10" and (sanitized or not glibc or FREE_THREADED):
         pytest.skip("the malloc() of a sanitizer, or none of glibc's, does not tell")
     done = subprocess.run(
         [sys.executable, "benchmarks/child.py", "time", loop, name, "--repeat=1"],

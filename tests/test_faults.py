@@ -14,6 +14,7 @@ import warnings
 import pytest
 
 from support import only_asynccore
+from support.interpreter import FREE_THREADED
 from support.turns import Trace, turn
 
 needs_testcapi = pytest.mark.skipif(
@@ -472,6 +473,7 @@ def test_tracing_of_callbacks(loop, trace):
     "asan" in os.environ.get("LD_PRELOAD", ""),
     reason="AddressSanitizer keeps freed memory on purpose",
 )
+@pytest.mark.skipif(FREE_THREADED, reason="mimalloc keeps freed memory, too")
 def test_growth_is_given_back(script):
     # after a burst of callbacks the memory is near what it was before
     done = script(

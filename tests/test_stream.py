@@ -36,6 +36,7 @@ from support import (
     settle,
     wire,
 )
+from support.interpreter import FREE_THREADED
 
 # --- what a transport is ---
 
@@ -370,6 +371,7 @@ def test_transport_goes_on_after_its_finalizer(
 @pytest.mark.skipif(
     not hasattr(asyncio.StreamWriter, "__del__"), reason="no warning in 3.11.2"
 )
+@pytest.mark.skipif(FREE_THREADED, reason="its collector has an order of its own")
 @looped
 async def test_writer_is_finalized_after_its_transport() -> None:
     """The writer's finalizer finds a transport that is open, and closes it."""

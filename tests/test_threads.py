@@ -350,12 +350,8 @@ SUBINTERPRETERS = """
 """
 
 
-@pytest.mark.skipif(INTERPRETERS is None, reason="no subinterpreters here")
-@pytest.mark.parametrize("own_gil", [False, True], ids=["shared GIL", "own GIL"])
-def test_subinterpreters(loop_name, script, own_gil):
-    """A module without support for a GIL of its own is refused with ImportError."""
-    if own_gil and sys.version_info[:2] == (3, 12):
-        pytest.skip("3.12 crashes at exit, with the standard library alone")
+def subinterpreters(loop_name, own_gil):
+    """What the scripts need to make them."""
     imports = (
         "from asynccore import new_event_loop"
         if loop_name == "asynccore"
@@ -366,9 +362,16 @@ def test_subinterpreters(loop_name, script, own_gil):
         create = f"create = lambda: interpreters.create({kind!r})"
     else:
         create = f"create = lambda: interpreters.create(isolated={own_gil})"
-    done = script(
-        SUBINTERPRETERS.format(module=INTERPRETERS, imports=imports, create=create)
-    )
+    return {"module": INTERPRETERS, "imports": imports, "create": create}
+
+
+@pytest.mark.skipif(INTERPRETERS is None, reason="no subinterpreters here")
+@pytest.mark.parametrize("own_gil", [False, True], ids=["shared GIL", "own GIL"])
+def test_subinterpreters(loop_name, script, own_gil):
+    """A module without support for a GIL of its own is refused with ImportError."""
+    if own_gil and sys.version_info[:2] == (3, 12):
+        pytest.skip("3.12 crashes at exit, with the standard library alone")
+    done = script(SUBINTERPRETERS.format(**subinterpreters(loop_name, own_gil)))
     lines = done.stdout.split("\n")
     assert "alive" in lines
     told = set(lines) - {"alive", ""}
@@ -376,3 +379,63 @@ def test_subinterpreters(loop_name, script, own_gil):
         assert told <= {"ImportError"}
     else:
         assert told == set()
+
+
+LEFT_OPEN = """
+    import {module} as interpreters, threading
+    code = '''if True:
+        import asyncio, logging
+        {imports}
+        logging.disable()
+        class Echo(asyncio.Protocol):
+            def connection_made(self, transport):
+                self.transport = transport
+            def data_received(self, data):
+                self.transport.write(data)
+        async def main():
+            loop = asyncio.get_running_loop()
+            server = await loop.create_server(Echo, "127.0.0.1", 0)
+            address = server.sockets[0].getsockname()
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(b"x" * 1000)
+            await reader.readexactly(1000)
+            assert await loop.run_in_executor(None, int, "7") == 7
+            loop.call_later(100, print)
+            reading = loop.create_task(reader.read(), name="reading")
+            await asyncio.sleep(0)
+            return server, writer, reading
+        kept = []
+        for _ in range(2):
+            loop = new_event_loop()
+            kept.append((loop, loop.run_until_complete(main())))
+    '''
+    {create}
+    told = []
+    def work():
+        for _ in range(3):
+            made = create()
+            told.append(interpreters.run_string(made, code))
+            interpreters.destroy(made)
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    async def main():
+        while any(thread.is_alive() for thread in threads):
+            await asyncio.sleep(0.001)
+    import asyncio
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(main())
+    print(told)
+"""
+
+
+@pytest.mark.skipif(INTERPRETERS is None, reason="no subinterpreters here")
+@pytest.mark.parametrize("own_gil", [False, True], ids=["shared GIL", "own GIL"])
+def test_subinterpreters_that_leave_loops_open(loop_name, script, own_gil):
+    """Loops with all that belongs to them end with their interpreter, in any thread."""
+    if sys.version_info < (3, 12):
+        pytest.skip("a running loop of 3.11 is that of all interpreters")
+    if own_gil and sys.version_info < (3, 13):
+        pytest.skip("3.12 crashes at exit, with the standard library alone")
+    done = script(LEFT_OPEN.format(**subinterpreters(loop_name, own_gil)))
+    assert done.stdout == f"{[None] * 9}\n"

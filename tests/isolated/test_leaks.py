@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from support.interpreter import FREE_THREADED
+
 from . import measure
 from .processes import called, run
 from .scripts import SCRIPTS, Script
@@ -97,7 +99,10 @@ needs_pymalloc = pytest.mark.skipif(
             lambda kept: kept.append(bytes(100_000)),
             "bytes",
             id="bytes",
-            marks=needs_pymalloc,
+            marks=[
+                needs_pymalloc,
+                pytest.mark.skipif(FREE_THREADED, reason="malloc() knows of no bytes"),
+            ],
         ),
         pytest.param(
             lambda kept: kept.append(os.open("/dev/null", os.O_RDONLY)),

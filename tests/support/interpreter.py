@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sysconfig
 from asyncio import StreamReaderProtocol, selector_events, sslproto, unix_events
 from asyncio.subprocess import SubprocessStreamProtocol
 from subprocess import Popen
@@ -47,6 +48,11 @@ WRITELINES_KNOW_THE_END = (
     in selector_events._SelectorSocketTransport.writelines.__code__.co_names
     or "writelines" not in vars(selector_events._SelectorSocketTransport)
 )
+
+
+# its objects lie in mimalloc: malloc() does not know of them, PYTHONMALLOC=malloc is
+# refused, and what was freed stays
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 def is_reading(transport: Any) -> bool:
