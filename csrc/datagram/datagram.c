@@ -59,11 +59,6 @@ datagram_traverse(PyObject *op, visitproc visit, void *arg)
 {
     DatagramObject *self = (DatagramObject *)op;
     Py_VISIT(Py_TYPE(op));
-    Py_VISIT(self->extra);
-    Py_VISIT(self->high_water);
-    Py_VISIT(self->loop);
-    Py_VISIT(self->low_water);
-    Py_VISIT(self->protocol_paused);
     Py_VISIT(self->dict);
     Py_VISIT(self->protocol);
     Py_VISIT(self->sock);
@@ -71,18 +66,14 @@ datagram_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->address);
     Py_VISIT(self->closing);
     Py_VISIT(self->paused);
-    return 0;
+    return ac_mixin_traverse(op, visit, arg);
 }
 
 static int
 datagram_clear(PyObject *op)
 {
     DatagramObject *self = (DatagramObject *)op;
-    Py_CLEAR(self->extra);
-    Py_CLEAR(self->high_water);
-    Py_CLEAR(self->loop);
-    Py_CLEAR(self->low_water);
-    Py_CLEAR(self->protocol_paused);
+    ac_mixin_clear(op);
     Py_CLEAR(self->dict);
     Py_CLEAR(self->protocol);
     Py_CLEAR(self->sock);
@@ -181,15 +172,6 @@ static PyType_Spec datagram_spec = {
     .slots = datagram_slots,
 };
 
-static const ac_slot_offset datagram_layout[] = {
-    {"_extra", offsetof(DatagramObject, extra)},
-    {"_high_water", offsetof(DatagramObject, high_water)},
-    {"_loop", offsetof(DatagramObject, loop)},
-    {"_low_water", offsetof(DatagramObject, low_water)},
-    {"_protocol_paused", offsetof(DatagramObject, protocol_paused)},
-    {NULL, 0},
-};
-
 /* ----------------------------------------------------------------- register -- */
 
 /* What is taken from the standard class. */
@@ -215,11 +197,7 @@ import_standard(ac_state *state)
 int
 ac_datagram_register(PyObject *module, ac_state *state)
 {
-    if (ac_state_check_layout(state->asyncio_FlowControlMixin, datagram_layout,
-                              offsetof(DatagramObject, dict))
-            < 0
-        || import_standard(state) < 0)
-    {
+    if (import_standard(state) < 0) {
         return -1;
     }
     state->Datagram =

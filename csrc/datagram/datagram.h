@@ -17,19 +17,13 @@
 #ifndef AC_DATAGRAM_H
 #define AC_DATAGRAM_H
 
+#include "core/mixin.h"
 #include "core/python.h"
 #include "datagram/address.h"
 #include "loop/loop.h"
 
 typedef struct {
-    PyObject_HEAD
-    /* The slots of transports._FlowControlMixin (ac_datagram_register compares the
-     * offsets). */
-    PyObject *extra;
-    PyObject *high_water;
-    PyObject *loop; /* any object, None after connection_lost() */
-    PyObject *low_water;
-    PyObject *protocol_paused;
+    AC_MIXIN_SLOTS(loop) /* `loop`: any object, None after connection_lost() */
 
     PyObject *dict, *weakrefs;
     ac_state *state; /* borrowed from the module, which the type keeps alive */

@@ -257,11 +257,6 @@ ac_stream_tp_traverse(PyObject *op, visitproc visit, void *arg)
 {
     StreamObject *self = (StreamObject *)op;
     Py_VISIT(Py_TYPE(op));
-    Py_VISIT(self->extra);
-    Py_VISIT(self->high_water);
-    Py_VISIT(self->protocol);
-    Py_VISIT(self->low_water);
-    Py_VISIT(self->protocol_paused);
     Py_VISIT(self->dict);
     Py_VISIT((PyObject *)self->loop);
     Py_VISIT(self->server);
@@ -269,7 +264,7 @@ ac_stream_tp_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->read_context);
     Py_VISIT(self->write_context);
     Py_VISIT(self->empty_waiter);
-    return 0;
+    return ac_mixin_traverse(op, visit, arg);
 }
 
 /* The end of a stream whose finalizer has run. */
@@ -288,11 +283,7 @@ ac_stream_tp_clear(PyObject *op)
 {
     StreamObject *self = (StreamObject *)op;
     release_silently(self);
-    Py_CLEAR(self->extra);
-    Py_CLEAR(self->high_water);
-    Py_CLEAR(self->protocol);
-    Py_CLEAR(self->low_water);
-    Py_CLEAR(self->protocol_paused);
+    ac_mixin_clear(op);
     Py_CLEAR(self->dict);
     Py_CLEAR(self->write_context);
     self->flags &= ~(uint32_t)AC_STREAM_WAITER;

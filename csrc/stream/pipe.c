@@ -550,7 +550,6 @@ ac_pipe_register(PyObject *module, ac_state *state)
     {
         return -1;
     }
-    // the layout of this base was checked for the stream
     state->WritePipe =
         ac_state_add_type(module, &write_pipe_spec, state->asyncio_FlowControlMixin);
     return state->WritePipe == NULL ? -1 : add_shared(state->WritePipe, write_names);

@@ -291,15 +291,6 @@ static PyType_Spec stream_spec = {
     .slots = stream_slots,
 };
 
-static const ac_slot_offset stream_layout[] = {
-    {"_extra", offsetof(StreamObject, extra)},
-    {"_high_water", offsetof(StreamObject, high_water)},
-    {"_loop", offsetof(StreamObject, protocol)},
-    {"_low_water", offsetof(StreamObject, low_water)},
-    {"_protocol_paused", offsetof(StreamObject, protocol_paused)},
-    {NULL, 0},
-};
-
 /* ----------------------------------------------------------------- register -- */
 
 static bool
@@ -372,12 +363,6 @@ add_attributes(PyObject *type, ac_state *state)
 int
 ac_stream_register(PyObject *module, ac_state *state)
 {
-    if (ac_state_check_layout(state->asyncio_FlowControlMixin, stream_layout,
-                              offsetof(StreamObject, dict))
-        < 0)
-    {
-        return -1;
-    }
     state->Stream =
         ac_state_add_type(module, &stream_spec, state->asyncio_FlowControlMixin);
     if (state->Stream == NULL) {

@@ -28,6 +28,7 @@
 #define AC_STREAM_H
 
 #include "core/buf.h"
+#include "core/mixin.h"
 #include "core/python.h"
 #include "core/sockaddr.h"
 #include "loop/loop.h"
@@ -89,14 +90,9 @@ typedef struct {
 } ac_stream_ops;
 
 struct StreamObject {
-    PyObject_HEAD
-    /* The slots of transports._FlowControlMixin (ac_stream_register compares the
-     * offsets). `_extra` and `_loop` are shadowed by descriptors of ours. */
-    PyObject *extra;      /* dict, NULL until needed */
-    PyObject *high_water; /* what set_write_buffer_limits() stored: any number */
-    PyObject *protocol;   /* in the slot of `_loop`; NULL once CLOSED */
-    PyObject *low_water;
-    PyObject *protocol_paused; /* Py_True after pause_writing() */
+    /* `_extra` and `_loop` are shadowed by descriptors of ours: `extra` is a dict, NULL
+     * until needed; `protocol` is NULL once CLOSED. */
+    AC_MIXIN_SLOTS(protocol)
 
     PyObject *dict, *weakrefs;
     LoopObject *loop;       /* NULL once CLOSED */

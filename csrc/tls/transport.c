@@ -4,6 +4,7 @@
 #include "core/python.h"
 
 #include "core/args.h"
+#include "core/mixin.h"
 #include "stream/stream.h"
 #include "tls/encrypt.h"
 #include "tls/transport.h"
@@ -11,9 +12,7 @@
 #include <stddef.h>
 
 typedef struct {
-    PyObject_HEAD
-    /* The slots of transports._FlowControlMixin. */
-    PyObject *extra, *high_water, *loop, *low_water, *protocol_paused;
+    AC_MIXIN_SLOTS(loop)
 
     PyObject *ssl_protocol; /* None after the second close() */
     PyObject *closed;       /* bool */
@@ -153,25 +152,16 @@ transport_traverse(PyObject *op, visitproc visit, void *arg)
 {
     TransportObject *self = (TransportObject *)op;
     Py_VISIT(Py_TYPE(op));
-    Py_VISIT(self->extra);
-    Py_VISIT(self->high_water);
-    Py_VISIT(self->loop);
-    Py_VISIT(self->low_water);
-    Py_VISIT(self->protocol_paused);
     Py_VISIT(self->ssl_protocol);
     Py_VISIT(self->closed);
-    return 0;
+    return ac_mixin_traverse(op, visit, arg);
 }
 
 static int
 transport_clear(PyObject *op)
 {
     TransportObject *self = (TransportObject *)op;
-    Py_CLEAR(self->extra);
-    Py_CLEAR(self->high_water);
-    Py_CLEAR(self->loop);
-    Py_CLEAR(self->low_water);
-    Py_CLEAR(self->protocol_paused);
+    ac_mixin_clear(op);
     Py_CLEAR(self->ssl_protocol);
     Py_CLEAR(self->closed);
     return 0;
@@ -211,24 +201,9 @@ static PyType_Spec transport_spec = {
     .slots = transport_slots,
 };
 
-static const ac_slot_offset transport_layout[] = {
-    {"_extra", offsetof(TransportObject, extra)},
-    {"_high_water", offsetof(TransportObject, high_water)},
-    {"_loop", offsetof(TransportObject, loop)},
-    {"_low_water", offsetof(TransportObject, low_water)},
-    {"_protocol_paused", offsetof(TransportObject, protocol_paused)},
-    {NULL, 0},
-};
-
 int
 ac_transport_register(PyObject *module, ac_state *state)
 {
-    if (ac_state_check_layout(state->asyncio_FlowControlMixin, transport_layout,
-                              offsetof(TransportObject, ssl_protocol))
-        < 0)
-    {
-        return -1;
-    }
     state->TLSTransport =
         ac_state_add_type(module, &transport_spec, state->asyncio_FlowControlMixin);
     return state->TLSTransport == NULL ? -1 : 0;
