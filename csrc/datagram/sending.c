@@ -9,15 +9,12 @@
 #include "core/args.h"
 #include "core/errors.h"
 #include "core/method.h"
+#include "core/nosignal.h"
 #include "datagram/call.h"
 #include "datagram/sending.h"
 
 #include <errno.h>
 #include <sys/socket.h>
-
-#ifndef MSG_NOSIGNAL
-#define MSG_NOSIGNAL 0 /* the interpreter ignores SIGPIPE */
-#endif
 
 typedef enum {
     RAISED = -1,

@@ -1,16 +1,13 @@
 /* Sending. */
 #include "core/python.h"
 
+#include "core/nosignal.h"
 #include "core/plain.h"
 #include "loop/watcher.h"
 #include "sock/transmit.h"
 
 #include <errno.h>
 #include <sys/socket.h>
-
-#ifndef MSG_NOSIGNAL
-#define MSG_NOSIGNAL 0 /* the interpreter ignores SIGPIPE */
-#endif
 
 /* Data whose len() is its size in bytes, which the standard's counts with. */
 static bool

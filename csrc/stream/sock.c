@@ -9,6 +9,7 @@
  * owner. */
 #include "core/python.h"
 
+#include "core/nosignal.h"
 #include "stream/sock.h"
 #include "stream/write.h"
 
@@ -17,10 +18,6 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#ifndef MSG_NOSIGNAL
-#define MSG_NOSIGNAL 0 /* the interpreter ignores SIGPIPE */
-#endif
 
 #define PROTO_UNKNOWN UINT16_MAX
 
