@@ -1,4 +1,4 @@
-/* Calls of methods. */
+/* Calls of methods, and the numbers that objects tell. */
 #ifndef AC_METHOD_H
 #define AC_METHOD_H
 
@@ -17,6 +17,30 @@ ac_method_call(PyObject *object, PyObject *name, PyObject *argument)
         name, stack + 1, nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     Py_DECREF(object);
     return result;
+}
+
+/* A number (consumed; NULL: an exception is raised) as a C long; -1 with an exception.
+ */
+static inline long
+ac_method_as_long_steal(PyObject *number)
+{
+    long value = number == NULL ? -1 : PyLong_AsLong(number);
+    Py_XDECREF(number);
+    return value;
+}
+
+/* object.<name>() and object.<name> as a number; -1 with an exception, or if it is -1.
+ */
+static inline long
+ac_method_number(PyObject *object, PyObject *name)
+{
+    return ac_method_as_long_steal(PyObject_CallMethodNoArgs(object, name));
+}
+
+static inline long
+ac_method_attribute_number(PyObject *object, PyObject *name)
+{
+    return ac_method_as_long_steal(PyObject_GetAttr(object, name));
 }
 
 /* function(self, *args, **keywords): the interpreter's own method, called as ours was.

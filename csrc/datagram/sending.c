@@ -44,9 +44,7 @@ static int
 socket_family(DatagramObject *self)
 {
     if (self->family == AF_UNSPEC) {
-        PyObject *family = PyObject_GetAttr(self->sock, self->state->str_family);
-        long number = family == NULL ? -1 : PyLong_AsLong(family);
-        Py_XDECREF(family);
+        long number = ac_method_attribute_number(self->sock, self->state->str_family);
         PyErr_Clear();
         self->family = number > 0 && number < INT_MAX ? (int)number : AF_UNSPEC;
     }

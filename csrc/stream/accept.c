@@ -7,6 +7,7 @@
  * accept(), with the standard's own code. */
 #include "core/python.h"
 
+#include "core/method.h"
 #include "loop/ready.h"
 #include "loop/report.h"
 #include "stream/accept.h"
@@ -288,14 +289,12 @@ core_accept_ready(PyObject *module, PyObject *args)
     if (!Py_IS_TYPE(sock, (PyTypeObject *)state->socket_type)) {
         Py_RETURN_NONE;  // a subclass may have its own accept()
     }
-    PyObject *number = PyObject_CallMethodNoArgs(sock, state->str_fileno);
-    long fd = number == NULL ? -1 : PyLong_AsLong(number);
-    Py_XDECREF(number);
-    PyObject *proto =
-        PyErr_Occurred() ? NULL : PyObject_GetAttr(sock, state->str_proto);
-    common.proto = proto == NULL ? -1 : PyLong_AsLong(proto);
-    Py_XDECREF(proto);
-    if (PyErr_Occurred()) {
+    long fd = ac_method_number(sock, state->str_fileno);
+    if (fd == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    common.proto = ac_method_attribute_number(sock, state->str_proto);
+    if (common.proto == -1 && PyErr_Occurred()) {
         return NULL;
     }
     common.loop = (LoopObject *)loop;

@@ -18,6 +18,7 @@
 
 #include "core/args.h"
 #include "core/errors.h"
+#include "core/method.h"
 #include "stream/close.h"
 #include "stream/pipe.h"
 #include "stream/queue.h"
@@ -230,9 +231,7 @@ set_nonblocking(int fd)
 static int
 pipe_adopt(StreamObject *self, ac_state *state, uint32_t kind, PyObject *pipe)
 {
-    PyObject *number = PyObject_CallMethodNoArgs(pipe, state->str_fileno);
-    long fd = number == NULL ? -1 : PyLong_AsLong(number);
-    Py_XDECREF(number);
+    long fd = ac_method_number(pipe, state->str_fileno);
     if (fd == -1 && PyErr_Occurred()) {
         return -1;
     }

@@ -9,6 +9,7 @@
  * owner. */
 #include "core/python.h"
 
+#include "core/method.h"
 #include "core/nosignal.h"
 #include "stream/sock.h"
 #include "stream/write.h"
@@ -142,16 +143,6 @@ kept_proto(long proto)
     return proto >= 0 && proto < PROTO_UNKNOWN ? (uint16_t)proto : PROTO_UNKNOWN;
 }
 
-/* getattr(sock, name) as a number; -1 with an exception. */
-static long
-number_attribute(PyObject *sock, PyObject *name)
-{
-    PyObject *value = PyObject_GetAttr(sock, name);
-    long number = value == NULL ? -1 : PyLong_AsLong(value);
-    Py_XDECREF(value);
-    return number;
-}
-
 /* base_events._set_nodelay(sock) */
 static int
 set_nodelay(ac_state *state, PyObject *sock)
@@ -246,20 +237,18 @@ int
 ac_sock_adopt(StreamObject *self, ac_state *state, PyObject *sock, PyObject *extra,
               bool own)
 {
-    PyObject *number = PyObject_CallMethodNoArgs(sock, state->str_fileno);
-    long fd = number == NULL ? -1 : PyLong_AsLong(number);
-    Py_XDECREF(number);
+    long fd = ac_method_number(sock, state->str_fileno);
     if (fd < 0 || fd > INT_MAX) {
         if (!PyErr_Occurred()) {
             PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %ld", fd);
         }
         return -1;
     }
-    long family = number_attribute(sock, state->str_family);
+    long family = ac_method_attribute_number(sock, state->str_family);
     if (family == -1 && PyErr_Occurred()) {
         return -1;
     }
-    long proto = number_attribute(sock, state->str_proto);
+    long proto = ac_method_attribute_number(sock, state->str_proto);
     if (proto == -1 && PyErr_Occurred()) {
         return -1;
     }
@@ -284,11 +273,9 @@ ac_sock_adopt(StreamObject *self, ac_state *state, PyObject *sock, PyObject *ext
     }
     self->ops = &own_ops;
     if (own) {
-        number = PyObject_CallMethodNoArgs(sock, state->str_detach);
-        if (number == NULL) {
+        if (ac_method_number(sock, state->str_detach) == -1 && PyErr_Occurred()) {
             return -1;
         }
-        Py_DECREF(number);
     }
     else {
         Py_XSETREF(self->sock, Py_NewRef(sock));
@@ -428,9 +415,7 @@ ac_sock_close(StreamObject *self)
     }
     else if (watcher != NULL && self->loop->polling) {
         // libuv lets go of the number when its thread gets to it, and then closes it
-        PyObject *number = PyObject_CallMethodNoArgs(sock, state->str_detach);
-        long fd = number == NULL ? -1 : PyLong_AsLong(number);
-        Py_XDECREF(number);
+        long fd = ac_method_number(sock, state->str_detach);
         rc = PyErr_Occurred() ? -1 : 0;
         ac_watcher_close(watcher, (int)fd);
     }

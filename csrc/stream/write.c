@@ -214,10 +214,8 @@ int
 ac_write_lost(StreamObject *self)
 {
     ac_state *state = ac_stream_state(self);
-    PyObject *threshold = PyObject_GetAttr(
+    long limit = ac_method_attribute_number(
         state->constants, state->str_LOG_THRESHOLD_FOR_CONNLOST_WRITES);
-    long limit = threshold == NULL ? -1 : PyLong_AsLong(threshold);
-    Py_XDECREF(threshold);
     if (limit == -1 && PyErr_Occurred()) {
         return -1;
     }
