@@ -304,17 +304,18 @@ serve(int listener)
 static void
 serve_udp(int fd)
 {
-    struct sockaddr_in peer;
+    struct sockaddr_in from;
+    struct sockaddr *const peer = (struct sockaddr *)&from;
     struct epoll_event event;
     watch(EPOLL_CTL_ADD, fd, EPOLLIN, NULL);
     for (;;) {
-        socklen_t size = sizeof(peer);
-        const ssize_t n = recvfrom(fd, buffer, sizeof(buffer), 0, &peer, &size);
+        socklen_t size = sizeof(from);
+        const ssize_t n = recvfrom(fd, buffer, sizeof(buffer), 0, peer, &size);
         if (n < 0) {
             epoll_wait(epoll_fd, &event, 1, -1);
         }
         else {
-            sendto(fd, buffer, (size_t)n, 0, &peer, size);
+            sendto(fd, buffer, (size_t)n, 0, peer, size);
         }
     }
 }
