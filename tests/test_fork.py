@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -307,27 +308,58 @@ def test_preloaded_loop_is_replaced_after_the_fork(script):
     assert done.stdout == "[0, 1, 2]\n"
 
 
+class Accepting(asyncio.Protocol):
+    """Of one connection."""
+
+    transport = None
+
+    def __init__(self):
+        self.received = []
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.received.append(data)
+
+
+@contextlib.contextmanager
+def accepted(loop):
+    """A connection that is read from: its protocol, and the client's socket."""
+    loop.set_debug(False)  # else a task accepts, which a turn by hand cannot step
+    made = []
+
+    def factory():
+        made.append(Accepting())
+        return made[0]
+
+    server = loop.run_until_complete(loop.create_server(factory, "127.0.0.1", 0))
+    with socket.create_connection(server.sockets[0].getsockname()) as client:
+        while not made or not made[0].transport or not made[0].transport.is_reading():
+            turn(loop)
+        turn(loop)  # with the connection watched
+        yield made[0], client
+        made[0].transport.abort()
+        server.close()
+        loop.run_until_complete(server.wait_closed())
+
+
+def receive(loop, protocol):
+    """What comes, turn by turn."""
+    guard = loop.call_later(30, loop.stop)
+    while not protocol.received and loop.time() < guard.when():
+        loop._run_once()
+    guard.cancel()
+    return protocol.received
+
+
 @only_asynccore  # the standard loop's selector takes the parent's sockets out
 @pytest.mark.parametrize("what", ["close", "run", "turn by hand"])
 def test_pausing_a_transport_in_the_child(loop, what):
-    received = []
-    accepted = []
-    loop.set_debug(False)  # else a task accepts, which a turn by hand cannot step
-
-    class Protocol(asyncio.Protocol):
-        def connection_made(self, transport):
-            accepted.append(transport)
-
-        def data_received(self, data):
-            received.append(data)
-
-    server = loop.run_until_complete(loop.create_server(Protocol, "127.0.0.1", 0))
-    with socket.create_connection(server.sockets[0].getsockname()) as client:
-        while not accepted or not accepted[0].is_reading():
-            turn(loop)
+    with accepted(loop) as (protocol, client):
 
         def child():
-            accepted[0].pause_reading()
+            protocol.transport.pause_reading()
             if what == "close":
                 loop.close()
             elif what == "run":
@@ -338,14 +370,33 @@ def test_pausing_a_transport_in_the_child(loop, what):
 
         assert in_child(child) == "None"
         client.send(b"to the parent")
-        guard = loop.call_later(30, loop.stop)
-        while not received and loop.time() < guard.when():
-            loop._run_once()
-        assert received == [b"to the parent"]
-        guard.cancel()
-        accepted[0].abort()
-        server.close()
-        loop.run_until_complete(server.wait_closed())
+        assert receive(loop, protocol) == [b"to the parent"]
+
+
+@only_asynccore  # the standard loop's selector is the parent's
+def test_transport_that_is_paused_when_the_loop_is_forked(loop):
+    with accepted(loop) as (protocol, client):
+        protocol.transport.pause_reading()
+        turn(loop)
+        client.send(b"to the child")
+
+        def child():
+            due = []
+            turns = 0
+            loop.call_later(0.2, due.append, 1)
+            while not due:
+                loop._run_once()
+                turns += 1
+            before = list(protocol.received)
+            protocol.transport.resume_reading()
+            return turns < 100, before, receive(loop, protocol)
+
+        assert in_child(child) == "(True, [], [b'to the child'])"
+        turn(loop)
+        assert protocol.received == []
+        client.send(b"to the parent")
+        protocol.transport.resume_reading()
+        assert receive(loop, protocol) == [b"to the parent"]
 
 
 @only_asynccore  # the standard loop's self-pipe is shared: either process may read it

@@ -19,6 +19,8 @@ struct own_watcher {
     own_watcher *next_stopped; /* on the list of ac_own */
     bool initialised;          /* libuv knows the handle */
     bool started;              /* the kernel may know the number */
+    bool parked;               /* libuv thinks that it reads; the kernel does not */
+    size_t poll_before;        /* own->polls when libuv was told */
     bool replaced;             /* the user closed the number, somebody else has it */
     bool ended;                /* its user and the number are gone */
     int fd_to_close;           /* when the watcher is closing: -1 or the number */
@@ -78,14 +80,13 @@ add_number(uv_loop_t *uv, int fd, int events)
 {
 #ifdef __linux__
     struct epoll_event event = {.events = (uint32_t)events, .data.fd = fd};
-    bool known =
-        epoll_ctl(uv_backend_fd(uv), EPOLL_CTL_ADD, fd, &event) == 0 || errno == EEXIST;
+    int rc = epoll_ctl(uv_backend_fd(uv), EPOLL_CTL_ADD, fd, &event);
 #else
     (void)uv;
     (void)events;
-    bool known = fcntl(fd, F_GETFD) >= 0;
+    int rc = fcntl(fd, F_GETFD);
 #endif
-    return known ? 0 : -errno;
+    return rc < 0 ? -errno : 0;
 }
 
 /* Takes the number out of the kernel's set. */
@@ -96,6 +97,42 @@ stop(own_watcher *one)
         uv_poll_stop(&one->poll);
         one->started = false;
         one->base.armed = 0;
+    }
+}
+
+/* The same for one that only reads, without a word to libuv: to go on, or with the next
+ * connection of this number, takes one system call then in place of four. Returns false
+ * if that is not as simple. */
+static bool
+park(const ac_own *own, own_watcher *one)
+{
+#ifdef __linux__
+    const ac_watcher *watcher = &one->base;
+    struct epoll_event event = {0};
+    // libuv has to have put it there, or the next poll does
+    if (!one->started || watcher->armed != AC_READ || watcher->exposed || one->replaced
+        || one->poll_before == own->polls
+        || epoll_ctl(uv_backend_fd(one->poll.loop), EPOLL_CTL_DEL, watcher->fd, &event)
+               < 0)
+    {
+        return false;
+    }
+    one->started = false;
+    one->base.armed = 0;
+    one->parked = true;
+    return true;
+#else
+    (void)own;
+    (void)one;
+    return false;
+#endif
+}
+
+static void
+park_or_stop(const ac_own *own, own_watcher *one)
+{
+    if (!park(own, one)) {
+        stop(one);
     }
 }
 
@@ -125,7 +162,7 @@ static void
 end(ac_own *own, own_watcher *one)
 {
     ac_event_forget(&one->base);  // of a poll that another thread saw
-    stop(one);
+    park_or_stop(own, one);
     ac_descriptor_close(&one->fd_to_close);
     one->ended = true;
     if (!one->initialised) {
@@ -148,16 +185,41 @@ refuse(own_watcher *one, int err)
     ac_event_record(&one->base, AC_READ | AC_WRITE);
 }
 
+/* Starts one that was parked. Returns false if libuv is to do it after all. */
+static bool
+unpark(own_watcher *one, uv_loop_t *uv)
+{
+    one->parked = false;
+    int err = -EEXIST;
+    if (one->base.wanted == AC_READ) {
+        err = add_number(uv, one->base.fd, UV_READABLE);
+    }
+    if (err == 0) {
+        one->started = true;
+        one->base.armed = AC_READ;
+        return true;
+    }
+    uv_poll_stop(&one->poll);
+    if (err == -EEXIST) {
+        return false;
+    }
+    refuse(one, err);
+    return true;
+}
+
 /* Starts or stops one watcher. Only the thread that polls. */
 static void
-apply(own_watcher *one, uv_loop_t *uv)
+apply(const ac_own *own, own_watcher *one, uv_loop_t *uv)
 {
     ac_watcher *watcher = &one->base;
     if (watcher->wanted == watcher->armed) {
         return;
     }
     if (watcher->wanted == 0) {
-        stop(one);
+        park_or_stop(own, one);
+        return;
+    }
+    if (one->parked && unpark(one, uv)) {
         return;
     }
     bool probed = false;
@@ -177,9 +239,10 @@ apply(own_watcher *one, uv_loop_t *uv)
         return;
     }
     one->started = true;
+    one->poll_before = own->polls;
     watcher->armed = watcher->wanted;
     int err = probed ? 0 : add_number(uv, watcher->fd, events);
-    if (err < 0) {
+    if (err < 0 && err != -EEXIST) {
         refuse(one, err);
     }
 }
@@ -211,13 +274,14 @@ ac_own_apply_changes(ac_own *own, uv_loop_t *uv)
     while (own->dirty != NULL) {
         own_watcher *one = (own_watcher *)own->dirty;
         ac_changes_remove(&one->base);
-        apply(one, uv);
+        apply(own, one, uv);
     }
 }
 
 void
-ac_own_restart_stopped(ac_own *own)
+ac_own_polled(ac_own *own)
 {
+    own->polls++;
     while (own->stopped != NULL) {
         own_watcher *one = own->stopped;
         own->stopped = one->next_stopped;
@@ -259,6 +323,13 @@ void
 ac_own_after_fork(ac_own *own)
 {
     apply_ends(own);
+    for (size_t fd = 0; fd < own->table.cap; fd++) {
+        own_watcher *one = (own_watcher *)own->table.items[fd];
+        if (one != NULL && one->parked) {  // libuv would put it into its new set
+            one->parked = false;
+            uv_poll_stop(&one->poll);
+        }
+    }
 }
 
 /* -------------------------------------------------------- life of a watcher -- */

@@ -22,6 +22,7 @@ typedef struct own_watcher own_watcher;
 typedef struct {
     ac_fdtable table;
     size_t count;         /* those that are not closing: each can have one event */
+    size_t polls;         /* that libuv has made */
     ac_watcher *dirty;    /* whose wishes libuv does not know yet */
     own_watcher *stopped; /* by an error, in the poll that is under way */
     /* Closed ones, by number: the next connection probably gets the same one, and libuv
@@ -46,7 +47,7 @@ ac_own_apply_changes(ac_own *own, uv_loop_t *uv);
 
 /* After a poll: those that an error stopped are started again by the next changes. */
 void
-ac_own_restart_stopped(ac_own *own);
+ac_own_polled(ac_own *own);
 
 /* A number of the poller's own is about to become that of a uv_poll_t: what was left of
  * its former users goes. Only the thread that polls. */
@@ -59,7 +60,8 @@ void
 ac_own_before_fork(ac_own *own);
 
 /* In a forked child with a kernel set of its own: ends the watchers that were closed
- * before it had one; their numbers may be in use again. */
+ * before it had one; their numbers may be in use again. And libuv learns which ones it
+ * does not poll. */
 void
 ac_own_after_fork(ac_own *own);
 

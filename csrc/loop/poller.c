@@ -197,7 +197,7 @@ ac_poller_poll(LoopObject *loop, double timeout)
     else {
         uv_run(&poller->uv, UV_RUN_NOWAIT);
     }
-    ac_own_restart_stopped(&poller->own);
+    ac_own_polled(&poller->own);
     return ac_foreign_collect(loop);
 }
 
