@@ -4,6 +4,7 @@
 
 #include "core/awaiter.h"
 #include "core/context.h"
+#include "core/dictwatch.h"
 #include "core/mixin.h"
 #include "core/state.h"
 #include "datagram/datagram.h"
@@ -75,7 +76,8 @@ core_exec(PyObject *module)
 {
     ac_state *state = ac_state_of(module);
     if (check_libuv() < 0 || ac_state_init(state) < 0 || ac_context_prove(state) < 0
-        || ac_mixin_check(state) < 0 || ac_handle_register(module, state) < 0
+        || ac_mixin_check(state) < 0 || ac_dictwatch_time(state) < 0
+        || ac_handle_register(module, state) < 0
         || ac_threadsafe_register(module, state) < 0 || ac_task_register(state) < 0
         || ac_loop_register(module, state) < 0 || ac_watch_register(module, state) < 0
         || ac_add_reader_register(state) < 0 || ac_stream_register(module, state) < 0

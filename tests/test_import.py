@@ -61,3 +61,53 @@ print(*sorted(set(sys.modules) - before))
     names = ("_core", "_datagram", "_loop", "_streams", "_tls", "_version")
     ours = {"asynccore", *(f"asynccore.{name}" for name in names)}
     assert set(loaded) <= {*ours, "__future__"}
+
+
+REPLACED_CLOCK = """
+import asyncio, time
+real = time.monotonic
+
+def check(loop):
+    assert abs(loop.time() - real()) < 10
+    time.monotonic = lambda: 5.0
+    assert loop.time() == 5.0
+    time.monotonic = real
+    assert abs(loop.time() - real()) < 10
+    fired = []
+    loop.call_later(0, fired.append, 1)
+    loop.call_later(0, loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert fired == [1]
+"""
+
+
+def test_clock_where_others_have_all_watchers_of_dicts() -> None:
+    _testcapi = pytest.importorskip("_testcapi")
+    if not hasattr(_testcapi, "add_dict_watcher"):
+        pytest.skip("dicts have versions on this Python")
+    code = """
+import _testcapi
+try:
+    while True:
+        _testcapi.add_dict_watcher(0)
+except RuntimeError:
+    import asynccore
+check(asynccore.new_event_loop())
+"""
+    assert python(REPLACED_CLOCK + code) == ""
+
+
+def test_clock_of_a_module_that_is_imported_twice() -> None:
+    code = """
+import asynccore, sys
+loops = [asynccore.new_event_loop()]
+for name in [name for name in sys.modules if name.startswith("asynccore")]:
+    del sys.modules[name]
+import asynccore
+loops.append(asynccore.new_event_loop())
+assert type(loops[0]) is not type(loops[1])
+check(loops[1])
+check(loops[0])
+"""
+    assert python(REPLACED_CLOCK + code) == ""

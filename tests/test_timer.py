@@ -434,6 +434,92 @@ def test_clock_patched_in_the_time_module(loop, trace, monkeypatch):
     timer.cancel()
 
 
+def replace_in_module(loop, clock, monkeypatch):
+    monkeypatch.setattr(time, "monotonic", clock)
+
+
+def replace_in_dict(loop, clock, monkeypatch):
+    monkeypatch.setitem(vars(time), "monotonic", clock)
+
+
+def replace_in_instance(loop, clock, monkeypatch):
+    monkeypatch.setattr(loop, "time", clock)
+
+
+def replace_in_class(loop, clock, monkeypatch):
+    monkeypatch.setattr(type(loop), "time", lambda self: clock())
+
+
+REPLACEMENTS = (
+    replace_in_module,
+    replace_in_dict,
+    replace_in_instance,
+    replace_in_class,
+)
+
+
+@pytest.mark.parametrize("replace", REPLACEMENTS)
+def test_clock_replaced_after_it_was_looked_at(loop, trace, monkeypatch, replace):
+    # what call_later() saw does not count where the next look sees less
+    real = time.monotonic
+
+    def callback():
+        loop.call_later(0, trace.append, "due again")
+        replace(loop, lambda: real() - 1000.0, monkeypatch)
+        loop.call_soon(loop.call_soon, loop.call_soon, loop.stop)
+
+    loop.call_later(0, callback)
+    loop.run_forever()
+    assert trace == []
+    monkeypatch.undo()
+    turn(loop)
+    assert trace == ["due again"]
+
+
+@pytest.mark.parametrize("replace", REPLACEMENTS)
+def test_clock_replaced_after_many_looks(loop, trace, monkeypatch, replace):
+    real = time.monotonic
+    for offset in (1000.0, 0.0, 2000.0):
+        assert real() - 1 < loop.time() < real() + 1
+        replace(loop, lambda offset=offset: real() + offset, monkeypatch)
+        assert real() + offset - 1 < loop.time() < real() + offset + 1
+        loop.call_at(real() + offset, trace.append, offset)
+        turn(loop)
+        monkeypatch.undo()
+    assert trace == [1000.0, 0.0, 2000.0]
+
+
+def test_timers_that_are_due_since_the_look_run_in_the_same_turn(loop, trace):
+    # the first was due when call_later() looked, the others are when the turn begins
+    def callback():
+        loop.call_later(0, trace.append, 1)
+        loop.call_later(1e-6, trace.append, 2)
+        loop.call_later(2e-6, trace.append, 3)
+        start = time.monotonic()
+        while time.monotonic() < start + 1e-3:
+            pass
+        loop.call_soon(trace.note("soon", loop.stop))
+
+    loop.call_later(0, callback)
+    loop.run_forever()
+    assert trace == ["soon", 1, 2, 3]
+
+
+def test_chain_of_zero_delays_runs_one_a_turn(loop, trace):
+    def link(left):
+        trace.append(left)
+        if left:
+            loop.call_soon(trace.append, "between")
+            loop.call_later(0, link, left - 1)
+        else:
+            loop.stop()
+
+    loop.call_later(0, link, 200)
+    loop.run_forever()
+    assert trace[::2] == list(range(200, -1, -1))
+    assert set(trace[1::2]) == {"between"}
+
+
 def test_methods_patched_in_the_class_count_at_once(loop, trace, monkeypatch):
     kind, real, real_call_at = type(loop), loop.time, loop.call_at
 

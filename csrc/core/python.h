@@ -37,6 +37,12 @@
 #define AC_T_OBJECT _Py_T_OBJECT
 #endif
 
+#if PY_VERSION_HEX >= 0x030C0000
+#define AC_HAVE_DICT_WATCHERS 1 /* PyDict_Watch; before, a dict has a version */
+#else
+#define AC_HAVE_DICT_WATCHERS 0
+#endif
+
 #if PY_VERSION_HEX >= 0x030D0000
 #define AC_HAVE_SET_WAKEUP_FD 1 /* PySignal_SetWakeupFd: a few instructions */
 #else

@@ -87,7 +87,8 @@
     X(futures)                  \
     X(streams)                  \
     X(time_dict)                \
-    X(time_monotonic)
+    X(time_monotonic)           \
+    X(time_watch)
 
 PyObject *
 ac_state_import(const char *module_name, const char *attribute)

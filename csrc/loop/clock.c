@@ -36,15 +36,29 @@ time_from_result_steal(PyObject *value, double *now)
 }
 
 /* Sets *found to what replaces time.monotonic, a new reference, or to NULL. The
- * standard loop looks it up at each call: freezegun and its like replace it. Returns 0,
- * or -1 with an exception. */
+ * standard loop looks it up at each call: freezegun and its like replace it. Here that
+ * is done when the module has changed. Returns 0, or -1 with an exception. */
 static int
-find_replaced_clock(ac_state *state, PyObject **found)
+look_up_clock(ac_state *state, PyObject **found)
 {
+    uint64_t changes = state->time_changes == NULL ? 0 : *state->time_changes;
     PyObject *monotonic =
         PyDict_GetItemWithError(state->time_dict, state->str_monotonic);
-    *found = monotonic == state->time_monotonic ? NULL : Py_XNewRef(monotonic);
+    if (monotonic == state->time_monotonic) {
+        state->time_unreplaced = changes;
+        *found = NULL;
+        return 0;
+    }
+    *found = Py_XNewRef(monotonic);
     return monotonic == NULL && PyErr_Occurred() ? -1 : 0;
+}
+
+/* As look_up_clock(), where nobody has changed the module since. */
+static inline int
+find_replaced_clock(ac_state *state, PyObject **found)
+{
+    *found = NULL;
+    return ac_clock_module_is_unchanged(state) ? 0 : look_up_clock(state, found);
 }
 
 int
@@ -53,6 +67,10 @@ ac_clock_both(LoopObject *loop, double *now, double *real)
     ac_state *state = loop->state;
     PyObject *replaced = NULL;
     *real = ac_clock_real();
+    if (ac_clock_is_real(loop)) {
+        *now = loop->clock_seen = *real;
+        return 0;
+    }
     if (ac_overrides_check(loop) < 0) {
         return -1;
     }

@@ -2,7 +2,7 @@
 #ifndef AC_CLOCK_H
 #define AC_CLOCK_H
 
-#include "loop/loop.h"
+#include "loop/overrides.h"
 
 /* Sets *now to the loop's time in seconds, by a replaced loop.time() if there is one.
  * Returns 0, or -1 with an exception. */
@@ -18,6 +18,22 @@ ac_clock_real(void);
  * are the same. Returns 0, or -1 with an exception. */
 int
 ac_clock_both(LoopObject *loop, double *now, double *real);
+
+/* Whether time.monotonic is known to be what it was at import. */
+static inline bool
+ac_clock_module_is_unchanged(const ac_state *state)
+{
+    return state->time_changes != NULL
+           && *state->time_changes == state->time_unreplaced;
+}
+
+/* Whether the loop's time is known to be that of the system's clock. */
+static inline bool
+ac_clock_is_real(LoopObject *loop)
+{
+    return ac_overrides_are_known(loop) && !(loop->overridden & AC_OVERRIDE_TIME)
+           && ac_clock_module_is_unchanged(loop->state);
+}
 
 /* Loop.time */
 extern PyMethodDef ac_clock_methods[];

@@ -136,7 +136,7 @@ ac_handle_new_timer(LoopObject *loop, PyObject *when, double deadline,
     timer->young = -1;
     timer->deadline = deadline;
     timer->when = Py_XNewRef(when);
-    timer->scheduled = Py_NewRef(Py_False);
+    timer->scheduled = Py_NewRef(Py_True);
     if (ac_handle_fill(loop, (HandleObject *)self, callback, args, nargs, context,
                        own_frames)
         < 0)

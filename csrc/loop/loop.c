@@ -290,6 +290,7 @@ loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwar
     loop->cork = true;
     loop->c_streams = true;
     loop->slow_callback_duration = 0.1;
+    loop->clock_seen = -INFINITY;
     loop->open_head.prev = loop->open_head.next = &loop->open_head;
     loop->forks = loop->state->forks;
     return (PyObject *)loop;

@@ -119,8 +119,9 @@ struct LoopObject {
     PyObject **due;       /* owned timer handles, popped before the snapshot ran */
     size_t due_len, due_pos, due_cap;
     unsigned int turns_without_poll;
-    size_t watched;   /* watchers that want events */
-    double last_poll; /* by ac_clock_real */
+    size_t watched;    /* watchers that want events */
+    double last_poll;  /* by ac_clock_real */
+    double clock_seen; /* a time of that clock since the last turn, or -INFINITY */
     ac_flood flood;
 
     ac_timers *timers;

@@ -203,6 +203,32 @@ may_skip_poll(const LoopObject *loop)
            && !(loop->overridden & AC_OVERRIDE_TIME);
 }
 
+/* Timers before this time are due. */
+static double
+end_of_due(const LoopObject *loop, double now)
+{
+    double end = now + loop->clock_resolution;
+    // a clock so large that it cannot tell the difference, and may stand still
+    return AC_DUE_BY_ULP && end <= now ? nextafter(now, INFINITY) : end;
+}
+
+/* The time before a turn that may do without a poll. What a callback of the last turn
+ * saw will do for the only timer, if it was due then: no later look tells more. Returns
+ * 0, or -1 with an exception. */
+static int
+look_at_clock(LoopObject *loop, double first, double *now, double *real)
+{
+    double seen = loop->clock_seen;
+    if (seen > -INFINITY && first < end_of_due(loop, seen) && ac_timer_is_only(loop)
+        && ac_clock_is_real(loop))
+    {
+        loop->clock_seen = -INFINITY;
+        *now = *real = seen;
+        return 0;
+    }
+    return ac_clock_both(loop, now, real);
+}
+
 /* Polls as the state of the loop demands. The clock is looked at where somebody needs
  * it: then *timed is set, and *now to a time after the poll. */
 static int
@@ -215,7 +241,7 @@ turn_poll(LoopObject *loop, double *now, bool *timed)
                 && loop->due_pos == loop->due_len && !loop->stopping;
     bool may_skip = may_skip_poll(loop);
     if (first < INFINITY && (idle || may_skip)) {
-        if (ac_clock_both(loop, now, &real) < 0) {
+        if (look_at_clock(loop, first, now, &real) < 0) {
             return -1;
         }
         *timed = true;
@@ -262,15 +288,6 @@ turn_poll(LoopObject *loop, double *now, bool *timed)
     }
     loop->last_poll = ac_clock_real();
     return 0;
-}
-
-/* Timers before this time are due. */
-static double
-end_of_due(const LoopObject *loop, double now)
-{
-    double end = now + loop->clock_resolution;
-    // a clock so large that it cannot tell the difference, and may stand still
-    return AC_DUE_BY_ULP && end <= now ? nextafter(now, INFINITY) : end;
 }
 
 /* The first turn in a forked child: nothing is shared with the parent any more. */

@@ -275,6 +275,12 @@ ac_timer_first(LoopObject *loop)
     return INFINITY;
 }
 
+bool
+ac_timer_is_only(const LoopObject *loop)
+{
+    return loop->timers->len <= 1;
+}
+
 void
 ac_timer_cancelling(LoopObject *loop, TimerHandleObject *timer)
 {
@@ -375,7 +381,6 @@ timer_schedule(LoopObject *loop, PyObject *when, double deadline, const ac_args 
         Py_DECREF(timer);
         return NULL;
     }
-    Py_XSETREF(((TimerHandleObject *)timer)->scheduled, Py_NewRef(Py_True));
     return timer;
 }
 
@@ -391,9 +396,10 @@ loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *
     ac_state *state = loop->state;
     PyObject *const names[] = {state->str_when, state->str_callback};
     ac_args parsed;
-    if (ac_args_parse(&parsed, "BaseEventLoop.call_at", names, 2, state->str_context,
-                      args, nargs, kwnames)
-        < 0)
+    if (!ac_args_parse_usual(&parsed, 2, state->names_context, args, nargs, kwnames)
+        && ac_args_parse(&parsed, "BaseEventLoop.call_at", names, 2, state->str_context,
+                         args, nargs, kwnames)
+               < 0)
     {
         return NULL;
     }
@@ -468,9 +474,10 @@ loop_call_later(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     ac_state *state = loop->state;
     PyObject *const names[] = {state->str_delay, state->str_callback};
     ac_args parsed;
-    if (ac_args_parse(&parsed, "BaseEventLoop.call_later", names, 2, state->str_context,
-                      args, nargs, kwnames)
-        < 0)
+    if (!ac_args_parse_usual(&parsed, 2, state->names_context, args, nargs, kwnames)
+        && ac_args_parse(&parsed, "BaseEventLoop.call_later", names, 2,
+                         state->str_context, args, nargs, kwnames)
+               < 0)
     {
         return NULL;
     }

@@ -21,6 +21,10 @@ ac_timer_traverse(LoopObject *loop, visitproc visit, void *arg);
 double
 ac_timer_first(LoopObject *loop);
 
+/* Whether there is no more than one timer, cancelled ones included. */
+bool
+ac_timer_is_only(const LoopObject *loop);
+
 /* A timer that leaves the list of those that the collector does not see: it dies or
  * is shown to it. */
 void
