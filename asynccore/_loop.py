@@ -125,10 +125,6 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
     def _csock(self) -> _WakeupFd | None:
         return None if self.is_closed() else _WakeupFd(self)
 
-    def _add_callback_signalsafe(self, handle: asyncio.Handle) -> None:
-        self._add_callback(handle)
-        self._write_to_self()
-
     def add_signal_handler(
         self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts
     ) -> None:

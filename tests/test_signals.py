@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import gc
 import os
 import resource
@@ -602,3 +604,122 @@ def test_keyboard_interrupt_without_a_free_descriptor(loop):
     assert loop.time() - start < 20
     guard.cancel()
     timer.join()
+
+
+def keep_busy(loop, seconds=30.0):
+    """A callback a turn, and a descriptor to watch: the loop polls and never waits."""
+    left, right = socket.socketpair()
+    loop.add_reader(left, int)
+    end = loop.time() + seconds
+
+    def turn_by_turn():
+        if loop.time() > end:
+            loop.stop()
+        else:
+            loop.call_soon(turn_by_turn)
+
+    loop.call_soon(turn_by_turn)
+
+    def end_it():
+        loop.remove_reader(left)
+        left.close()
+        right.close()
+
+    return end_it
+
+
+def test_handler_of_a_loop_that_never_waits(loop, trace):
+    end = keep_busy(loop)
+    loop.add_signal_handler(SIGNAL, trace.note("signal", loop.stop))
+    loop.call_later(0.01, os.kill, os.getpid(), SIGNAL)
+    loop.run_forever()
+    assert trace == ["signal"]
+    loop.remove_signal_handler(SIGNAL)
+    end()
+
+
+def test_foreign_wake_up_fd_of_a_loop_that_never_waits(loop, trace):
+    readable, writable = os.pipe()
+    os.set_blocking(readable, False)
+    os.set_blocking(writable, False)
+    signal.set_wakeup_fd(writable)
+    former = signal.signal(SIGNAL, lambda *_: trace.append("python"))
+    loop.call_later(0.001, loop.stop)
+    loop.run_forever()  # a loop that has waited once has a descriptor of its own
+    end = keep_busy(loop)
+
+    def look():
+        with contextlib.suppress(BlockingIOError):
+            trace.append(os.read(readable, 1))
+            loop.stop()
+            return
+        loop.call_later(0.001, look)
+
+    loop.call_later(0.01, os.kill, os.getpid(), SIGNAL)
+    loop.call_later(0.02, look)
+    loop.call_soon(loop.call_later, 0.005, int)
+    loop.run_forever()
+    assert trace == ["python", bytes([SIGNAL])]
+    end()
+    signal.set_wakeup_fd(-1)
+    signal.signal(SIGNAL, former)
+    os.close(readable)
+    os.close(writable)
+
+
+def test_handle_of_a_signal_that_is_cancelled_by_itself(loop, trace):
+    handles = []
+    loop.set_exception_handler(
+        lambda loop, context: trace.append((context["message"], *context))
+    )
+
+    def callback(*args):
+        for handle in handles:
+            handle.cancel()
+        raise LookupError("expected")
+
+    # what add_signal_handler() makes
+    for args in ((), (1, 2)):
+        handles.append(asyncio.Handle(callback, args, loop))
+        loop._add_callback(handles[-1])
+        turn(loop)
+    keys = ("message", "exception", "handle")
+    assert trace == [("Exception in callback None()", *keys)] * 2
+    loop._add_callback(handles[0])
+    turn(loop)
+    assert len(trace) == 2
+
+
+def test_handles_of_the_standard_class(loop, trace):
+    # whatever its members are, it is run as by Handle._run
+    class Sub(asyncio.Handle):
+        def _run(self):
+            trace.append("own _run")
+
+    context = contextvars.copy_context()
+    variable = contextvars.ContextVar("variable")
+    context.run(variable.set, "inside")
+    handles = [
+        asyncio.Handle(trace.append, (1,), loop),
+        asyncio.Handle(lambda: trace.append(variable.get()), (), loop, context),
+        asyncio.Handle(trace.append, [2], loop),
+        Sub(trace.append, (3,), loop),
+        asyncio.Handle(trace.append, "4", loop),
+    ]
+    for handle in handles:
+        loop._add_callback(handle)
+    turn(loop)
+    assert trace == [1, "inside", 2, "own _run", "4"]
+
+
+def test_handle_of_the_standard_class_reports_to_its_own_loop(loop, trace):
+    class Other:
+        def get_debug(self):
+            return False
+
+        def call_exception_handler(self, context):
+            trace.append(type(context["exception"]))
+
+    loop._add_callback(asyncio.Handle(int, ("x",), Other()))
+    turn(loop)
+    assert trace == [ValueError]

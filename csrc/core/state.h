@@ -28,6 +28,7 @@
     X(_attach)                            \
     X(_call_connection_lost)              \
     X(_call_eof_received)                 \
+    X(_cancelled)                         \
     X(_check_callback)                    \
     X(_check_thread)                      \
     X(_client_connected_cb)               \

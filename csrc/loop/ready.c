@@ -162,9 +162,9 @@ handle_call(ac_state *state, PyObject *callback, PyObject *args, PyObject *conte
 
 /* handle._cancelled of any Handle class: 1, 0, or -1 with an exception. */
 static int
-handle_is_cancelled(PyObject *handle)
+handle_is_cancelled(LoopObject *loop, PyObject *handle)
 {
-    PyObject *flag = PyObject_GetAttrString(handle, "_cancelled");
+    PyObject *flag = PyObject_GetAttr(handle, loop->state->str__cancelled);
     int cancelled = flag == NULL ? -1 : PyObject_IsTrue(flag);
     Py_XDECREF(flag);
     return cancelled;
@@ -184,6 +184,21 @@ run_method(LoopObject *loop, PyObject *handle)
     return 0;
 }
 
+/* Whether a handle is an asyncio.Handle of this loop (HandleObject has its members) as
+ * its __init__ makes them, not cancelled: those of signals are. */
+static bool
+is_usual_standard(LoopObject *loop, PyObject *object)
+{
+    if (!Py_IS_TYPE(object, (PyTypeObject *)loop->state->asyncio_Handle)) {
+        return false;
+    }
+    HandleObject *handle = (HandleObject *)object;
+    return handle->cancelled == Py_False && handle->loop == (PyObject *)loop
+           && handle->callback != NULL && handle->context != NULL
+           && handle->args != NULL && PyTuple_CheckExact(handle->args)
+           && handle->source_traceback == Py_None;
+}
+
 /* What Handle._run does, in C. */
 static int
 run_ours(LoopObject *loop, HandleObject *handle)
@@ -201,10 +216,14 @@ run_ours(LoopObject *loop, HandleObject *handle)
     PyObject *args = Py_XNewRef(handle->args);
     int rc = context == NULL ? -1 : handle_call(loop->state, callback, args, context);
     if (rc < 0) {
-        bool cancelled = handle->callback == NULL;  // by itself: nothing is told of it
+        PyObject *traceback = handle->source_traceback;
+        traceback = traceback == Py_None ? NULL : traceback;
+        // by itself: nothing is told of it
+        bool cancelled = handle->callback == NULL
+                         || (handle->callback == Py_None && callback != Py_None);
         rc =
             ac_report_callback(loop, (PyObject *)handle, cancelled ? Py_None : callback,
-                               cancelled ? NULL : args, handle->source_traceback);
+                               cancelled ? NULL : args, traceback);
     }
     Py_XDECREF(context);
     Py_XDECREF(args);
@@ -296,14 +315,16 @@ ac_ready_run(LoopObject *loop, PyObject *handle)
     if (rc < 0) {
         return -1;
     }
-    if (!loop->instrumented && ac_handle_is_ours(loop->state, handle)) {
+    if (!loop->instrumented
+        && (ac_handle_is_ours(loop->state, handle) || is_usual_standard(loop, handle)))
+    {
         rc = run_ours(loop, (HandleObject *)handle);
     }
     else if ((threadsafe = is_usual_threadsafe(loop, handle)) != 0) {
         rc = threadsafe < 0 ? -1 : run_threadsafe(loop, handle);
     }
     else {
-        int cancelled = handle_is_cancelled(handle);
+        int cancelled = handle_is_cancelled(loop, handle);
         if (cancelled != 0) {
             rc = cancelled < 0 ? -1 : 0;
         }
@@ -439,7 +460,7 @@ loop__add_callback(PyObject *self, PyObject *handle)
         }
         return NULL;
     }
-    int cancelled = handle_is_cancelled(handle);
+    int cancelled = handle_is_cancelled(loop, handle);
     if (cancelled < 0 || (!cancelled && ready_push_steal(loop, Py_NewRef(handle)) < 0))
     {
         return NULL;
