@@ -5,6 +5,7 @@
 #include "loop/event.h"
 #include "loop/poller.h"
 #include "loop/poller_parts.h"
+#include "loop/signals.h"
 
 #include <assert.h>
 #include <unistd.h>
@@ -166,6 +167,19 @@ poll_prepare(ac_poller *poller, double timeout)
                          timeout < MAX_WAIT_SECONDS ? timeout : MAX_WAIT_SECONDS);
 }
 
+/* Whether nothing but foreign descriptors can have events that matter: then a poll that
+ * does not block asks for theirs and leaves libuv out. What it has are the pipe of
+ * signals, which the interpreter itself sees to as long as nothing blocks, and the
+ * wake-ups of polls that are over. */
+static bool
+is_only_foreign(const LoopObject *loop)
+{
+    const ac_poller *poller = loop->poller;
+    return poller->own.count == (loop->signals != NULL ? 1u : 0u)
+           && poller->own.dirty == NULL && poller->foreign.started
+           && !ac_signals_are_used(loop);
+}
+
 int
 ac_poller_poll(LoopObject *loop, double timeout)
 {
@@ -177,6 +191,11 @@ ac_poller_poll(LoopObject *loop, double timeout)
     if (loop->polling) {  // a turn made by hand in another thread
         PyErr_SetString(PyExc_RuntimeError, "This event loop is already running");
         return -1;
+    }
+    if (timeout == 0.0 && is_only_foreign(loop)) {
+        (void)ac_foreign_confirm(&poller->foreign, false);
+        poller->foreign.ready = true;
+        return ac_foreign_collect(loop);
     }
     ac_event_reserve(loop, poller->own.count);
     int err = poll_prepare(poller, timeout);

@@ -308,6 +308,15 @@ ac_signals_close(LoopObject *loop)
     signals_free(signals);
 }
 
+bool
+ac_signals_are_used(const LoopObject *loop)
+{
+    const struct ac_signals *signals = loop->signals;
+    return loop->handles_signals
+           || (signals != NULL && signals->former >= 0
+               && signals->former != signals->write_fd);
+}
+
 int
 ac_signals_after_fork(LoopObject *loop)
 {
