@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import socket
 import ssl
+import subprocess
 import sys
 import tracemalloc
 from asyncio import sslproto
@@ -89,6 +91,59 @@ async def test_ways(change: Any, direct: bool, server_side: bool) -> None:
         assert peer.tls.unwrap() is None
         await peer.flush()
         assert await near.lost() is None
+
+
+NUMBERS = """
+import _ssl, asyncio, ctypes, ssl, sys
+from asynccore import _tls, new_event_loop
+
+library = ctypes.CDLL(getattr(_ssl, "__file__", None))
+for _ in range(200):  # 3.0 gives numbers that are too large, others then give -1
+    library.BIO_get_new_index()
+
+server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+server_context.load_cert_chain(sys.argv[1])
+client_context = ssl.create_default_context(cafile=sys.argv[2])
+
+
+async def echo(reader, writer):
+    writer.write(await reader.readline())
+    writer.close()
+
+
+async def main():
+    server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=server_context)
+    address = server.sockets[0].getsockname()
+    reader, writer = await asyncio.open_connection(*address, ssl=client_context)
+    writer.write(b"x" * 50000 + b"\\n")
+    assert await reader.read() == b"x" * 50000 + b"\\n"
+    print(writer.transport._ssl_protocol._is_direct())
+    writer.close()
+    server.close()
+
+
+with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    runner.run(main())
+"""
+
+
+def test_process_that_has_used_up_the_numbers_of_bios() -> None:
+    """OpenSSL has 127 in a process, and each interpreter takes one."""
+    files = certificates()
+    command = [sys.executable, "-c", NUMBERS, str(files.server), str(files.authority)]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "ASYNCCORE_TLS": "direct"},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    former = _tls.mode()
+    proven = _tls.use("direct") is None
+    _tls.use(former)
+    assert done.stdout == f"{proven}\n"
 
 
 @looped

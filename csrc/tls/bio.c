@@ -14,6 +14,7 @@
 
 /* <openssl/bio.h> */
 #define SOURCE_SINK 0x0400
+#define LAST_INDEX 0xff /* BIO_TYPE_MASK */
 #define FLAG_READ 0x01
 #define FLAG_SHOULD_RETRY 0x08
 #define FLAGS_RETRY 0x0f /* these, WRITE and IO_SPECIAL */
@@ -166,8 +167,8 @@ bool
 ac_bio_prepare(ac_libssl *lib)
 {
     int index = lib->BIO_get_new_index();
-    if (index == -1) {
-        return false;
+    if (index < 0 || index > LAST_INDEX) {
+        index = LAST_INDEX;  // a process has 127, and may have more interpreters
     }
     lib->method = lib->BIO_meth_new(index | SOURCE_SINK, "asynccore");
     if (lib->method == NULL) {
