@@ -4,18 +4,39 @@
 
 #include "core/python.h"
 
-/* object.<name>(argument), without argument if that is NULL. The object is a member of
+/* object.<name>(one, two), without those that are NULL. The object is a member of
  * something, which the call may replace: it is held. NULL counts as None. New
  * reference, NULL with an exception. */
 static inline PyObject *
-ac_method_call(PyObject *object, PyObject *name, PyObject *argument)
+ac_method_call_two(PyObject *object, PyObject *name, PyObject *one, PyObject *two)
 {
     object = Py_NewRef(object == NULL ? Py_None : object);
-    PyObject *stack[3] = {NULL, object, argument};
-    size_t nargs = argument == NULL ? 1 : 2;
+    PyObject *stack[4] = {NULL, object, one, two};
+    size_t nargs = one == NULL ? 1 : two == NULL ? 2 : 3;
     PyObject *result = PyObject_VectorcallMethod(
         name, stack + 1, nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     Py_DECREF(object);
+    return result;
+}
+
+static inline PyObject *
+ac_method_call(PyObject *object, PyObject *name, PyObject *argument)
+{
+    return ac_method_call_two(object, name, argument, NULL);
+}
+
+/* type.<name>(self, argument), without argument if that is NULL: the interpreter's own
+ * method of what ours derives from. New reference, NULL with an exception. */
+static inline PyObject *
+ac_method_call_of(PyObject *type, PyObject *name, PyObject *self, PyObject *argument)
+{
+    PyObject *function = PyObject_GetAttr(type, name);
+    PyObject *stack[] = {self, argument};
+    PyObject *result = NULL;
+    if (function != NULL) {
+        result = PyObject_Vectorcall(function, stack, argument == NULL ? 1 : 2, NULL);
+        Py_DECREF(function);
+    }
     return result;
 }
 

@@ -5,19 +5,14 @@
 #include "core/python.h"
 
 #include "core/errors.h"
+#include "core/method.h"
 #include "datagram/call.h"
 
 /* object.name(one, two), `two` may be NULL. */
 static int
 call_method(PyObject *object, PyObject *name, PyObject *one, PyObject *two)
 {
-    object = object == NULL ? Py_None : object;
-    Py_INCREF(object);
-    PyObject *stack[4] = {NULL, object, one, two};
-    size_t nargs = two == NULL ? 2 : 3;
-    PyObject *result = PyObject_VectorcallMethod(
-        name, stack + 1, nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    Py_DECREF(object);
+    PyObject *result = ac_method_call_two(object, name, one, two);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }

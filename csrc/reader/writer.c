@@ -161,12 +161,8 @@ writer_get_extra_info(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     if (transport == NULL) {
         return NULL;
     }
-    Py_INCREF(transport);
-    PyObject *stack[] = {NULL, transport, args[0], nargs == 2 ? args[1] : Py_None};
-    PyObject *result = PyObject_VectorcallMethod(
-        state->str_get_extra_info, stack + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    Py_DECREF(transport);
-    return result;
+    return ac_method_call_two(transport, state->str_get_extra_info, args[0],
+                              nargs == 2 ? args[1] : Py_None);
 }
 
 static PyMethodDef writer_methods[] = {

@@ -7,6 +7,7 @@
  * of that size, which is then cut. */
 #include "core/python.h"
 
+#include "core/method.h"
 #include "tls/decrypt.h"
 #include "tls/encrypt.h"
 #include "tls/engine.h"
@@ -29,10 +30,7 @@ pass_on(TLSObject *self, PyObject *data)
                                   (size_t)PyBytes_GET_SIZE(data), data);
     }
     if (rc == 0) {
-        PyObject *stack[] = {NULL, protocol, data};
-        PyObject *result =
-            PyObject_VectorcallMethod(state->str_data_received, stack + 1,
-                                      2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        PyObject *result = ac_method_call(protocol, state->str_data_received, data);
         rc = result == NULL ? -1 : 0;
         Py_XDECREF(result);
     }

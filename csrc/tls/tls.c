@@ -27,13 +27,8 @@ ac_tls_call(TLSObject *self, PyObject *name, PyObject *argument)
 int
 ac_tls_call_standard(TLSObject *self, PyObject *name, PyObject *argument)
 {
-    PyObject *function = PyObject_GetAttr(self->state->SSLProtocol, name);
-    PyObject *stack[] = {(PyObject *)self, argument};
-    PyObject *result = NULL;
-    if (function != NULL) {
-        result = PyObject_Vectorcall(function, stack, argument == NULL ? 1 : 2, NULL);
-        Py_DECREF(function);
-    }
+    PyObject *result =
+        ac_method_call_of(self->state->SSLProtocol, name, (PyObject *)self, argument);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
@@ -67,10 +62,8 @@ ac_tls_fatal_raised(TLSObject *self)
     if (text != NULL) {
         // as in an except block: sys.exc_info() tells of it
         PyObject *handled = ac_errors_except_begin(exc);
-        PyObject *stack[] = {NULL, (PyObject *)self, exc, text};
-        PyObject *result =
-            PyObject_VectorcallMethod(self->state->str__fatal_error, stack + 1,
-                                      3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        PyObject *result = ac_method_call_two((PyObject *)self,
+                                              self->state->str__fatal_error, exc, text);
         ac_errors_except_end_steal(handled);
         Py_XDECREF(result);
         Py_DECREF(text);

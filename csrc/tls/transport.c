@@ -4,6 +4,7 @@
 #include "core/python.h"
 
 #include "core/args.h"
+#include "core/method.h"
 #include "core/mixin.h"
 #include "stream/stream.h"
 #include "tls/encrypt.h"
@@ -34,14 +35,8 @@ protocol_borrowed(const TransportObject *self)
 static PyObject *
 call_standard(TransportObject *self, PyObject *name, PyObject *argument)
 {
-    PyObject *function = PyObject_GetAttr(self->state->SSLTransport, name);
-    PyObject *stack[] = {(PyObject *)self, argument};
-    PyObject *result = NULL;
-    if (function != NULL) {
-        result = PyObject_Vectorcall(function, stack, argument == NULL ? 1 : 2, NULL);
-        Py_DECREF(function);
-    }
-    return result;
+    return ac_method_call_of(self->state->SSLTransport, name, (PyObject *)self,
+                             argument);
 }
 
 /* ------------------------------------------------------------------- methods -- */
