@@ -535,6 +535,20 @@ async def test_idle_connections_keep_nothing() -> None:
         await made.__aexit__(None, None, None)
 
 
+@looped
+async def test_size_that_is_made_negative() -> None:
+    near = Recorder()
+    async with raw_peer(near) as peer:
+        protocol = near.transport._ssl_protocol
+        protocol._write_buffer_size -= 100
+        assert near.transport.get_write_buffer_size() == -100
+        await peer.send(b"data")
+        await near.got(4)
+        near.transport.write(b"answer")
+        assert await peer.recv(6) == b"answer"
+        protocol._write_buffer_size += 100
+
+
 # --- the end ---
 
 

@@ -73,20 +73,22 @@ pass_down(TLSObject *self)
     return rc;
 }
 
-/* _get_write_buffer_size(); -1 with an exception. */
-static Py_ssize_t
-pending(TLSObject *self)
+/* _get_write_buffer_size(), which is negative if somebody has made `_write_buffer_size`
+ * so. Returns 0, or -1 with an exception. */
+static int
+pending(TLSObject *self, Py_ssize_t *size)
 {
-    Py_ssize_t size = ac_engine_outgoing(self);
-    return size < 0 ? -1 : size + self->write_buffer_size;
+    Py_ssize_t outgoing = ac_engine_outgoing(self);
+    *size = outgoing + self->write_buffer_size;
+    return outgoing < 0 ? -1 : 0;
 }
 
 /* _control_app_writing(), which has nothing to do in most cases. */
 static int
 control_writing(TLSObject *self)
 {
-    Py_ssize_t size = pending(self);
-    if (size < 0) {
+    Py_ssize_t size;
+    if (pending(self, &size) < 0) {
         return -1;
     }
     if (self->app_writing_paused == Py_False
@@ -479,8 +481,8 @@ PyDoc_STRVAR(tls__get_write_buffer_size_doc,
 static PyObject *
 tls__get_write_buffer_size(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    Py_ssize_t size = pending((TLSObject *)op);
-    return size < 0 ? NULL : PyLong_FromSsize_t(size);
+    Py_ssize_t size;
+    return pending((TLSObject *)op, &size) < 0 ? NULL : PyLong_FromSsize_t(size);
 }
 
 PyMethodDef ac_encrypt_methods[] = {

@@ -124,6 +124,12 @@ get_size(PyObject *object, PyObject *name)
     }
     Py_ssize_t size = PyLong_AsSsize_t(number);
     Py_DECREF(number);
+    if (size < 0) {
+        if (!PyErr_Occurred()) {
+            PyErr_Format(PyExc_ValueError, "%U is negative", name);
+        }
+        return -1;
+    }
     return size;
 }
 
