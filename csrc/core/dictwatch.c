@@ -26,9 +26,12 @@ find_borrowed(void)
 }
 
 static int
-on_change(PyDict_WatchEvent Py_UNUSED(event), PyObject *Py_UNUSED(dict),
-          PyObject *Py_UNUSED(key), PyObject *Py_UNUSED(value))
+on_change(PyDict_WatchEvent event, PyObject *Py_UNUSED(dict), PyObject *Py_UNUSED(key),
+          PyObject *Py_UNUSED(value))
 {
+    if (event == PyDict_EVENT_DEALLOCATED) {
+        return 0;  // the interpreter ends, and may be without its own dict
+    }
     PyObject *capsule = find_borrowed();
     if (capsule != NULL) {
         uint64_t *changes = PyCapsule_GetPointer(capsule, NAME);
