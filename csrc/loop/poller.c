@@ -77,6 +77,10 @@ ac_poller_open(LoopObject *loop)
     int low = ac_descriptor_hold_low(held);
     err = uv_loop_init(&poller->uv);
     if (err < 0) {
+        int left_open = uv_backend_fd(&poller->uv);
+        if (left_open > STDERR_FILENO) {  // 0 if it did not come so far
+            close(left_open);
+        }
         PyMem_RawFree(poller);
     }
     else {
