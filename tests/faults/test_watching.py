@@ -135,6 +135,7 @@ def factory():
 async def main():
     server = await loop.create_server(factory, "127.0.0.1", 0)
     address = server.sockets[0].getsockname()
+    await asyncio.sleep(0.01)  # libuv's own descriptors are watched from here on
     if case == "same number":
         peer, protocol = await connect(address)
         peer.close()
