@@ -737,6 +737,7 @@ async def test_protocol_number_of_the_listening_socket() -> None:
 @looped
 async def test_factory_that_sets_its_connection_up_itself() -> None:
     loop = asyncio.get_running_loop()
+    loop.set_debug(False)  # else there is such a task here, too
     made: list[Recorder] = []
 
     def factory() -> Recorder:
