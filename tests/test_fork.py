@@ -344,6 +344,17 @@ def accepted(loop):
         loop.run_until_complete(server.wait_closed())
 
 
+def turns_of_a_wait(loop):
+    """The turns until a timer: a few, or thousands if the loop does not wait."""
+    due = []
+    turns = 0
+    loop.call_later(0.2, due.append, 1)
+    while not due:
+        loop._run_once()
+        turns += 1
+    return turns
+
+
 def receive(loop, protocol):
     """What comes, turn by turn."""
     guard = loop.call_later(30, loop.stop)
@@ -381,12 +392,7 @@ def test_transport_that_is_paused_when_the_loop_is_forked(loop):
         client.send(b"to the child")
 
         def child():
-            due = []
-            turns = 0
-            loop.call_later(0.2, due.append, 1)
-            while not due:
-                loop._run_once()
-                turns += 1
+            turns = turns_of_a_wait(loop)
             before = list(protocol.received)
             protocol.transport.resume_reading()
             return turns < 100, before, receive(loop, protocol)
@@ -440,12 +446,7 @@ def test_child_that_holds_a_closed_socket_open(loop):
         os.close(r)
         a.close()
         b.send(b"2")
-        due = []
-        turns = 0
-        loop.call_later(0.2, due.append, 1)
-        while not due:
-            loop._run_once()
-            turns += 1
+        turns = turns_of_a_wait(loop)
         os.close(w)
         os.waitpid(pid, 0)
     assert turns < 100  # thousands, if it does not wait

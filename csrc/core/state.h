@@ -251,7 +251,7 @@ typedef struct ac_state {
     bool tls_direct;                     /* new connections use it */
     PyObject *tls_pieces[AC_TLS_PIECES]; /* exact bytes or NULL; tls/pieces.h */
 
-    const uint64_t *time_changes; /* changes with time_dict; NULL: watch.c */
+    const uint64_t *time_changes; /* changes with time_dict; see dictwatch.c */
     uint64_t time_unreplaced;     /* what it was when time.monotonic was that */
     Py_ssize_t context_offset;    /* of the variables in a context */
     unsigned int socket_version; /* of socket.socket, when its methods were looked up */
