@@ -74,6 +74,30 @@ async def test_switched_off() -> None:
         assert await s.reader.readline() == b"line\n"
 
 
+VERSIONS = """
+    import asyncio, asynccore, socket, _testcapi
+    from asynccore import _core
+    async def main():
+        ours, theirs = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        theirs.send(b"line\\n")
+        await reader.readline()
+        writer.close()
+        theirs.close()
+    asynccore.run(main())
+    print(_testcapi.type_get_version(_core.StreamWriter))
+"""
+
+
+@only_asynccore
+def test_classes_are_compared_once(script: Any) -> None:
+    testcapi = pytest.importorskip("_testcapi")
+    if not hasattr(testcapi, "type_get_version"):
+        pytest.skip("no _testcapi.type_get_version before 3.12")
+    # 0: each call of a reader would compare them, where nobody uses the writer
+    assert int(script(VERSIONS).stdout) > 0
+
+
 @pytest.mark.parametrize("mode, kind", [("c", "_core"), ("stdlib", "streams")])
 def test_switched_by_environment(mode: str, kind: str) -> None:
     code = """

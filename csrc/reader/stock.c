@@ -45,6 +45,21 @@ class_is_unchanged(PyObject *type, PyObject *attributes)
     return true;
 }
 
+/* The version of a type, which a look-up gives to one that has none yet: else a program
+ * that never uses it would compare each time. */
+static unsigned int
+version_of(PyTypeObject *type)
+{
+    if (ac_type_version(type) == 0) {
+        PyObject *found = PyObject_GetAttrString((PyObject *)type, "__sizeof__");
+        if (found == NULL) {
+            PyErr_Clear();
+        }
+        Py_XDECREF(found);
+    }
+    return ac_type_version(type);
+}
+
 bool
 ac_stock_compare(ac_state *state)
 {
@@ -56,9 +71,9 @@ ac_stock_compare(ac_state *state)
         unchanged =
             class_is_unchanged(PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1));
     }
-    state->stock_versions[0] = ac_type_version(state->Reader);
-    state->stock_versions[1] = ac_type_version(state->Writer);
-    state->stock_versions[2] = ac_type_version((PyTypeObject *)state->stock_protocol);
+    state->stock_versions[0] = version_of(state->Reader);
+    state->stock_versions[1] = version_of(state->Writer);
+    state->stock_versions[2] = version_of((PyTypeObject *)state->stock_protocol);
     state->stock_unchanged = unchanged;
     return unchanged;
 }
