@@ -360,6 +360,7 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
         waiter: asyncio.Future[None] | None = None,
         extra: dict[str, Any] | None = None,
     ) -> asyncio.ReadTransport:
+        _core.adopt_reader(self, protocol)
         return _core.ReadPipeTransport(self, pipe, protocol, waiter, extra)
 
     def _make_write_pipe_transport(
@@ -380,6 +381,9 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
         if _process.may_watch(self):
             make = partial(_process.make_transport, self)
         transport: asyncio.SubprocessTransport = await make(protocol, *args, **kwargs)
+        if type(protocol) is asyncio.subprocess.SubprocessStreamProtocol:
+            _core.adopt_reader(self, protocol.stdout)
+            _core.adopt_reader(self, protocol.stderr)
         return transport
 
     # -- sendfile

@@ -1,9 +1,9 @@
 """Streams: whether `asyncio.start_server` and `asyncio.open_connection` run in C.
 
-Unmodified programs get `_core.StreamReader` and, for accepted connections,
-`_core.StreamWriter`, subclasses of asyncio's own. ASYNCCORE_STREAMS chooses for new
-loops: "c" (the default) or "stdlib" (asyncio's classes, untouched); `Loop.c_streams`
-for the connections to come of one loop.
+Unmodified programs get `_core.StreamReader`, over pipes as well, and, for accepted
+connections, `_core.StreamWriter`, subclasses of asyncio's own. ASYNCCORE_STREAMS
+chooses for new loops: "c" (the default) or "stdlib" (asyncio's classes, untouched);
+`Loop.c_streams` for the connections to come of one loop.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import tracemalloc
 import types
 import warnings
 import weakref
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -72,6 +73,76 @@ async def test_switched_off() -> None:
         assert type(s.writer) is asyncio.StreamWriter
         s.peer_writer.write(b"line\n")
         assert await s.reader.readline() == b"line\n"
+
+
+@contextlib.asynccontextmanager
+async def over_pipe(protocol: Any) -> AsyncIterator[int]:
+    """Yields the writing end of a pipe that the protocol reads."""
+    reading, writing = os.pipe()
+    loop = asyncio.get_running_loop()
+    file = os.fdopen(reading, "rb", 0)
+    transport, _ = await loop.connect_read_pipe(lambda: protocol, file)
+    try:
+        yield writing
+    finally:
+        transport.close()
+        os.close(writing)
+        await settle()
+
+
+class StreamProtocol(asyncio.StreamReaderProtocol):
+    pass
+
+
+@pytest.mark.parametrize("kind", ["plain", "subclass", "switched off"])
+@only_asynccore
+@looped
+async def test_class_over_a_pipe(kind: str) -> None:
+    from asynccore import _core
+
+    loop: Any = asyncio.get_running_loop()
+    loop.c_streams = kind != "switched off"
+    reader = asyncio.StreamReader()
+    make = StreamProtocol if kind == "subclass" else asyncio.StreamReaderProtocol
+    async with over_pipe(make(reader)) as writing:
+        assert type(reader) is (
+            _core.StreamReader if kind == "plain" else asyncio.StreamReader
+        )
+        os.write(writing, b"line\nrest")
+        assert await reader.readline() == b"line\n"
+        assert await reader.readexactly(4) == b"rest"
+
+
+@pytest.mark.parametrize("switched_on", [True, False])
+@only_asynccore
+@looped
+async def test_class_of_a_child(switched_on: bool) -> None:
+    from asynccore import _core
+
+    loop: Any = asyncio.get_running_loop()
+    loop.c_streams = switched_on
+    process = await asyncio.create_subprocess_exec(
+        "cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    ours = _core.StreamReader if switched_on else asyncio.StreamReader
+    assert type(process.stdout) is ours
+    assert process.stderr is None
+    assert await process.communicate(b"line\n") == (b"line\n", None)
+
+
+@looped
+async def test_pipe_is_paused_and_resumed() -> None:
+    reader: Any = asyncio.StreamReader(limit=4)
+    async with over_pipe(asyncio.StreamReaderProtocol(reader)) as writing:
+        os.write(writing, b"123456789")
+        await arrives(reader, 9)
+        assert reader._paused
+        assert not reader._transport.is_reading()
+        os.write(writing, b"\n")
+        await settle()
+        assert await reader.read(5) == b"12345"
+        assert reader._transport.is_reading()
+        assert await reader.readline() == b"6789\n"
 
 
 VERSIONS = """

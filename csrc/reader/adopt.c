@@ -345,7 +345,44 @@ core_streams_are_stock(PyObject *module, PyObject *Py_UNUSED(ignored))
     return PyBool_FromLong(ac_stock_is_unchanged(ac_state_of(module)));
 }
 
+PyDoc_STRVAR(
+    core_adopt_reader_doc,
+    "adopt_reader(loop, reader, /)\n--\n\n"
+    "Make a plain StreamReader, or that of a StreamReaderProtocol, one of ours,\n"
+    "if the loop has them.");
+
+/* For a reader that no sink feeds: of a pipe. */
+static PyObject *
+core_adopt_reader(PyObject *module, PyObject *args)
+{
+    ac_state *state = ac_state_of(module);
+    PyObject *loop, *reader;
+    if (!PyArg_ParseTuple(args, "O!O:adopt_reader", state->Loop, &loop, &reader)) {
+        return NULL;
+    }
+    if (!((LoopObject *)loop)->c_streams || !ac_stock_is_unchanged(state)) {
+        Py_RETURN_NONE;
+    }
+    if (Py_IS_TYPE(reader, (PyTypeObject *)state->stock_protocol)) {
+        PyObject *dict = ac_instance_dict_borrowed(reader);
+        reader = dict == NULL ? NULL : reader_of(state, dict);
+    }
+    else {
+        Py_INCREF(reader);
+    }
+    int rc = 0;
+    if (reader != NULL && Py_IS_TYPE(reader, (PyTypeObject *)state->stock_reader)) {
+        rc = adopt_reader(state, reader);
+    }
+    Py_XDECREF(reader);
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef streams_functions[] = {
+    {"adopt_reader", core_adopt_reader, METH_VARARGS, core_adopt_reader_doc},
     {"streams_are_stock", core_streams_are_stock, METH_NOARGS,
      core_streams_are_stock_doc},
     {NULL, NULL, 0, NULL},
