@@ -256,6 +256,82 @@ async def test_yield_from(waits: bool) -> None:
         assert await old_style(s.writer.drain()) == [None]
 
 
+def stop_of(drive: Any, coro: Any) -> StopIteration:
+    with pytest.raises(StopIteration) as caught:
+        drive(coro)
+    return caught.value
+
+
+CHANGES: list[Any] = [
+    lambda stop: stop.add_note("note"),
+    lambda stop: setattr(stop, "__context__", ValueError()),
+    lambda stop: setattr(stop, "__cause__", ValueError()),
+    lambda stop: setattr(stop, "__suppress_context__", True),
+    lambda stop: setattr(stop, "args", ()),
+    lambda stop: setattr(stop, "args", (object(),)),
+    lambda stop: setattr(stop, "value", object()),
+    lambda stop: setattr(stop, "value", None),
+    lambda stop: setattr(stop, "extra", 1),
+    lambda stop: hash(stop.args),
+]
+
+
+@looped
+async def test_exceptions_of_an_await() -> None:
+    """Whatever those who see them do, each says what its own read has given."""
+    seen: list[Any] = []
+    kept: list[Any] = []
+
+    def trace(frame: Any, event: str, arg: Any) -> Any:
+        if event == "exception" and isinstance(arg[1], StopIteration):
+            seen.append((arg[1].value, arg[1].args))
+            CHANGES[len(seen) % len(CHANGES)](arg[1])
+            if len(seen) % 3 == 0:
+                kept.append((arg[1], arg[1].value))
+        return trace
+
+    async def read(word: bytes) -> None:
+        s.reader.feed_data(word)
+        assert await s.reader.read(10) == word
+
+    async with streams() as s:
+        words = [b"%d" % i for i in range(6 * len(CHANGES))]
+        former = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            for word in words:
+                with contextlib.suppress(AssertionError):  # the value was changed
+                    await read(word)
+        finally:
+            sys.settrace(former)
+        for word in words[:3]:
+            await read(word)
+    assert seen == [(value[0], value) for _, value in seen]
+    assert all(stop.value is value for stop, value in kept)
+
+
+@pytest.mark.parametrize(
+    "drive", [lambda c: c.send(None), lambda c: next(c.__await__())]
+)
+@looped
+async def test_exceptions_of_a_driver(drive: Any) -> None:
+    async with streams() as s:
+        stops = []
+        for word in (b"one", b"two"):
+            s.reader.feed_data(word)
+            stops.append(stop_of(drive, s.reader.read(10)))
+        assert [(stop.value, stop.args) for stop in stops] == [
+            (b"one", (b"one",)),
+            (b"two", (b"two",)),
+        ]
+        dead = weakref.ref(holder := Keeps())
+        s.reader.feed_data(b"three")
+        assert stop_of(lambda coro, _=holder: drive(coro), s.reader.read(10))
+        del holder, stops
+        gc.collect()
+        assert dead() is None
+
+
 @looped
 async def test_coroutines_are_not_iterable() -> None:
     async with streams() as s:

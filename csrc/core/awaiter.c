@@ -56,7 +56,7 @@ coroutine_of(PyObject *op)
 static PyObject *
 awaiter_iternext(PyObject *op)
 {
-    return ac_coroutine_iternext(coroutine_of(op));
+    return ac_coroutine_next(coroutine_of(op));
 }
 
 static PySendResult

@@ -189,13 +189,13 @@ ac_coroutine_send(PyObject *op, PyObject *value, PyObject **result)
 
 /* Raises StopIteration with a value (consumed), as _PyGen_SetStopIterationValue. */
 static void
-stop_with_steal(PyObject *value)
+stop_with_steal(PyObject *value, PyObject **kept)
 {
     if (value == Py_None) {
         PyErr_SetNone(PyExc_StopIteration);
     }
     else {
-        ac_err_set_stop_iteration(value);
+        ac_err_set_stop_iteration(value, kept);
     }
     Py_DECREF(value);
 }
@@ -205,22 +205,38 @@ static PyObject *
 yielded_or_stop_steal(PySendResult status, PyObject *result)
 {
     if (status == PYGEN_RETURN) {
-        stop_with_steal(result);
+        stop_with_steal(result, NULL);
         return NULL;
     }
     return result;
 }
 
 PyObject *
+ac_coroutine_next(PyObject *op)
+{
+    PyObject *result;
+    PySendResult status = ac_coroutine_send(op, Py_None, &result);
+    return yielded_or_stop_steal(status, result);
+}
+
+/* `await` drives a coroutine by this slot, and takes the value of the exception before
+ * anybody sees it. */
+PyObject *
 ac_coroutine_iternext(PyObject *op)
 {
     PyObject *result;
     PySendResult status = ac_coroutine_send(op, Py_None, &result);
-    if (status == PYGEN_RETURN && result == Py_None) {
-        Py_DECREF(result);
-        return NULL;  // no exception needed to say None
+    if (status != PYGEN_RETURN) {
+        return result;
     }
-    return yielded_or_stop_steal(status, result);
+    if (result == Py_None) {
+        Py_DECREF(result);  // no exception needed to say None
+    }
+    else {
+        ac_state *state = PyType_GetModuleState(Py_TYPE(op));
+        stop_with_steal(result, &state->stop_iteration);
+    }
+    return NULL;
 }
 
 /* ------------------------------------------------------------------- methods -- */

@@ -83,6 +83,8 @@ ac_coroutine_add_type(PyObject *module, const ac_coroutine_type *own);
 PySendResult
 ac_coroutine_send(PyObject *op, PyObject *value, PyObject **result);
 PyObject *
+ac_coroutine_next(PyObject *op);
+PyObject *
 ac_coroutine_iternext(PyObject *op);
 PyObject *
 ac_coroutine_send_method(PyObject *op, PyObject *value);

@@ -44,8 +44,10 @@
 #endif
 
 #if PY_VERSION_HEX >= 0x030D0000
-#define AC_HAVE_SET_WAKEUP_FD 1 /* PySignal_SetWakeupFd: a few instructions */
+#define AC_HAVE_SET_WAKEUP_FD 1    /* PySignal_SetWakeupFd: a few instructions */
+#define AC_RUNNING_LOOP_IS_CHEAP 1 /* asyncio asks no getpid() to know it */
 #else
+#define AC_RUNNING_LOOP_IS_CHEAP 0
 #define AC_HAVE_SET_WAKEUP_FD 0
 #endif
 
@@ -104,25 +106,75 @@ ac_err_restore_steal(PyObject *exc)
 #endif
 }
 
-/* Raises StopIteration(value), whatever value is; MemoryError on failure. The object is
- * filled by hand: PyErr_SetObject() takes twice as many instructions for it. */
-static inline void
-ac_err_set_stop_iteration(PyObject *value)
-{
 #if PY_VERSION_HEX >= 0x030C0000
+/* Whether *kept is a StopIteration that nobody else has, nor has changed: then it gets
+ * another value, in its place and in its arguments. */
+static inline bool
+ac_err_refill_stop_iteration(PyObject *kept, PyObject *value)
+{
+    PyStopIterationObject *self = (PyStopIterationObject *)kept;
+    if (kept == NULL || Py_REFCNT(kept) != 1 || self->dict != NULL
+        || self->notes != NULL || self->traceback != NULL || self->context != NULL
+        || self->cause != NULL || self->suppress_context || self->value == NULL
+        || !PyBytes_CheckExact(self->value) || !PyTuple_CheckExact(self->args)
+        || PyTuple_GET_SIZE(self->args) != 1 || Py_REFCNT(self->args) != 1
+        || !PyBytes_CheckExact(PyTuple_GET_ITEM(self->args, 0)))
+    {
+        return false;
+    }
+#if PY_VERSION_HEX >= 0x030E0000
+    ((PyTupleObject *)self->args)->ob_hash = -1;
+#endif
+    PyObject *former = PyTuple_GET_ITEM(self->args, 0);
+    PyTuple_SET_ITEM(self->args, 0, Py_NewRef(value));
+    Py_DECREF(former);  // bytes, as the other: nothing runs
+    Py_SETREF(self->value, Py_NewRef(value));
+    return true;
+}
+
+/* A StopIteration of this value, filled by hand: PyErr_SetObject() takes twice as many
+ * instructions for it. NULL with MemoryError. */
+static inline PyObject *
+ac_err_new_stop_iteration(PyObject *value)
+{
     PyTypeObject *type = (PyTypeObject *)PyExc_StopIteration;
     PyObject *args = PyTuple_Pack(1, value);
     PyObject *exc = args == NULL ? NULL : type->tp_alloc(type, 0);
     if (exc == NULL) {
         Py_XDECREF(args);
-        return;
+        return NULL;
     }
     ((PyStopIterationObject *)exc)->args = args;
     ((PyStopIterationObject *)exc)->value = Py_NewRef(value);
-    PyErr_SetRaisedException(exc);
+    return exc;
+}
+#endif
+
+/* Raises StopIteration(value), whatever value is; MemoryError on failure. Where `kept`
+ * is not NULL, one of a few bytes is left there for the next: 600 instructions less
+ * than to make and free one. A traceback in it would be kept as well, so that is for
+ * what the interpreter takes at once. */
+static inline void
+ac_err_set_stop_iteration(PyObject *value, PyObject **kept)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    bool keep =
+        kept != NULL && PyBytes_CheckExact(value) && PyBytes_GET_SIZE(value) <= 4096;
+    if (keep && ac_err_refill_stop_iteration(*kept, value)) {
+        PyErr_SetRaisedException(Py_NewRef(*kept));
+        return;
+    }
+    PyObject *exc = ac_err_new_stop_iteration(value);
+    if (exc != NULL) {
+        if (keep) {
+            Py_XSETREF(*kept, Py_NewRef(exc));
+        }
+        PyErr_SetRaisedException(exc);
+    }
 #else
+    (void)kept;  // the object is made when needed
     if (!PyTuple_Check(value) && !PyExceptionInstance_Check(value)) {
-        PyErr_SetObject(PyExc_StopIteration, value);  // the object is made when needed
+        PyErr_SetObject(PyExc_StopIteration, value);
         return;
     }
     PyObject *exc = PyObject_CallOneArg(PyExc_StopIteration, value);

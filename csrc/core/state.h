@@ -198,14 +198,17 @@ typedef struct ac_state {
     PyObject *fast_Future;   /* _asyncio.Future, whose methods stay, and two */
     PyObject *future_done;   /* of these; NULL where there is none */
     PyObject *future_set_result;
-    PyObject *asyncio_Task;         /* the one in C, and BaseEventLoop.create_task: */
+    PyObject
+        *get_running_loop;  /* of _asyncio, where it makes no system call; or NULL */
+    PyObject *asyncio_Task; /* the one in C, and BaseEventLoop.create_task: */
     PyObject *standard_create_task; /* NULL where they are not the interpreter's */
     PyObject *names_task;           /* ("loop", "name", "context") */
     PyObject *names_eager_task;     /* and "eager_start" */
     PyObject *names_context; /* ("context",), the one that was used last; or NULL */
     PyObject *no_variables;  /* of every empty context; NULL if unknown; context.c */
     PyObject *empty_tuple;
-    PyObject *high_water; /* the limits of a new transport */
+    PyObject *stop_iteration; /* the last one of bytes in an await, or NULL */
+    PyObject *high_water;     /* the limits of a new transport */
     PyObject *low_water;
     PyObject *handle_run;           /* asyncio.Handle._run as it was at import */
     PyObject *threadsafe_stock;     /* likewise what threadsafe.c replaces; or NULL */
