@@ -12,6 +12,7 @@ import socket
 import stat
 import sys
 import tempfile
+import weakref
 from asyncio import trsock
 from collections.abc import Iterator
 from typing import Any
@@ -301,6 +302,94 @@ async def test_ending_the_clients(how: str) -> None:
         for protocol in served:
             assert await protocol.lost() is None
         await server.wait_closed()
+
+
+@py313
+@looped
+async def test_clients_are_listed() -> None:
+    served: list[Any] = []
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Echo(served), "127.0.0.1", 0
+    )
+    clients: Any = server._clients  # type: ignore[attr-defined]
+    socks = [await client(server) for _ in range(3)]
+    for sock in socks:
+        assert await echoed(sock)
+    transports = [protocol.transport for protocol in served]
+    assert len(clients) == 3
+    assert set(clients) == set(transports)
+    # while somebody iterates, WeakSet (before 3.14) keeps what dies on a list
+    iterator = iter(clients)
+    assert next(iterator) in transports
+    transports[0].close()
+    await served[0].lost()
+    assert transports[0] not in clients
+    iterator.close()
+    assert len(clients) == 2
+    sock = await client(server)
+    assert await echoed(sock)
+    assert len(clients) == 3
+    server.close()
+    for left in (*socks, sock):
+        left.close()
+    await asyncio.wait_for(server.wait_closed(), 10)
+    assert len(clients) == 0
+
+
+@py313
+@pytest.mark.parametrize("where", ["class", "instance", "set class", "set"])
+@looped
+async def test_patched_clients(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    class Clients(weakref.WeakSet[Any]):
+        def add(self, item: Any) -> None:
+            calls.append("add")
+            super().add(item)
+
+        def discard(self, item: Any) -> None:
+            calls.append("discard")
+            super().discard(item)
+
+    def noted(function: Any, name: str) -> Any:
+        def call(*args: Any) -> Any:
+            if not isinstance(args[0], weakref.WeakSet) or args[0] is clients:
+                calls.append(name)
+            return function(*args)
+
+        return call
+
+    served: list[Any] = []
+    server: Any = await asyncio.get_running_loop().create_server(
+        lambda: Echo(served), "127.0.0.1", 0
+    )
+    (await client(server)).close()  # all is as usual until here
+    while not served:
+        await asyncio.sleep(0)
+    await served[0].lost()
+    clients = server._clients
+    if where == "set":
+        server._clients = Clients()
+    patched: Any = {
+        "class": type(server),
+        "instance": server,
+        "set class": weakref.WeakSet,
+    }.get(where)
+    if patched is not None:
+        names = ("add", "discard") if where == "set class" else ("_attach", "_detach")
+        for name, told in zip(names, ("add", "discard"), strict=True):
+            monkeypatch.setattr(patched, name, noted(getattr(patched, name), told))
+    sock = await client(server)
+    assert await echoed(sock)
+    assert calls == ["add"]
+    assert len(server._clients) == 1
+    sock.close()
+    await served[1].lost()
+    await settle()
+    assert calls == ["add", "discard"]
+    assert len(server._clients) == 0
+    monkeypatch.undo()
+    server.close()
 
 
 @looped

@@ -66,6 +66,9 @@
     X(stock_protocol)           \
     X(stock_attributes)         \
     X(stock_functions)          \
+    X(server_type)              \
+    X(weakset_type)             \
+    X(clients_stock)            \
     X(newline)                  \
     X(IncompleteReadError)      \
     X(LimitOverrunError)        \

@@ -32,6 +32,7 @@
     X(_check_callback)                    \
     X(_check_thread)                      \
     X(_client_connected_cb)               \
+    X(_clients)                           \
     X(_connection_lost)                   \
     X(_control_app_writing)               \
     X(_control_ssl_reading)               \
@@ -53,10 +54,12 @@
     X(_loop)                              \
     X(_msg_callback)                      \
     X(_paused)                            \
+    X(_pending_removals)                  \
     X(_protocol)                          \
     X(_read_ready)                        \
     X(_reader_state)                      \
     X(_ready)                             \
+    X(_remove)                            \
     X(_remove_reader)                     \
     X(_remove_writer)                     \
     X(_run)                               \
@@ -66,6 +69,7 @@
     X(_set_result_unless_cancelled)       \
     X(_set_running_loop)                  \
     X(_signal_handlers)                   \
+    X(_sockets)                           \
     X(_sslobj)                            \
     X(_start_reading)                     \
     X(_start_shutdown)                    \
@@ -221,6 +225,9 @@ typedef struct ac_state {
     PyObject *stock_protocol;
     PyObject *stock_attributes; /* what they had at import; see stock.c */
     PyObject *stock_functions;  /* tuple: see stock.h */
+    PyObject *server_type;      /* asyncio.base_events.Server */
+    PyObject *weakset_type;     /* weakref.WeakSet */
+    PyObject *clients_stock;    /* tuple: what clients.c replaces; or NULL */
     PyObject *newline;          /* b'\n' */
     PyObject *IncompleteReadError;
     PyObject *LimitOverrunError;
@@ -265,12 +272,15 @@ typedef struct ac_state {
     struct ac_signals *signals;     /* of the loops; signals.c */
     bool libuv_started;             /* a loop of this interpreter has been opened */
     unsigned int forks; /* how often this interpreter has found itself in a child */
-    unsigned int stock_versions[3]; /* of the three, when they were compared */
-    bool stock_unchanged;           /* what came out */
-    bool stock_tuples;              /* readuntil() takes a tuple */
-    bool server_takes_transport;    /* Server._attach(transport), since 3.13 */
-    bool create_task_passes_on;     /* create_task(**kwargs), since 3.13.3 */
-    bool format_has_debug;          /* _format_callback_source takes debug= */
+    unsigned int stock_versions[3];   /* of the three, when they were compared */
+    bool stock_unchanged;             /* what came out */
+    bool stock_tuples;                /* readuntil() takes a tuple */
+    unsigned int clients_versions[2]; /* of the two, when they were compared */
+    bool clients_unchanged;           /* what came out */
+    Py_ssize_t weakset_parts;         /* how many attributes a WeakSet has */
+    bool server_takes_transport;      /* Server._attach(transport), since 3.13 */
+    bool create_task_passes_on;       /* create_task(**kwargs), since 3.13.3 */
+    bool format_has_debug;            /* _format_callback_source takes debug= */
 
 #define AC_NAME_MEMBER(name) PyObject *str_##name;
     AC_NAMES(AC_NAME_MEMBER)

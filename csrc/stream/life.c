@@ -2,6 +2,7 @@
 #include "core/python.h"
 
 #include "core/errors.h"
+#include "stream/clients.h"
 #include "stream/events.h"
 #include "stream/pipe.h"
 #include "stream/protocol.h"
@@ -12,18 +13,13 @@
 
 /* --------------------------------------------------------------------- open -- */
 
-/* server._attach() of the running version. */
+/* server._attach(). Returns 0, or -1 with an exception. */
 static int
 server_attach(StreamObject *self, ac_state *state, PyObject *server)
 {
-    PyObject *result =
-        state->server_takes_transport
-            ? PyObject_CallMethodOneArg(server, state->str__attach, (PyObject *)self)
-            : PyObject_CallMethodNoArgs(server, state->str__attach);
-    if (result == NULL) {
+    if (ac_clients_attach(state, server, (PyObject *)self) < 0) {
         return -1;
     }
-    Py_DECREF(result);
     Py_XSETREF(self->server, Py_NewRef(server));
     return 0;
 }
@@ -37,13 +33,9 @@ server_detach(StreamObject *self, ac_state *state)
         return 0;
     }
     self->server = NULL;
-    PyObject *result =
-        state->server_takes_transport
-            ? PyObject_CallMethodOneArg(server, state->str__detach, (PyObject *)self)
-            : PyObject_CallMethodNoArgs(server, state->str__detach);
-    Py_XDECREF(result);
+    int rc = ac_clients_detach(state, server, (PyObject *)self);
     Py_DECREF(server);
-    return result == NULL ? -1 : 0;
+    return rc;
 }
 
 /* call_soon(object.name, argument) */

@@ -8,6 +8,7 @@
 #include "core/args.h"
 #include "core/errors.h"
 #include "loop/ready.h"
+#include "stream/clients.h"
 #include "stream/close.h"
 #include "stream/events.h"
 #include "stream/protocol.h"
@@ -377,6 +378,7 @@ ac_stream_register(PyObject *module, ac_state *state)
     }
     PyObject *type = (PyObject *)state->Stream;
     return add_attributes(type, state) < 0 || adapt_methods(type, state) < 0
+                   || ac_clients_register(state) < 0
                ? -1
                : PyModule_AddFunctions(module, ac_events_functions);
 }
