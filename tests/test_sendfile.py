@@ -205,6 +205,25 @@ async def test_two_at_once(large: Any) -> None:
         assert await first == LARGE
 
 
+@looped
+async def test_somebody_else_waits_for_the_number(file: Any) -> None:
+    """What sendfile() waits for is sent, and the transport reads again."""
+    loop = asyncio.get_running_loop()
+    async with wire(Recorder(), "pair") as held:
+        sock = held.transport.get_extra_info("socket")._sock
+        written = held.fill()
+        task = asyncio.ensure_future(send(held.transport, file))
+        await settle()
+        received = asyncio.ensure_future(loop.sock_recv(sock, 1))
+        await settle()
+        held.peer.send_now(b"x")
+        assert await received == b"x"
+        assert len(await held.peer.recv(written + SIZE)) == written + SIZE
+        assert await task == SIZE
+        held.peer.send_now(b"y")
+        assert await held.protocol.got(1) == b"y"
+
+
 # --- files ---
 
 

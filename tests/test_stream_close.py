@@ -129,6 +129,56 @@ async def test_peer_resets_while_close_flushes(kind: str) -> None:
         assert type(exc) in (ConnectionResetError, BrokenPipeError)
 
 
+@pytest.mark.parametrize("kind", ["pair", "tcp"])
+@looped
+async def test_somebody_else_reads_while_close_flushes(kind: str) -> None:
+    """A number that is closing is free for add_reader(), and the queue drains."""
+    loop = asyncio.get_running_loop()
+    protocol = Recorder()
+    async with wire(protocol, kind) as held:
+        number = held.transport.get_extra_info("socket").fileno()
+        written = held.fill()
+        held.transport.close()
+        got: asyncio.Future[bytes] = loop.create_future()
+
+        def read() -> None:
+            got.set_result(os.read(number, 10))
+            assert loop.remove_reader(number)
+
+        loop.add_reader(number, read)
+        held.peer.send_now(b"more")
+        assert await got == b"more"
+        assert len(await held.peer.recv_all()) == written
+        assert await protocol.lost() is None
+
+
+@only_asynccore  # before 3.14 the standard transport loses its writer in close()
+@looped
+async def test_written_again_while_somebody_else_reads() -> None:
+    more = b"m" * (1 << 20)
+    pieces = [more]
+
+    def write(protocol: Recorder) -> None:
+        if pieces:
+            protocol.transport.write(pieces.pop())
+
+    protocol = Recorder(resume_writing=write)
+    async with wire(protocol, "pair") as held:
+        number = held.transport.get_extra_info("socket").fileno()
+        held.transport.set_write_buffer_limits(0)
+        written = held.fill()
+        held.transport.close()
+        got: list[bytes] = []
+        asyncio.get_running_loop().add_reader(
+            number, lambda: got.append(os.read(number, 10))
+        )
+        assert len(await held.peer.recv(written)) == written
+        held.peer.send_now(b"x")
+        assert await held.peer.recv_all() == more
+        assert await protocol.lost() is None
+        assert got == [b"x"]
+
+
 @looped
 async def test_close_twice_in_one_turn_with_a_queue() -> None:
     async with wire(Recorder()) as held:

@@ -231,6 +231,19 @@ cancel_steal(ac_state *state, PyObject *handle)
     Py_DECREF(handle);
 }
 
+/* The registration of a number, made if there is none. NULL with an exception. */
+static FdHandlesObject *
+registration_borrowed(LoopObject *loop, int fd, PyObject *fileobj)
+{
+    ac_watcher *watcher = ac_watcher_of_foreign(loop, fd);
+    if (watcher != NULL && watcher->give_way != NULL && watcher->give_way(watcher) < 0)
+    {
+        return NULL;
+    }
+    FdHandlesObject *self = ac_watch_at_borrowed(loop, fd);
+    return self != NULL ? self : register_number(loop, fd, fileobj);
+}
+
 /* Puts a handle in its place, or a waiter, which learns its registration, and watches
  * the number. `user` as in ac_watch_wait. Returns 0, or -1 with an exception. */
 static int
@@ -238,12 +251,9 @@ put_in_place(LoopObject *loop, int which, int fd, PyObject *fileobj, const void 
              PyObject *handle, const ac_waiter_ops *waiter,
              ac_registration **registration)
 {
-    FdHandlesObject *self = ac_watch_at_borrowed(loop, fd);
+    FdHandlesObject *self = registration_borrowed(loop, fd, fileobj);
     if (self == NULL) {
-        self = register_number(loop, fd, fileobj);
-        if (self == NULL) {
-            return -1;
-        }
+        return -1;
     }
     unsigned int wanted = event_of[which];
     if (self->handles[1 - which] != NULL) {

@@ -25,10 +25,17 @@ typedef enum {
 typedef int
 ac_watcher_fn(ac_watcher *watcher, unsigned int events);
 
+/* Somebody else is about to watch the number. The owner closes the watcher, and may go
+ * on by the loop's _add_reader and _add_writer, whose callbacks share a number. May run
+ * Python. Returns 0, or -1 with an exception. */
+typedef int
+ac_watcher_give_way_fn(ac_watcher *watcher);
+
 struct ac_watcher {
     LoopObject *loop; /* borrowed: owners close their watchers before the loop goes */
-    void *owner;      /* for the callback; borrowed */
+    void *owner;      /* for the callbacks; borrowed */
     ac_watcher_fn *on_ready;
+    ac_watcher_give_way_fn *give_way; /* foreign: NULL for those that are shared */
     int fd;
     uint8_t kind;    /* ac_watcher_kind */
     uint8_t wanted;  /* AC_READ | AC_WRITE: what the owner asked for */

@@ -83,17 +83,33 @@ on_ready(ac_watcher *watcher, unsigned int events)
     return rc;
 }
 
-/* Gives up a number that the user has taken from under a stream and that now is
- * somebody else's. */
+/* Gives up the number. The caller holds the stream. */
 static void
-watcher_yield(ac_watcher *watcher)
+watcher_yield(StreamObject *self)
 {
-    StreamObject *old = watcher->owner;
-    Py_INCREF(old);
-    old->watcher = NULL;
+    ac_watcher *watcher = self->watcher;
+    self->watcher = NULL;
     ac_watcher_close(watcher, -1);
-    ac_loop_release(&old->open);
-    Py_DECREF(old);
+    ac_loop_release(&self->open);
+}
+
+/* Somebody else waits for the number of a stream that is closing, or that sendfile()
+ * has. What the stream waits for itself, it waits for by the loop's methods then,
+ * unless the user has taken the number from under it. */
+static int
+give_way(ac_watcher *watcher)
+{
+    StreamObject *self = watcher->owner;
+    unsigned int wanted = watcher->wanted;
+    int rc = 0;
+    Py_INCREF(self);
+    watcher_yield(self);
+    if (ac_sock_is_valid(self)) {
+        rc = wanted & AC_WRITE ? ac_pipe_watch(self, AC_WRITE) : 0;
+        rc = rc == 0 && wanted & AC_READ ? ac_pipe_watch(self, AC_READ) : rc;
+    }
+    Py_DECREF(self);
+    return rc;
 }
 
 /* A foreign number has one watcher: replaces the one there is, as the standard
@@ -103,7 +119,9 @@ watcher_replace(LoopObject *loop, int fd)
 {
     ac_watcher *watcher = ac_watcher_of_foreign(loop, fd);
     if (watcher != NULL && watcher->on_ready == on_ready) {
-        watcher_yield(watcher);
+        StreamObject *other = (StreamObject *)Py_NewRef((PyObject *)watcher->owner);
+        watcher_yield(other);  // the user has taken the number from under it
+        Py_DECREF(other);
         watcher = ac_watcher_of_foreign(loop, fd);
     }
     if (watcher == NULL) {
@@ -153,6 +171,7 @@ ac_events_open(StreamObject *self)
         return -1;
     }
     self->watcher->exposed = self->sock != NULL;
+    self->watcher->give_way = give_way;
     return 0;
 }
 
@@ -166,7 +185,8 @@ ac_events_watch(StreamObject *self, unsigned int events)
         (void)ac_errors_errno(EBADF);
         return -1;
     }
-    bool lent = self->watcher == NULL && self->flags & AC_STREAM_WAITER;
+    bool lent =
+        self->watcher == NULL && (self->flags & AC_STREAM_WAITER || self->watched != 0);
     if (lent || self->flags & AC_STREAM_PIPE) {
         return ac_pipe_watch(self, events);
     }

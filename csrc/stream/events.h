@@ -15,8 +15,8 @@ ac_events_open(StreamObject *self);
  * while there are any. Watching returns 0, or -1 with an exception; unwatching may
  * run Python (it drops the loop's reference: the caller holds one). A number that
  * others know gets free for add_reader() and sock_*() when nothing is wanted and
- * the stream is closing or sendfile() has it. While sendfile() has it, and waits for
- * it with add_writer(), the stream reads by add_reader() as a pipe does. */
+ * the stream is closing or sendfile() has it. If somebody waits for it then, what the
+ * stream waits for is left to add_reader() and add_writer(), as by a pipe. */
 int
 ac_events_watch(StreamObject *self, unsigned int events);
 void
