@@ -76,7 +76,7 @@ core_exec(PyObject *module)
 {
     ac_state *state = ac_state_of(module);
     if (check_libuv() < 0 || ac_state_init(state) < 0 || ac_context_prove(state) < 0
-        || ac_mixin_check(state) < 0 || ac_dictwatch_time(state) < 0
+        || ac_mixin_check(state) < 0 || ac_dictwatch_open(state) < 0
         || ac_handle_register(module, state) < 0
         || ac_threadsafe_register(module, state) < 0 || ac_task_register(state) < 0
         || ac_loop_register(module, state) < 0 || ac_watch_register(module, state) < 0

@@ -1025,6 +1025,134 @@ async def test_another_reader_in_the_protocol() -> None:
         assert await s.reader.readline() == b"back\n"
 
 
+# What a program may do to the attributes of a protocol, `set_` by one of these ways.
+WAYS: dict[str, Any] = {
+    "attribute": setattr,
+    "item": lambda protocol, name, value: vars(protocol).__setitem__(name, value),
+    "update": lambda protocol, name, value: vars(protocol).update({name: value}),
+    "another dict": lambda protocol, name, value: setattr(
+        protocol, "__dict__", vars(protocol) | {name: value}
+    ),
+}
+
+
+async def echo(s: Any) -> None:
+    """Bytes and a drain, as often as it takes to find all as it was before."""
+    for _ in range(3):
+        s.peer_writer.write(b"ping")
+        assert await s.reader.readexactly(4) == b"ping"
+        s.writer.write(b"pong")
+        await s.writer.drain()
+        assert await s.peer_reader.readexactly(4) == b"pong"
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", ["tcp", "tls"])
+@looped
+async def test_protocol_changes_between_pieces(kind: str, way: str) -> None:
+    set_ = WAYS[way]
+    loop = asyncio.get_running_loop()
+    async with streams(kind) as s:
+        protocol = s.writer._protocol
+        calls: list[Any] = []
+        await echo(s)
+        standard = protocol.data_received
+        set_(protocol, "data_received", lambda d: (calls.append(d), standard(d)))
+        s.peer_writer.write(b"one")
+        assert await s.reader.readexactly(3) == b"one"
+        assert calls == [b"one"]
+        del protocol.data_received
+        await echo(s)
+
+        async def helper() -> None:
+            calls.append("helper")
+
+        set_(protocol, "_drain_helper", helper)
+        await s.writer.drain()
+        assert calls == [b"one", "helper"]
+        vars(protocol).pop("_drain_helper")
+        await echo(s)
+
+        set_(protocol, "_paused", True)
+        task = asyncio.create_task(s.writer.drain())
+        await settle()
+        assert not task.done()
+        protocol.resume_writing()
+        await task
+        await echo(s)
+
+        set_(protocol, "_connection_lost", True)
+        with pytest.raises(ConnectionResetError):
+            await s.writer.drain()
+        set_(protocol, "_connection_lost", False)
+        await echo(s)
+
+        other = asyncio.StreamReader(loop=loop)
+        former = protocol._stream_reader_wr
+        set_(protocol, "_stream_reader_wr", weakref.ref(other))
+        s.peer_writer.write(b"other")
+        assert await other.readexactly(5) == b"other"
+        set_(protocol, "_stream_reader_wr", former)
+        await echo(s)
+
+
+class Loud(asyncio.StreamReaderProtocol):
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data.upper())
+
+
+@looped
+async def test_protocol_gets_another_class_between_pieces() -> None:
+    async with streams() as s:
+        await echo(s)
+        s.writer._protocol.__class__ = Loud
+        s.peer_writer.write(b"one")
+        assert await s.reader.readexactly(3) == b"ONE"
+        s.writer._protocol.__class__ = asyncio.StreamReaderProtocol
+        await echo(s)
+
+
+@looped
+async def test_protocol_of_two_connections() -> None:
+    """The end of the one is seen by the other."""
+    async with streams() as s, streams() as t:
+        protocol = s.writer._protocol
+        own = t.writer.transport.get_protocol()
+        t.writer.transport.set_protocol(protocol)
+        await echo(s)
+        t.peer_writer.write(b"from t")
+        assert await s.reader.readexactly(6) == b"from t"
+        await echo(s)
+        s.writer.transport.abort()
+        assert await s.reader.read() == b""
+        t.peer_writer.write(b"to nobody")
+        await settle()
+        assert s.reader._buffer == b""
+        t.writer.transport.set_protocol(own)
+        await echo(t)
+
+
+@looped
+async def test_reader_ends_between_pieces() -> None:
+    """Its protocol is left, with a weak reference to nothing."""
+    loop = asyncio.get_running_loop()
+    async with streams() as s:
+        reader: Any = asyncio.StreamReader(loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        s.writer.transport.set_protocol(protocol)
+        for _ in range(3):
+            s.peer_writer.write(b"data")
+            assert await reader.readexactly(4) == b"data"
+        dead = weakref.ref(reader)
+        del reader
+        gc.collect()
+        assert dead() is None
+        s.peer_writer.write(b"to nobody")
+        await settle()
+        s.writer.transport.set_protocol(s.writer._protocol)
+        await echo(s)
+
+
 class Keeps(asyncio.Protocol):
     def __init__(self) -> None:
         self.data = b""

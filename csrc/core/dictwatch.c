@@ -1,18 +1,21 @@
 /* Programs replace time.monotonic, and the standard loop looks it up at each call. That
  * takes 110 instructions, each turn and each call_later (3.13). Here it is looked up
- * when the module's dict has changed: on 3.11 a dict has a version; later ones have
- * watchers, of which an interpreter has a handful, so that all states of one share
- * it. A watcher is told nothing but the dict, hence the count lies in the
- * interpreter's own dict. */
+ * when the module's dict has changed. In the same way an echo over streams does without
+ * the look-ups that tell that nobody has overridden a method in its protocol.
+ *
+ * On 3.11 a dict has a version; later ones have watchers, of which an interpreter has a
+ * handful, so that all states of one share it. A watcher is told nothing but the dict,
+ * hence the counts lie in the interpreter's own dict; and all dicts with a note share
+ * one count: when one changes, each is looked at again. */
 #include "core/python.h"
 
 #include "core/dictwatch.h"
 
 #if AC_HAVE_DICT_WATCHERS
 
-#define NAME "asynccore._core.time_changes"
+#define NAME "asynccore._core.dict_changes"
 
-/* The capsule of this interpreter's count; borrowed, NULL where there is none. The
+/* The capsule of this interpreter's counts; borrowed, NULL where there is none. The
  * exception being raised stays. */
 static PyObject *
 find_borrowed(void)
@@ -26,74 +29,160 @@ find_borrowed(void)
 }
 
 static int
-on_change(PyDict_WatchEvent event, PyObject *Py_UNUSED(dict), PyObject *Py_UNUSED(key),
+on_change(PyDict_WatchEvent event, PyObject *dict, PyObject *Py_UNUSED(key),
           PyObject *Py_UNUSED(value))
 {
     if (event == PyDict_EVENT_DEALLOCATED) {
-        return 0;  // the interpreter ends, and may be without its own dict
+        return 0;  // the interpreter may end, and be without its own dict; a note keeps
+                   // its dict
     }
     PyObject *capsule = find_borrowed();
     if (capsule != NULL) {
-        uint64_t *changes = PyCapsule_GetPointer(capsule, NAME);
-        ++*changes;
+        ac_dict_changes *changes = PyCapsule_GetPointer(capsule, NAME);
+        if (dict == changes->time_dict) {
+            changes->time++;
+        }
+        else {
+            changes->noted++;
+        }
     }
     return 0;
 }
 
 static void
-free_count(PyObject *capsule)
+free_counts(PyObject *capsule)
 {
     PyMem_Free(PyCapsule_GetPointer(capsule, NAME));
 }
 
-/* Makes the count of this interpreter. New reference, NULL with an exception. */
+/* Assigns to an attribute, or deletes it (value NULL): whether that was counted. */
+static bool
+is_told(ac_dict_changes *changes, PyObject *object, const char *name, PyObject *value)
+{
+    uint64_t former = changes->noted;
+    return PyObject_SetAttrString(object, name, value) == 0 && changes->noted != former;
+}
+
+/* Whether the watcher is told of what is assigned to an object of a class written in
+ * Python: 3.13.0 forgets it where the values lie in the object. */
+static bool
+prove_instances(ac_dict_changes *changes)
+{
+    PyObject *type = PyObject_CallFunction((PyObject *)&PyType_Type, "s(){}", "Probe");
+    PyObject *object = type == NULL ? NULL : PyObject_CallNoArgs(type);
+    bool told = false;
+    if (object != NULL && PyObject_SetAttrString(object, "one", Py_None) == 0) {
+        PyObject *dict = ac_instance_dict_borrowed(object);
+        told = dict != NULL && PyDict_Watch(changes->watcher, dict) == 0
+               && is_told(changes, object, "one", Py_False)
+               && is_told(changes, object, "two", Py_None)
+               && is_told(changes, object, "one", NULL);
+    }
+    Py_XDECREF(object);
+    Py_XDECREF(type);
+    PyErr_Clear();  // then it is not
+    return told;
+}
+
+/* Makes the counts of this interpreter. New reference, NULL with an exception. */
 static PyObject *
-make_count(PyObject *watched)
+make_counts(PyObject *time_dict)
 {
     PyObject *dict = PyInterpreterState_GetDict(PyInterpreterState_Get());  // borrowed
-    uint64_t *changes = PyMem_Malloc(sizeof(*changes));
+    ac_dict_changes *changes = PyMem_Malloc(sizeof(*changes));
     if (dict == NULL || changes == NULL) {
         PyMem_Free(changes);
         return PyErr_NoMemory();
     }
-    *changes = 1;
-    PyObject *capsule = PyCapsule_New(changes, NAME, free_count);
+    *changes = (ac_dict_changes){.time = 1, .noted = 1, .time_dict = time_dict};
+    PyObject *capsule = PyCapsule_New(changes, NAME, free_counts);
     if (capsule == NULL) {
         PyMem_Free(changes);
         return NULL;
     }
-    int watcher = PyDict_AddWatcher(on_change);
-    if (watcher < 0 || PyDict_Watch(watcher, watched) < 0
+    changes->watcher = PyDict_AddWatcher(on_change);
+    if (changes->watcher < 0 || PyDict_Watch(changes->watcher, time_dict) < 0
         || PyDict_SetItemString(dict, NAME, capsule) < 0)
     {
         Py_CLEAR(capsule);
+    }
+    else {
+        changes->instances = prove_instances(changes);
     }
     return capsule;
 }
 
 int
-ac_dictwatch_time(ac_state *state)
+ac_dictwatch_open(ac_state *state)
 {
-    state->time_watch = Py_XNewRef(find_borrowed());
-    if (state->time_watch == NULL) {
-        state->time_watch = make_count(state->time_dict);
+    state->dict_watch = Py_XNewRef(find_borrowed());
+    if (state->dict_watch == NULL) {
+        state->dict_watch = make_counts(state->time_dict);
     }
-    if (state->time_watch != NULL) {
-        state->time_changes = PyCapsule_GetPointer(state->time_watch, NAME);
+    if (state->dict_watch != NULL) {
+        state->dict_changes = PyCapsule_GetPointer(state->dict_watch, NAME);
+        state->time_changes = &state->dict_changes->time;
     }
     else if (PyErr_ExceptionMatches(PyExc_RuntimeError)) {
         PyErr_Clear();  // others have all the watchers
     }
-    return state->time_watch == NULL && PyErr_Occurred() ? -1 : 0;
+    return state->dict_watch == NULL && PyErr_Occurred() ? -1 : 0;
+}
+
+bool
+ac_dictwatch_note(ac_state *state, ac_dict_note *note, PyObject *dict)
+{
+    if (state->dict_changes == NULL || !state->dict_changes->instances
+        || PyDict_Watch(state->dict_changes->watcher, dict) < 0)
+    {
+        PyErr_Clear();
+        return false;
+    }
+    note->seen = state->dict_changes->noted;
+    if (note->dict != dict) {
+        Py_XSETREF(note->dict, Py_NewRef(dict));
+    }
+    return true;
+}
+
+void
+ac_dictwatch_drop(ac_state *state, ac_dict_note *note)
+{
+    PyObject *dict = note->dict;
+    if (dict == NULL) {
+        return;
+    }
+    note->dict = NULL;
+    state->dict_changes->noted++;  // another note of it hears no more
+    if (PyDict_Unwatch(state->dict_changes->watcher, dict) < 0) {
+        PyErr_Clear();  // it was
+    }
+    Py_DECREF(dict);
 }
 
 #else
 
 int
-ac_dictwatch_time(ac_state *state)
+ac_dictwatch_open(ac_state *state)
 {
     state->time_changes = &((PyDictObject *)state->time_dict)->ma_version_tag;
     return 0;
+}
+
+bool
+ac_dictwatch_note(ac_state *Py_UNUSED(state), ac_dict_note *note, PyObject *dict)
+{
+    note->seen = ac_dict_version(dict);
+    if (note->dict != dict) {
+        Py_XSETREF(note->dict, Py_NewRef(dict));
+    }
+    return true;
+}
+
+void
+ac_dictwatch_drop(ac_state *Py_UNUSED(state), ac_dict_note *note)
+{
+    Py_CLEAR(note->dict);
 }
 
 #endif

@@ -1,13 +1,60 @@
-/* Whether the dict of the module time has changed since it was looked at. */
+/* Whether dicts have changed since they were looked at: that of the module time, and
+ * those of which somebody keeps a note. */
 #ifndef AC_DICTWATCH_H
 #define AC_DICTWATCH_H
 
 #include "core/state.h"
 
+/* What the watcher of an interpreter counts. */
+typedef struct ac_dict_changes {
+    uint64_t time;       /* changes of the module's dict */
+    uint64_t noted;      /* of any that has a note */
+    PyObject *time_dict; /* to tell them apart by; owned by whoever made this */
+    int watcher;
+    bool instances; /* it is told of attributes, too; not so by 3.13.0 */
+} ac_dict_changes;
+
+/* A dict that was looked at. All NULL: none. */
+typedef struct {
+    PyObject *dict; /* owned */
+    uint64_t seen;  /* what it was when it was looked at */
+} ac_dict_note;
+
+/* What is another number after each change of a dict; 0 if the interpreter cannot
+ * tell. */
+static inline uint64_t
+ac_dictwatch_changes(const ac_state *state, PyObject *dict)
+{
+#if AC_HAVE_DICT_WATCHERS
+    (void)dict;
+    return state->dict_changes == NULL ? 0 : state->dict_changes->noted;
+#else
+    (void)state;
+    return ac_dict_version(dict);
+#endif
+}
+
+/* Whether this is the dict of the note, and as it was. */
+static inline bool
+ac_dictwatch_is_noted(const ac_state *state, const ac_dict_note *note, PyObject *dict)
+{
+    return note->dict == dict && dict != NULL
+           && note->seen == ac_dictwatch_changes(state, dict);
+}
+
+/* Notes a dict that is looked at right now, if the interpreter can tell of its
+ * changes; returns whether it can. Runs no Python but that of a dict that is freed. */
+bool
+ac_dictwatch_note(ac_state *state, ac_dict_note *note, PyObject *dict);
+
+/* Drops the note: the dict is about to change several times. */
+void
+ac_dictwatch_drop(ac_state *state, ac_dict_note *note);
+
 /* Sets state->time_changes to a number that is another one after each change of
- * state->time_dict; NULL if the interpreter cannot tell. Returns 0, or -1 with an
- * exception. */
+ * state->time_dict; NULL if the interpreter cannot tell. Sets state->dict_changes.
+ * Returns 0, or -1 with an exception. */
 int
-ac_dictwatch_time(ac_state *state);
+ac_dictwatch_open(ac_state *state);
 
 #endif

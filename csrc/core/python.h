@@ -270,6 +270,15 @@ ac_instance_dict_borrowed(PyObject *object)
     return dict == NULL ? NULL : *dict;
 }
 
+#if !AC_HAVE_DICT_WATCHERS
+/* Another number after each change, for all dicts together. */
+static inline uint64_t
+ac_dict_version(PyObject *dict)
+{
+    return ((PyDictObject *)dict)->ma_version_tag;
+}
+#endif
+
 /* The version of a type's attributes: it changes whenever the type or one of
  * its bases is assigned to; 0 means "not known, look again". */
 static inline unsigned int

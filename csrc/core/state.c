@@ -93,7 +93,7 @@
     X(streams)                  \
     X(time_dict)                \
     X(time_monotonic)           \
-    X(time_watch)
+    X(dict_watch)
 
 PyObject *
 ac_state_import(const char *module_name, const char *attribute)

@@ -254,16 +254,17 @@ typedef struct ac_state {
     PyObject *streams;
     PyObject *time_dict;      /* of the module time */
     PyObject *time_monotonic; /* time.monotonic as it was at import */
-    PyObject *time_watch;     /* keeps `time_changes` alive; NULL where it need not */
+    PyObject *dict_watch;     /* keeps `dict_changes` alive; NULL where it need not */
 
     const struct ac_sink_ops *sinks[2];  /* of the reader and of TLS; stream/sink.h */
     struct ac_libssl *libssl;            /* proven, or NULL */
     bool tls_direct;                     /* new connections use it */
     PyObject *tls_pieces[AC_TLS_PIECES]; /* exact bytes or NULL; tls/pieces.h */
 
-    const uint64_t *time_changes; /* changes with time_dict; see dictwatch.c */
-    uint64_t time_unreplaced;     /* what it was when time.monotonic was that */
-    Py_ssize_t context_offset;    /* of the variables in a context */
+    struct ac_dict_changes *dict_changes; /* NULL if there are none; dictwatch.h */
+    const uint64_t *time_changes;         /* changes with time_dict */
+    uint64_t time_unreplaced;             /* what it was when time.monotonic was that */
+    Py_ssize_t context_offset;            /* of the variables in a context */
     unsigned int socket_version; /* of socket.socket, when its methods were looked up */
     uint8_t socket_layout;       /* of its struct: unknown, proven, other; plain.c */
     bool socket_is_patched;      /* they are not those of its base */

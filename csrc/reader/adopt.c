@@ -298,19 +298,49 @@ sink_accepts(ac_state *state, PyObject *protocol)
 
 /* --------------------------------------------------------------------- as a sink -- */
 
+/* Looks at a protocol, and notes it if it is as asyncio made it and can write. Runs no
+ * Python but that of a dict that is freed. */
+static void
+note_protocol(ac_state *state, ac_sink_note *note, PyObject *dict)
+{
+    note->reader = PyDict_GetItemWithError(dict, state->str__stream_reader_wr);
+    if (note->reader != NULL && PyWeakref_CheckRef(note->reader)
+        && PyDict_GetItemWithError(dict, state->str_data_received) == NULL
+        && PyDict_GetItemWithError(dict, state->str__drain_helper) == NULL
+        && PyDict_GetItemWithError(dict, state->str__connection_lost) == Py_False
+        && PyDict_GetItemWithError(dict, state->str__paused) == Py_False)
+    {
+        (void)ac_dictwatch_note(state, &note->attributes, dict);
+    }
+}
+
+/* The reader that data_received() would feed: new reference, or NULL. */
+static PyObject *
+reader_to_feed(ac_state *state, PyObject *protocol, ac_sink_note *note)
+{
+    PyObject *dict = ac_instance_dict_borrowed(protocol);
+    if (note != NULL && ac_dictwatch_is_noted(state, &note->attributes, dict)) {
+        return ac_weakref_get(note->reader);
+    }
+    if (dict == NULL || PyDict_GetItemWithError(dict, state->str_data_received) != NULL)
+    {
+        return NULL;
+    }
+    PyObject *reader = reader_of(state, dict);
+    if (reader != NULL && note != NULL) {
+        note_protocol(state, note, dict);
+    }
+    return reader;
+}
+
 static int
-sink_data(ac_state *state, PyObject *protocol, const char *data, size_t len,
-          PyObject *whole)
+sink_data(ac_state *state, PyObject *protocol, ac_sink_note *note, const char *data,
+          size_t len, PyObject *whole)
 {
     if (!Py_IS_TYPE(protocol, (PyTypeObject *)state->stock_protocol)) {
         return 0;
     }
-    PyObject *dict = ac_instance_dict_borrowed(protocol);
-    if (dict == NULL || PyDict_GetItemWithError(dict, state->str_data_received) != NULL)
-    {
-        return 0;
-    }
-    PyObject *reader = reader_of(state, dict);
+    PyObject *reader = reader_to_feed(state, protocol, note);
     if (reader == NULL) {
         return 0;
     }

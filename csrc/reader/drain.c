@@ -94,6 +94,13 @@ is_drained(DrainObject *self)
         return 0;
     }
     PyObject *dict = ac_instance_dict_borrowed(protocol);
+    PyObject *transport = self->writer->transport;
+    if (transport != NULL && Py_IS_TYPE(transport, state->Stream)
+        && ac_dictwatch_is_noted(state, &((StreamObject *)transport)->note.attributes,
+                                 dict))
+    {
+        return 1;  // no note is made of what is not
+    }
     if (dict == NULL || PyDict_GetItemWithError(dict, state->str__drain_helper) != NULL
         || PyDict_GetItemWithError(dict, state->str__connection_lost) != Py_False)
     {

@@ -187,6 +187,7 @@ ac_stream_release(StreamObject *self)
     LoopObject *loop = self->loop;
     self->loop = NULL;
     Py_CLEAR(self->sock);  // of an abandoned one
+    ac_dictwatch_drop(state, &self->note.attributes);
     Py_CLEAR(self->protocol);
     Py_CLEAR(self->read_context);
     self->flags &= ~(uint32_t)AC_STREAM_OWN_CONTEXT;
@@ -256,6 +257,7 @@ ac_stream_tp_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->read_context);
     Py_VISIT(self->write_context);
     Py_VISIT(self->empty_waiter);
+    Py_VISIT(self->note.attributes.dict);
     return ac_mixin_traverse(op, visit, arg);
 }
 

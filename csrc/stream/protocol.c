@@ -99,7 +99,7 @@ ac_call_sink(StreamObject *self, const char *data, size_t len)
 {
     const ac_sink_ops *sink = self->sink;
     PyObject *protocol = Py_NewRef(self->protocol);
-    int rc = sink->data(ac_stream_state(self), protocol, data, len, NULL);
+    int rc = sink->data(ac_stream_state(self), protocol, &self->note, data, len, NULL);
     Py_DECREF(protocol);
     if (rc < 0) {
         return ac_close_fatal_raised(self, sink->failed);
@@ -229,8 +229,9 @@ ac_call_resume_writing(StreamObject *self)
 int
 ac_call_connection_lost(StreamObject *self, PyObject *exc)
 {
-    PyObject *result =
-        ac_method_call(self->protocol, ac_stream_state(self)->str_connection_lost, exc);
+    ac_state *state = ac_stream_state(self);
+    ac_dictwatch_drop(state, &self->note.attributes);  // it will change most of them
+    PyObject *result = ac_method_call(self->protocol, state->str_connection_lost, exc);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }

@@ -6,17 +6,23 @@
 #ifndef AC_SINK_H
 #define AC_SINK_H
 
-#include "core/state.h"
+#include "core/dictwatch.h"
+
+/* What a sink keeps with the stream that calls it. */
+typedef struct {
+    ac_dict_note attributes; /* of the protocol */
+    PyObject *reader;        /* borrowed: a weak reference among them */
+} ac_sink_note;
 
 typedef struct ac_sink_ops {
     /* Whether this protocol, which is being taken up, is such a sink. May run Python.
      * Returns 1 or 0, or -1 with an exception. */
     int (*accepts)(ac_state *state, PyObject *protocol);
     /* Bytes have come. They stay where they are during the call; `whole` is the bytes
-     * object that holds exactly them, or NULL. Returns 1; 0 if they are for
-     * data_received() now, and no Python has run; -1 with an exception. */
-    int (*data)(ac_state *state, PyObject *protocol, const char *data, size_t len,
-                PyObject *whole);
+     * object that holds exactly them, or NULL. `note` may be NULL. Returns 1; 0 if they
+     * are for data_received() now, and no Python has run; -1 with an exception. */
+    int (*data)(ac_state *state, PyObject *protocol, ac_sink_note *note,
+                const char *data, size_t len, PyObject *whole);
     const char *failed; /* what a failure is reported as */
 } ac_sink_ops;
 

@@ -106,6 +106,7 @@ struct StreamObject {
     ac_buf *queue;   /* else what is corked or was refused; never both */
     const ac_stream_ops *ops;
     const ac_sink_ops *sink; /* of the protocol, where it takes bytes in C; or NULL */
+    ac_sink_note note;       /* and what that has found out; dropped when CLOSED */
     ac_watcher *watcher;     /* NULL while there is nothing to watch any more */
     ac_sockaddr_pair *addresses;
     ac_open open;

@@ -26,7 +26,7 @@ pass_on(TLSObject *self, PyObject *data)
     int rc = 0;
     Py_INCREF(protocol);
     if (self->app_sink != NULL) {
-        rc = self->app_sink->data(state, protocol, PyBytes_AS_STRING(data),
+        rc = self->app_sink->data(state, protocol, NULL, PyBytes_AS_STRING(data),
                                   (size_t)PyBytes_GET_SIZE(data), data);
     }
     if (rc == 0) {
@@ -272,8 +272,8 @@ sink_accepts(ac_state *state, PyObject *protocol)
 }
 
 static int
-sink_data(ac_state *Py_UNUSED(state), PyObject *protocol, const char *data, size_t len,
-          PyObject *Py_UNUSED(whole))
+sink_data(ac_state *Py_UNUSED(state), PyObject *protocol, ac_sink_note *Py_UNUSED(note),
+          const char *data, size_t len, PyObject *Py_UNUSED(whole))
 {
     return feed(protocol, data, len) < 0 ? -1 : 1;
 }
