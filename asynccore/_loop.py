@@ -13,6 +13,7 @@ import asyncio
 import errno
 import os
 import socket
+import sys
 from asyncio import constants
 from asyncio.trsock import TransportSocket
 from functools import lru_cache, partial
@@ -106,6 +107,16 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
         except BaseException:
             self._shut()
             raise
+
+    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # A loop that `set_event_loop` keeps dies when the interpreter has emptied the
+        # modules: the standard's `close` would fail, and be reported. (The standard
+        # loop, which is part of a cycle, is never finalized then.)
+        inherited: Any = super().__del__
+        if _is_finalizing() and inherited.__func__.__globals__["logger"] is None:
+            self._shut()
+        else:
+            inherited()
 
     def close(self) -> None:
         """Close the loop; open transports are left to their owners."""

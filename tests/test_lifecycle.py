@@ -923,6 +923,22 @@ def test_loop_at_interpreter_exit(script):
     """)
 
 
+@pytest.mark.parametrize("debug", [False, True], ids=["plain", "debug"])
+def test_current_loop_at_interpreter_exit(script, debug):
+    # what set_event_loop() keeps goes away when asyncio's modules have been emptied
+    done = script(f"""
+        import asyncio, signal, warnings
+        warnings.simplefilter("ignore")
+        loop = new_event_loop()
+        loop.set_debug({debug})
+        asyncio.set_event_loop(loop)
+        loop.add_signal_handler(signal.SIGUSR1, print)
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.remove_signal_handler(signal.SIGUSR1)
+    """)
+    assert done.stderr == ""
+
+
 @pytest.mark.parametrize(
     "keep",
     [
