@@ -39,11 +39,12 @@ run_callback(StreamObject *self, LoopObject *loop, PyObject *context,
 
 /* The kernel does not watch the number: nothing would ever come. */
 static int
-refused(StreamObject *self)
+refused(StreamObject *self, LoopObject *loop)
 {
     (void)ac_errors_errno(-self->watcher->error);
     self->watcher->error = 0;
-    return ac_close_fatal_raised(self, "Fatal error on socket transport");
+    int rc = ac_close_fatal_raised(self, "Fatal error on socket transport");
+    return rc < 0 ? ac_report_unraised(loop, "Exception in StreamTransport") : 0;
 }
 
 static int
@@ -55,7 +56,7 @@ on_ready(ac_watcher *watcher, unsigned int events)
     int rc = 0;
     Py_INCREF(self);
     if (watcher->error != 0) {
-        rc = refused(self);
+        rc = refused(self, loop);
     }
     else if (events & AC_READ) {
         context = Py_NewRef(self->read_context);

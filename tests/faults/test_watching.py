@@ -170,3 +170,51 @@ loop.close()
     assert done.stdout == (
         "OSError(28, 'No space left on device')\nreceived b'later'\n"
     )
+
+
+@only_asynccore
+def test_logger_that_raises(program: Script) -> None:
+    """What is raised while the end is told of leaves no run_forever()."""
+    done = program(
+        """
+import logging
+
+def refuse(record):
+    if "Fatal error" in record.getMessage():
+        raise ValueError("not logged")
+    return False
+
+async def main():
+    server = await loop.create_server(Noted, "127.0.0.1", 0)
+    peer = socket.create_connection(server.sockets[0].getsockname())
+    while not Noted.made:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
+    transport = next(iter(transports))
+    transport.pause_reading()
+    await asyncio.sleep(0.01)
+    loop.set_debug(True)
+    logger = logging.getLogger("asyncio")
+    logger.setLevel(logging.DEBUG)
+    logger.addFilter(refuse)
+    told = loop.create_future()
+    loop.set_exception_handler(lambda loop, context: told.set_result(context))
+    refusal.value = 28
+    transport.resume_reading()
+    print(repr((await asyncio.wait_for(told, 10))["exception"]))
+    refusal.value = 0
+    transport.abort()
+    peer.close()
+    server.close()
+
+transports = []
+made = Noted.connection_made
+Noted.connection_made = lambda self, transport: (
+    transports.append(transport), made(self, transport)
+)
+loop.set_debug(False)
+loop.run_until_complete(main())
+loop.close()
+"""
+    )
+    assert done.stdout == "ValueError('not logged')\n"
