@@ -1,5 +1,5 @@
-/* Arguments of vectorcall methods of the shape (leading..., *args, context=None),
- * as call_soon and call_later have them. */
+/* Arguments of vectorcall methods: of the shape (leading..., *args, context=None), as
+ * call_soon and call_later have them, and the single one of a transport's. */
 #ifndef AC_ARGS_H
 #define AC_ARGS_H
 
@@ -167,6 +167,14 @@ ac_args_single(const char *function, const char *name, PyObject *const *args,
         return args[0];
     }
     return ac_args_single_named(function, name, args, nargs, kwnames);
+}
+
+/* Whether a transport's write() takes the object: bytes, bytearray or memoryview. */
+static inline bool
+ac_args_is_data(PyObject *object)
+{
+    return PyBytes_Check(object) || PyByteArray_Check(object)
+           || PyMemoryView_Check(object);
 }
 
 #endif

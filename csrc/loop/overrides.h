@@ -5,8 +5,7 @@
 
 #include "loop/loop.h"
 
-/* Works out `overridden` anew. Returns 0, or -1 with an
- * exception. */
+/* Works out `overridden` anew. Returns 0, or -1 with an exception. */
 int
 ac_overrides_refresh(LoopObject *loop);
 

@@ -392,7 +392,7 @@ write_pipe_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     if (data == NULL) {
         return NULL;
     }
-    if (!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data)) {
+    if (!ac_args_is_data(data)) {
         PyObject *text = PyObject_Repr(data);
         if (text != NULL) {
             PyErr_SetObject(PyExc_AssertionError, text);

@@ -267,7 +267,7 @@ PyDoc_STRVAR(stream_write_doc,
 static int
 write_slowly(StreamObject *self, PyObject *data)
 {
-    if (!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data)) {
+    if (!ac_args_is_data(data)) {
         // the standard function knows the words of this version
         PyObject *args[] = {(PyObject *)self, data};
         PyObject *result =

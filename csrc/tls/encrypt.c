@@ -3,6 +3,7 @@
  * in `_write_backlog`; what the transport below does not want waits as cipher text. */
 #include "core/python.h"
 
+#include "core/args.h"
 #include "core/method.h"
 #include "stream/write.h"
 #include "tls/encrypt.h"
@@ -385,8 +386,7 @@ join_lines(PyObject *list)
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
         PyObject *item = PyList_GET_ITEM(list, i);  // borrowed, kept by the list
         if (!PyBytes_CheckExact(item)) {
-            if (!PyByteArray_Check(item) && !PyMemoryView_Check(item)
-                && !PyBytes_Check(item)) {
+            if (!ac_args_is_data(item)) {
                 return NULL;
             }
             PyObject *bytes = PyBytes_FromObject(item);

@@ -55,10 +55,7 @@ transport_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     }
     TLSObject *tls = protocol_borrowed(self);
-    if (tls == NULL
-        || !(PyBytes_CheckExact(data) || PyBytes_Check(data) || PyByteArray_Check(data)
-             || PyMemoryView_Check(data)))
-    {
+    if (tls == NULL || !ac_args_is_data(data)) {
         return call_standard(self, self->state->str_write, data);
     }
     Py_INCREF(tls);
