@@ -1,9 +1,9 @@
 """TLS: the interpreter's own `SSLProtocol`, with its records exchanged for `_core`.
 
-Handshake, shutdown, time-outs and errors are inherited from `asyncio.sslproto`, so that
-each Python keeps its rules and messages. What runs for each record comes from
-`_core.TLSProtocol` and `_core.TLSTransport`, which stand first in the method resolution
-order. They call the libssl of the interpreter's own `ssl` module, if the layout of its
+Time-outs and errors are inherited from `asyncio.sslproto`, so that each Python keeps its
+rules and messages. What runs for each record, and for each connection as long as all goes
+well, comes from `_core.TLSProtocol` and `_core.TLSTransport`, which stand first in the
+method resolution order. They call the libssl of the interpreter's own `ssl` module, if the layout of its
 objects is proven, and its methods otherwise.
 
 ASYNCCORE_TLS chooses: "direct" (the default), "memorybio" (never call libssl), "stdlib"
@@ -37,24 +37,9 @@ class _SSLProtocolTransport(_core.TLSTransport, sslproto._SSLProtocolTransport):
 class SSLProtocol(_core.TLSProtocol, sslproto.SSLProtocol):
     """The protocol between a transport and the program's protocol over TLS."""
 
-    # What the standard constructor sets beside the attributes in `_core.TLSProtocol`;
-    # a name that is missing here costs the connection a dict, nothing else.
-    __slots__ = (
-        "_app_state",
-        "_app_transport",
-        "_app_transport_created",
-        "_conn_lost",
-        "_eof_received",
-        "_extra",
-        "_loop",
-        "_server_hostname",
-        "_server_side",
-        "_ssl_handshake_timeout",
-        "_ssl_shutdown_timeout",
-        "_sslcontext",
-        "_waiter",
-    )
-    _app_transport_created: bool
+    # An attribute of the standard constructor that `_core.TLSProtocol` does not have
+    # costs the connection a dict, nothing else.
+    __slots__ = ()
     _waiter: asyncio.Future[None] | None  # type: ignore[assignment]
 
     def _get_app_transport(self) -> Any:
@@ -62,7 +47,7 @@ class SSLProtocol(_core.TLSProtocol, sslproto.SSLProtocol):
             if self._app_transport is None:
                 raise RuntimeError("Creating _SSLProtocolTransport twice")
         else:
-            made = _SSLProtocolTransport(self._loop, self)  # type: ignore[arg-type]
+            made = _SSLProtocolTransport(self._loop, self)
             self._app_transport = made
             self._app_transport_created = True
         return self._app_transport
@@ -72,20 +57,8 @@ class SSLProtocol(_core.TLSProtocol, sslproto.SSLProtocol):
         if self._waiter is None and self._app_transport is not None:
             self._waiter = waiter = self._loop.create_future()
             self._loop.create_task(_await_handshake(waiter, self._app_transport))
-        super().connection_made(transport)
-
-    def _do_handshake(self) -> None:
-        if not self._pour() and self._server_side:
-            return  # the client speaks first
-        super()._do_handshake()  # type: ignore[misc]
-
-    def _do_shutdown(self) -> None:
-        self._pour()
-        super()._do_shutdown()  # type: ignore[misc]
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        super().connection_lost(exc)
-        self._drop()
+        self._transport = transport
+        self._start_handshake()
 
 
 async def _await_handshake(waiter: asyncio.Future[None], transport: Any) -> None:
@@ -111,6 +84,7 @@ _REPLACED = (
     "__init__",
     "_control_app_writing",
     "_control_ssl_reading",
+    "_do_flush",
     "_do_handshake",
     "_do_read",
     "_do_shutdown",
@@ -118,10 +92,20 @@ _REPLACED = (
     "_get_app_transport",
     "_get_read_buffer_size",
     "_get_write_buffer_size",
+    "_on_handshake_complete",
     "_process_outgoing",
+    "_set_app_protocol",
+    "_set_read_buffer_limits",
+    "_set_state",
+    "_set_write_buffer_limits",
+    "_start_handshake",
+    "_start_shutdown",
+    "_wakeup_waiter",
     "_write_appdata",
     "buffer_updated",
     "connection_lost",
+    "connection_made",
+    "eof_received",
     "get_buffer",
 )
 _stock_protocol = sslproto.SSLProtocol
@@ -201,10 +185,12 @@ def accepted(
         loop,
         protocol_factory(),
         sslcontext,
-        None,  # type: ignore[arg-type]
+        None,
         True,
-        ssl_handshake_timeout=ssl_handshake_timeout,  # type: ignore[arg-type]
-        ssl_shutdown_timeout=ssl_shutdown_timeout,
+        None,
+        True,
+        ssl_handshake_timeout,
+        ssl_shutdown_timeout,
     )
 
 

@@ -209,16 +209,18 @@ async def test_inherited_methods_may_be_patched(
     """What is the interpreter's own code stays so: no other class is needed."""
     calls: list[Any] = []
 
-    def complete(self: Any, exc: Any) -> None:
-        calls.append(exc)
-        standard(self, exc)
+    def check(self: Any) -> None:
+        calls.append(self)
+        standard(self)
 
-    standard: Any = sslproto.SSLProtocol._on_handshake_complete  # type: ignore[attr-defined]
-    monkeypatch.setattr(sslproto.SSLProtocol, "_on_handshake_complete", complete)
+    standard: Any = sslproto.SSLProtocol._call_eof_received  # type: ignore[attr-defined]
+    monkeypatch.setattr(sslproto.SSLProtocol, "_call_eof_received", check)
     near, far = Recorder(), Recorder()
     async with link("tls", near, far) as pair:
         assert isinstance(pair.near, _tls._SSLProtocolTransport)
-    assert calls == [None, None]
+        pair.near.close()
+        await far.lost()
+    assert pair.far._ssl_protocol in calls
 
 
 def test_wrong_choice(monkeypatch: pytest.MonkeyPatch) -> None:

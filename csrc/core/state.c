@@ -75,12 +75,22 @@
     X(SSLProtocol)              \
     X(SSLTransport)             \
     X(SSLAgainErrors)           \
+    X(SSLError)                 \
+    X(MemoryBIO)                \
     X(tls_handshake)            \
     X(tls_wrapped)              \
     X(tls_flushing)             \
     X(tls_shutdown)             \
     X(tls_unwrapped)            \
+    X(tls_app_init)             \
+    X(tls_app_made)             \
+    X(tls_app_eof)              \
+    X(tls_app_lost)             \
+    X(names_wrap_bio)           \
+    X(names_wrap_served)        \
     X(SSLSocket)                \
+    X(SSLContext)               \
+    X(SSLObject)                \
     X(ssl_read)                 \
     X(ssl_write)                \
     X(ssl_pending)              \

@@ -14,13 +14,19 @@
 /* Interned strings, in the order of ASCII: AC_NAMES(X) calls X(member) with the
  * string's text; the member is called str_<text>. */
 #define AC_NAMES(X)                       \
+    X(FLOW_CONTROL_HIGH_WATER_SSL_READ)   \
+    X(FLOW_CONTROL_HIGH_WATER_SSL_WRITE)  \
     X(Future)                             \
     X(LOG_THRESHOLD_FOR_CONNLOST_WRITES)  \
+    X(SSL_HANDSHAKE_TIMEOUT)              \
+    X(SSL_SHUTDOWN_TIMEOUT)               \
     X(StreamReader)                       \
     X(StreamWriter)                       \
     X(Task)                               \
     X(_ThreadSafeHandle)                  \
     X(__class__)                          \
+    X(__del__)                            \
+    X(__init__)                           \
     X(_add_reader)                        \
     X(_add_writer)                        \
     X(_asyncgen_finalizer_hook)           \
@@ -30,9 +36,12 @@
     X(_call_eof_received)                 \
     X(_cancelled)                         \
     X(_check_callback)                    \
+    X(_check_handshake_timeout)           \
+    X(_check_shutdown_timeout)            \
     X(_check_thread)                      \
     X(_client_connected_cb)               \
     X(_clients)                           \
+    X(_closed)                            \
     X(_connection_lost)                   \
     X(_control_app_writing)               \
     X(_control_ssl_reading)               \
@@ -48,13 +57,17 @@
     X(_ensure_fd_no_transport)            \
     X(_fatal_error)                       \
     X(_format_callback_source)            \
+    X(_get_app_transport)                 \
     X(_get_close_waiter)                  \
     X(_get_running_loop)                  \
     X(_handle_signal)                     \
     X(_loop)                              \
     X(_msg_callback)                      \
+    X(_on_handshake_complete)             \
+    X(_on_shutdown_complete)              \
     X(_paused)                            \
     X(_pending_removals)                  \
+    X(_process_outgoing)                  \
     X(_protocol)                          \
     X(_read_ready)                        \
     X(_reader_state)                      \
@@ -64,13 +77,16 @@
     X(_remove_writer)                     \
     X(_run)                               \
     X(_run_once)                          \
+    X(_set_app_protocol)                  \
     X(_set_coroutine_origin_tracking)     \
     X(_set_nodelay)                       \
     X(_set_result_unless_cancelled)       \
     X(_set_running_loop)                  \
+    X(_set_state)                         \
     X(_signal_handlers)                   \
     X(_sockets)                           \
     X(_sslobj)                            \
+    X(_start_handshake)                   \
     X(_start_reading)                     \
     X(_start_shutdown)                    \
     X(_stream_reader_wr)                  \
@@ -79,6 +95,7 @@
     X(_transport)                         \
     X(_transports)                        \
     X(_waiter)                            \
+    X(_wrap_bio)                          \
     X(_write_appdata)                     \
     X(_write_ready)                       \
     X(accept)                             \
@@ -87,11 +104,16 @@
     X(buffer_updated)                     \
     X(call_at)                            \
     X(call_exception_handler)             \
+    X(call_later)                         \
     X(call_soon)                          \
     X(callback)                           \
     X(can_write_eof)                      \
+    X(cancel)                             \
     X(cancelled)                          \
+    X(cipher)                             \
+    X(clear)                              \
     X(close)                              \
+    X(compression)                        \
     X(connection_lost)                    \
     X(connection_made)                    \
     X(context)                            \
@@ -103,6 +125,7 @@
     X(debug)                              \
     X(delay)                              \
     X(detach)                             \
+    X(do_handshake)                       \
     X(done)                               \
     X(eager_start)                        \
     X(eof_received)                       \
@@ -114,7 +137,9 @@
     X(fd)                                 \
     X(fileno)                             \
     X(get_buffer)                         \
+    X(get_debug)                          \
     X(get_extra_info)                     \
+    X(getpeercert)                        \
     X(getpeername)                        \
     X(getsockname)                        \
     X(info)                               \
@@ -125,6 +150,7 @@
     X(name)                               \
     X(pause_reading)                      \
     X(pause_writing)                      \
+    X(peercert)                           \
     X(peername)                           \
     X(pending)                            \
     X(pipe)                               \
@@ -142,14 +168,19 @@
     X(set_result)                         \
     X(set_write_buffer_limits)            \
     X(setblocking)                        \
+    X(shutdown)                           \
     X(sleep)                              \
     X(socket)                             \
     X(sockname)                           \
     X(source_traceback)                   \
+    X(ssl_object)                         \
+    X(sslcontext)                         \
     X(tasks)                              \
     X(time)                               \
+    X(unwrap)                             \
     X(warning)                            \
     X(when)                               \
+    X(wrap_bio)                           \
     X(write)                              \
     X(write_eof)                          \
     X(writelines)
@@ -233,14 +264,24 @@ typedef struct ac_state {
     PyObject *LimitOverrunError;
     PyObject *SSLProtocol;    /* of asyncio.sslproto */
     PyObject *SSLTransport;   /* asyncio.sslproto._SSLProtocolTransport */
-    PyObject *SSLAgainErrors; /* NULL where there is no ssl module */
-    PyObject *tls_handshake;  /* members of SSLProtocolState */
+    PyObject *SSLAgainErrors; /* NULL where there is no ssl module, as the next two */
+    PyObject *SSLError;
+    PyObject *MemoryBIO;
+    PyObject *tls_handshake; /* members of SSLProtocolState */
     PyObject *tls_wrapped;
     PyObject *tls_flushing;
     PyObject *tls_shutdown;
     PyObject *tls_unwrapped;
-    PyTypeObject *SSLSocket; /* _ssl._SSLSocket; NULL until asked for, as the rest */
-    PyObject *ssl_read;      /* functions of ssl.SSLObject, as they were then */
+    PyObject *tls_app_init; /* members of AppProtocolState */
+    PyObject *tls_app_made;
+    PyObject *tls_app_eof;
+    PyObject *tls_app_lost;
+    PyObject *names_wrap_bio;    /* ("server_side", "server_hostname") */
+    PyObject *names_wrap_served; /* and "owner", "session" */
+    PyTypeObject *SSLSocket;  /* _ssl._SSLSocket; NULL until asked for, as the rest */
+    PyTypeObject *SSLContext; /* ssl.SSLContext and ssl.SSLObject */
+    PyTypeObject *SSLObject;
+    PyObject *ssl_read; /* functions of it, as they were then */
     PyObject *ssl_write;
     PyObject *ssl_pending;
     PyObject *why_no_libssl; /* str: what the proof said; NULL if it was passed */
@@ -273,6 +314,8 @@ typedef struct ac_state {
     struct ac_signals *signals;     /* of the loops; signals.c */
     bool libuv_started;             /* a loop of this interpreter has been opened */
     unsigned int forks; /* how often this interpreter has found itself in a child */
+    unsigned int ssl_version; /* of the two, when libssl was looked for */
+    unsigned int context_version;
     unsigned int stock_versions[3];   /* of the three, when they were compared */
     bool stock_unchanged;             /* what came out */
     bool stock_tuples;                /* readuntil() takes a tuple */

@@ -351,24 +351,11 @@ tls__get_read_buffer_size(PyObject *op, PyObject *Py_UNUSED(ignored))
     return size < 0 ? NULL : PyLong_FromSsize_t(size);
 }
 
-PyDoc_STRVAR(tls__pour_doc,
-             "_pour($self, /)\n--\n\n"
-             "Let the SSLObject see all that has come; False if that is nothing.");
-
-static PyObject *
-tls__pour(PyObject *op, PyObject *Py_UNUSED(ignored))
-{
-    TLSObject *self = (TLSObject *)op;
-    Py_ssize_t size = ac_engine_pour(self) < 0 ? -1 : ac_engine_incoming(self);
-    return size < 0 ? NULL : PyBool_FromLong(size > 0);
-}
-
 PyMethodDef ac_decrypt_methods[] = {
     {"get_buffer", tls_get_buffer, METH_O, tls_get_buffer_doc},
     {"buffer_updated", tls_buffer_updated, METH_O, tls_buffer_updated_doc},
     {"_do_read", tls__do_read, METH_NOARGS, tls__do_read_doc},
     {"_get_read_buffer_size", tls__get_read_buffer_size, METH_NOARGS,
      tls__get_read_buffer_size_doc},
-    {"_pour", tls__pour, METH_NOARGS, tls__pour_doc},
     {NULL, NULL, 0, NULL},
 };

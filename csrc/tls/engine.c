@@ -8,6 +8,7 @@
 #include "core/method.h"
 #include "tls/engine.h"
 #include "tls/pieces.h"
+#include "tls/sslmodule.h"
 
 #include <string.h>
 
@@ -19,32 +20,16 @@
 
 /* ----------------------------------------------------------------- the choice -- */
 
-/* type(sslobj).<name> is the function that ssl.SSLObject had at first. */
-static int
-is_stock(PyObject *sslobj, PyObject *name, PyObject *stock)
-{
-    PyObject *found = PyObject_GetAttr((PyObject *)Py_TYPE(sslobj), name);
-    Py_XDECREF(found);
-    return found == NULL ? -1 : found == stock;
-}
-
-/* Whether nobody can tell records by libssl from those by methods. -1 with an
- * exception. */
-static int
-is_plain_object(ac_state *state, PyObject *sslobj)
-{
-    int rc = is_stock(sslobj, state->str_read, state->ssl_read);
-    if (rc == 1) {
-        rc = is_stock(sslobj, state->str_write, state->ssl_write);
-    }
-    return rc == 1 ? is_stock(sslobj, state->str_pending, state->ssl_pending) : rc;
-}
-
 /* Whether sslobj.context._msg_callback is None. -1 with an exception. */
 static int
 is_unobserved(ac_state *state, PyObject *sslobj)
 {
-    PyObject *context = PyObject_GetAttr(sslobj, state->str_context);
+    PyObject *inner = ac_sslmodule_is_object(state, sslobj)
+                          ? PyObject_GetAttr(sslobj, state->str__sslobj)
+                          : Py_NewRef(sslobj);
+    PyObject *context =
+        inner == NULL ? NULL : PyObject_GetAttr(inner, state->str_context);
+    Py_XDECREF(inner);
     PyObject *callback =
         context == NULL ? NULL : PyObject_GetAttr(context, state->str__msg_callback);
     Py_XDECREF(context);
@@ -59,7 +44,7 @@ ac_engine_open(TLSObject *self)
     if (!state->tls_direct) {
         return 0;
     }
-    int rc = is_plain_object(state, self->sslobj);
+    int rc = ac_sslmodule_has_records(state, self->sslobj);
     PyObject *socket = NULL;
     if (rc == 1) {
         socket = PyObject_GetAttr(self->sslobj, state->str__sslobj);
@@ -131,6 +116,22 @@ get_size(PyObject *object, PyObject *name)
         return -1;
     }
     return size;
+}
+
+PyObject *
+ac_engine_call(TLSObject *self, PyObject *name, PyObject *inner)
+{
+    ac_state *state = self->state;
+    PyObject *sslobj = self->sslobj;
+    if (!ac_sslmodule_is_object(state, sslobj)) {
+        return ac_method_call(sslobj, name, NULL);
+    }
+    PyObject *socket = PyObject_GetAttr(sslobj, state->str__sslobj);
+    PyObject *result = socket == NULL
+                           ? NULL
+                           : ac_method_call(socket, inner == NULL ? name : inner, NULL);
+    Py_XDECREF(socket);
+    return result;
 }
 
 /* Moves up to `limit` bytes of what has come in into the MemoryBIO. */

@@ -35,6 +35,12 @@ ac_engine_read(TLSObject *self, char *data, size_t len);
 Py_ssize_t
 ac_engine_write(TLSObject *self, const char *data, size_t len, PyObject *object);
 
+/* A method of the SSLObject without arguments that passes on to the `_ssl._SSLSocket`
+ * in it, where it has the name `inner` if that is not NULL; it is asked at once unless
+ * somebody may have put something between. New reference, NULL with an exception. */
+PyObject *
+ac_engine_call(TLSObject *self, PyObject *name, PyObject *inner);
+
 /* Whether ac_engine_read() has anything to work on; -1 with an exception. */
 int
 ac_engine_has_input(TLSObject *self);

@@ -6,7 +6,12 @@
 #include "tls/decrypt.h"
 #include "tls/encrypt.h"
 #include "tls/engine.h"
+#include "tls/handshake.h"
 #include "tls/pieces.h"
+#include "tls/setup.h"
+#include "tls/shutdown.h"
+#include "tls/sslmodule.h"
+#include "tls/states.h"
 #include "tls/tls.h"
 #include "tls/transport.h"
 
@@ -98,6 +103,19 @@ static PyMemberDef tls_members[] = {
     OBJECT("_outgoing_low_water", outgoing_low),
     OBJECT("_ssl_reading_paused", ssl_reading_paused),
     OBJECT("_ssl_writing_paused", ssl_writing_paused),
+    OBJECT("_app_state", app_state),
+    OBJECT("_app_transport", app_transport),
+    OBJECT("_app_transport_created", app_transport_created),
+    {"_conn_lost", Py_T_PYSSIZET, offsetof(TLSObject, conn_lost), 0, NULL},
+    OBJECT("_eof_received", eof_received),
+    OBJECT("_extra", extra),
+    OBJECT("_loop", loop),
+    OBJECT("_server_hostname", server_hostname),
+    OBJECT("_server_side", server_side),
+    OBJECT("_ssl_handshake_timeout", ssl_handshake_timeout),
+    OBJECT("_ssl_shutdown_timeout", ssl_shutdown_timeout),
+    OBJECT("_sslcontext", sslcontext),
+    OBJECT("_waiter", waiter),
     OBJECT("_handshake_start_time", handshake_start),
     OBJECT("_handshake_timeout_handle", handshake_timeout),
     OBJECT("_shutdown_timeout_handle", shutdown_timeout),
@@ -188,14 +206,9 @@ tls_get_sslobj(PyObject *op, void *Py_UNUSED(closure))
     return Py_NewRef(self->sslobj == NULL ? Py_None : self->sslobj);
 }
 
-/* The constructor has made the SSLObject on two MemoryBIO. */
-static int
-tls_set_sslobj(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
+int
+ac_tls_set_sslobj(TLSObject *self, PyObject *value)
 {
-    TLSObject *self = (TLSObject *)op;
-    if (ac_errors_refuse_delete(value) < 0) {
-        return -1;
-    }
     if (self->flags & AC_TLS_BUSY) {
         PyErr_SetString(PyExc_RuntimeError, "the SSLObject is in use");
         return -1;
@@ -205,6 +218,14 @@ tls_set_sslobj(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
     self->max_size = MAX_SIZE;
     Py_XSETREF(self->sslobj, Py_NewRef(value));
     return value == Py_None ? 0 : ac_engine_open(self);
+}
+
+static int
+tls_set_sslobj(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
+{
+    return ac_errors_refuse_delete(value) < 0
+               ? -1
+               : ac_tls_set_sslobj((TLSObject *)op, value);
 }
 
 /* `_ssl_buffer` and the view of it: 256 KiB for each connection, which we do without.
@@ -233,10 +254,9 @@ tls_get_app_protocol(PyObject *op, void *Py_UNUSED(closure))
     return Py_NewRef(self->app_protocol);
 }
 
-static int
-tls_set_app_protocol(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
+int
+ac_tls_set_app_protocol(TLSObject *self, PyObject *value)
 {
-    TLSObject *self = (TLSObject *)op;
     const ac_sink_ops *sink = NULL;
     if (value != NULL && ac_sink_find(self->state, value, &sink) < 0) {
         return -1;
@@ -244,6 +264,12 @@ tls_set_app_protocol(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
     self->app_sink = sink;
     Py_XSETREF(self->app_protocol, Py_XNewRef(value));
     return 0;
+}
+
+static int
+tls_set_app_protocol(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
+{
+    return ac_tls_set_app_protocol((TLSObject *)op, value);
 }
 
 static PyGetSetDef tls_getset[] = {
@@ -264,25 +290,15 @@ tls__is_direct(PyObject *op, PyObject *Py_UNUSED(ignored))
     return PyBool_FromLong(((TLSObject *)op)->flags & AC_TLS_DIRECT);
 }
 
-PyDoc_STRVAR(tls__drop_doc, "_drop($self, /)\n--\n\n"
-                            "Let go of the buffers: the connection is over.");
-
-static PyObject *
-tls__drop(PyObject *op, PyObject *Py_UNUSED(ignored))
-{
-    ac_engine_close((TLSObject *)op);
-    Py_RETURN_NONE;
-}
-
 static PyMethodDef tls_methods[] = {
     {"_is_direct", tls__is_direct, METH_NOARGS, tls__is_direct_doc},
-    {"_drop", tls__drop, METH_NOARGS, tls__drop_doc},
     {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot tls_slots[] = {
     {Py_tp_doc, "TLSProtocol()\n--\n\nThe part of SSLProtocol that runs per record."},
     {Py_tp_new, tls_new},
+    {Py_tp_init, ac_setup_init},
     {Py_tp_dealloc, tls_dealloc},
     {Py_tp_traverse, tls_traverse},
     {Py_tp_clear, tls_clear},
@@ -300,26 +316,6 @@ static PyType_Spec tls_spec = {
 };
 
 /* ----------------------------------------------------------------- functions -- */
-
-/* Takes the functions and types that records depend on, as they are now. */
-static int
-remember_ssl(ac_state *state)
-{
-    PyObject *object = ac_state_import("ssl", "SSLObject");
-    if (object == NULL) {
-        return -1;
-    }
-    Py_XSETREF(state->ssl_read, PyObject_GetAttr(object, state->str_read));
-    Py_XSETREF(state->ssl_write, PyObject_GetAttr(object, state->str_write));
-    Py_XSETREF(state->ssl_pending, PyObject_GetAttr(object, state->str_pending));
-    Py_DECREF(object);
-    PyObject *type = ac_state_import("_ssl", "_SSLSocket");
-    Py_XSETREF(state->SSLSocket, (PyTypeObject *)type);
-    return state->ssl_read == NULL || state->ssl_write == NULL
-                   || state->ssl_pending == NULL || type == NULL
-               ? -1
-               : 0;
-}
 
 PyDoc_STRVAR(core_tls_use_doc,
              "tls_use(direct, /)\n--\n\n"
@@ -339,7 +335,7 @@ core_tls_use(PyObject *module, PyObject *argument)
         Py_RETURN_NONE;
     }
     if (state->libssl == NULL && state->why_no_libssl == NULL) {
-        if (remember_ssl(state) < 0) {
+        if (ac_sslmodule_remember(state) < 0) {
             return NULL;
         }
         state->libssl = ac_libssl_find(&state->why_no_libssl);
@@ -377,17 +373,32 @@ static PyMethodDef tls_functions[] = {
 
 /* ------------------------------------------------------------------ register -- */
 
+/* What is missing in an interpreter without the ssl module. */
+static void
+import_ssl(ac_state *state, PyObject *sslproto)
+{
+    PyObject *ssl = PyObject_GetAttrString(sslproto, "ssl");
+    state->SSLAgainErrors = PyObject_GetAttrString(sslproto, "SSLAgainErrors");
+    if (ssl != NULL && state->SSLAgainErrors != NULL) {
+        state->SSLError = PyObject_GetAttrString(ssl, "SSLError");
+        state->MemoryBIO = PyObject_GetAttrString(ssl, "MemoryBIO");
+    }
+    Py_XDECREF(ssl);
+    PyErr_Clear();
+}
+
 /* What the standard's module has. Returns 0, or -1 with an exception. */
 static int
 import_standard(ac_state *state)
 {
     PyObject *module = PyImport_ImportModule("asyncio.sslproto");
-    PyObject *states = NULL;
+    PyObject *states = NULL, *app_states = NULL;
     int rc = -1;
     if (module != NULL) {
         state->SSLProtocol = PyObject_GetAttrString(module, "SSLProtocol");
         state->SSLTransport = PyObject_GetAttrString(module, "_SSLProtocolTransport");
         states = PyObject_GetAttrString(module, "SSLProtocolState");
+        app_states = PyObject_GetAttrString(module, "AppProtocolState");
     }
     if (states != NULL) {
         state->tls_handshake = PyObject_GetAttrString(states, "DO_HANDSHAKE");
@@ -396,16 +407,22 @@ import_standard(ac_state *state)
         state->tls_shutdown = PyObject_GetAttrString(states, "SHUTDOWN");
         state->tls_unwrapped = PyObject_GetAttrString(states, "UNWRAPPED");
     }
+    if (app_states != NULL) {
+        state->tls_app_init = PyObject_GetAttrString(app_states, "STATE_INIT");
+        state->tls_app_made = PyObject_GetAttrString(app_states, "STATE_CON_MADE");
+        state->tls_app_eof = PyObject_GetAttrString(app_states, "STATE_EOF");
+        state->tls_app_lost = PyObject_GetAttrString(app_states, "STATE_CON_LOST");
+    }
+    state->names_wrap_bio = Py_BuildValue("(ss)", "server_side", "server_hostname");
+    state->names_wrap_served =
+        Py_BuildValue("(ssss)", "server_side", "server_hostname", "owner", "session");
     if (!PyErr_Occurred()) {
         rc = 0;
-        // missing in an interpreter without the ssl module
-        state->SSLAgainErrors = PyObject_GetAttrString(module, "SSLAgainErrors");
-        if (state->SSLAgainErrors == NULL) {
-            PyErr_Clear();
-        }
+        import_ssl(state, module);
     }
     Py_XDECREF(module);
     Py_XDECREF(states);
+    Py_XDECREF(app_states);
     return rc;
 }
 
@@ -419,6 +436,9 @@ ac_tls_register(PyObject *module, ac_state *state)
     if (state->TLSProtocol == NULL
         || ac_state_add_methods(state->TLSProtocol, ac_decrypt_methods) < 0
         || ac_state_add_methods(state->TLSProtocol, ac_encrypt_methods) < 0
+        || ac_state_add_methods(state->TLSProtocol, ac_states_methods) < 0
+        || ac_state_add_methods(state->TLSProtocol, ac_handshake_methods) < 0
+        || ac_state_add_methods(state->TLSProtocol, ac_shutdown_methods) < 0
         || ac_transport_register(module, state) < 0)
     {
         return -1;

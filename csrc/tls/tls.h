@@ -2,9 +2,10 @@
  * `asynccore._core.TLSProtocol`.
  *
  * The class of the connections, asynccore._tls.SSLProtocol, derives from it and from
- * the interpreter's own SSLProtocol, in this order: handshake, shutdown, time-outs and
- * errors are the standard's code, on attributes that live in this struct. What differs
- * is where cipher text and plain text pass through:
+ * the interpreter's own SSLProtocol, in this order: time-outs and errors are the
+ * standard's code, on attributes that live in this struct; the constructor, handshake
+ * and shutdown are here again, as far as all goes well. What differs is where cipher
+ * text and plain text pass through:
  *   libssl.c    finds the functions of libssl, proves the layout of `_ssl`
  *   cipher.c    cipher text on its way in and out
  *   bio.c       OpenSSL's view of it
@@ -12,6 +13,11 @@
  *   decrypt.c   from the transport below to the protocol above
  *   pieces.c    memory of large writes
  *   encrypt.c   from write() to the transport below
+ *   setup.c     the constructor
+ *   states.c    what the next two share
+ *   handshake.c from connection_made() to the protocol above, and connection_lost()
+ *   shutdown.c  from the end of the stream, or close(), to the transport's close()
+ *   sslmodule.c whether the classes of the ssl module are what they were
  *   transport.c the transport that the protocol above gets
  *   tls.c       the type
  *
@@ -62,6 +68,12 @@ typedef struct {
     PyObject *incoming_high, *incoming_low, *outgoing_high, *outgoing_low;
     PyObject *ssl_reading_paused, *ssl_writing_paused;
     PyObject *handshake_start, *handshake_timeout, *shutdown_timeout; /* or None */
+    PyObject *loop, *sslcontext, *server_side, *server_hostname, *waiter, *extra;
+    PyObject *ssl_handshake_timeout, *ssl_shutdown_timeout; /* seconds */
+    PyObject *app_transport, *app_transport_created;
+    PyObject *app_state; /* AppProtocolState */
+    PyObject *eof_received;
+    Py_ssize_t conn_lost;
     Py_ssize_t max_size;
 } TLSObject;
 
@@ -73,6 +85,13 @@ ac_tls_register(PyObject *module, ac_state *state);
 /* Gives back what the module state holds for this folder. */
 void
 ac_tls_free(ac_state *state);
+
+/* The setters of `_sslobj`, which the constructor has made on two MemoryBIO, and of
+ * `_app_protocol`, which NULL deletes. Return 0, or -1 with an exception. */
+int
+ac_tls_set_sslobj(TLSObject *self, PyObject *value);
+int
+ac_tls_set_app_protocol(TLSObject *self, PyObject *value);
 
 /* self.<name>(argument), without argument if that is NULL. Returns 0, or -1 with an
  * exception. */

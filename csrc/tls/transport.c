@@ -139,6 +139,43 @@ transport_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
     return (PyObject *)self;
 }
 
+PyDoc_STRVAR(transport_doc, "TLSTransport(loop, ssl_protocol)\n--\n\n"
+                            "The part of a TLS transport that writes.");
+
+static int
+transport_init(PyObject *op, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"loop", "ssl_protocol", NULL};
+    TransportObject *self = (TransportObject *)op;
+    PyObject *loop, *ssl_protocol;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:_SSLProtocolTransport", names,
+                                     &loop, &ssl_protocol))
+    {
+        return -1;
+    }
+    Py_XSETREF(self->loop, Py_NewRef(loop));
+    Py_XSETREF(self->ssl_protocol, Py_NewRef(ssl_protocol));
+    Py_XSETREF(self->closed, Py_NewRef(Py_False));
+    return 0;
+}
+
+/* __del__: the standard's warns of a transport that is not closed. */
+static void
+transport_finalize(PyObject *op)
+{
+    TransportObject *self = (TransportObject *)op;
+    if (self->closed == Py_True) {
+        return;
+    }
+    PyObject *exc = ac_err_take();
+    PyObject *result = call_standard(self, self->state->str___del__, NULL);
+    if (result == NULL) {
+        PyErr_WriteUnraisable(op);
+    }
+    Py_XDECREF(result);
+    ac_err_restore_steal(exc);
+}
+
 static int
 transport_traverse(PyObject *op, visitproc visit, void *arg)
 {
@@ -176,14 +213,11 @@ static PyMemberDef transport_members[] = {
 };
 
 static PyType_Slot transport_slots[] = {
-    {Py_tp_doc, "TLSTransport()\n--\n\nThe part of a TLS transport that writes."},
-    {Py_tp_new, transport_new},
-    {Py_tp_dealloc, transport_dealloc},
-    {Py_tp_traverse, transport_traverse},
-    {Py_tp_clear, transport_clear},
-    {Py_tp_methods, transport_methods},
-    {Py_tp_members, transport_members},
-    {0, NULL},
+    {Py_tp_doc, (void *)transport_doc}, {Py_tp_new, transport_new},
+    {Py_tp_init, transport_init},       {Py_tp_finalize, transport_finalize},
+    {Py_tp_dealloc, transport_dealloc}, {Py_tp_traverse, transport_traverse},
+    {Py_tp_clear, transport_clear},     {Py_tp_methods, transport_methods},
+    {Py_tp_members, transport_members}, {0, NULL},
 };
 
 static PyType_Spec transport_spec = {

@@ -1,0 +1,126 @@
+/* The classes of the ssl module, and whether they are as the module made them.
+ *
+ * Frames of its methods are left out only where nobody can tell: a class whose version
+ * has changed, a subclass, an instance with attributes of its own goes the whole way.
+ */
+#include "core/python.h"
+
+#include "tls/sslmodule.h"
+
+/* Whether a member of a class is code of the module whose names these are. */
+static int
+is_code_of(PyObject *member, PyObject *names)
+{
+    if (Py_IS_TYPE(member, &PyProperty_Type)) {
+        PyObject *getter = PyObject_GetAttrString(member, "fget");
+        int rc = getter == NULL ? -1 : is_code_of(getter, names);
+        Py_XDECREF(getter);
+        return rc;
+    }
+    return !PyFunction_Check(member) || PyFunction_GetGlobals(member) == names;
+}
+
+/* The version of a class of the ssl module, 0 if somebody has put other functions into
+ * it. Returns 0, or -1 with an exception. */
+static int
+find_version(PyObject *ssl, PyTypeObject *type, unsigned int *version)
+{
+    PyObject *members = PyObject_GetAttrString((PyObject *)type, "__dict__");
+    PyObject *values = members == NULL ? NULL : PyMapping_Values(members);
+    int rc = values == NULL ? -1 : 1;
+    for (Py_ssize_t i = 0; rc > 0 && i < PyList_GET_SIZE(values); i++) {
+        rc = is_code_of(PyList_GET_ITEM(values, i), PyModule_GetDict(ssl));
+    }
+    Py_XDECREF(members);
+    Py_XDECREF(values);
+    *version = rc > 0 ? ac_type_version(type) : 0;
+    return rc < 0 ? -1 : 0;
+}
+
+/* The two classes whose frames are left out, while they are as the module made them. */
+static int
+remember_classes(ac_state *state)
+{
+    PyObject *ssl = PyImport_ImportModule("ssl");
+    if (ssl == NULL) {
+        return -1;
+    }
+    PyObject *object = PyObject_GetAttrString(ssl, "SSLObject");
+    PyObject *context = PyObject_GetAttrString(ssl, "SSLContext");
+    PyObject *made =
+        context == NULL ? NULL : PyObject_GetAttrString(context, "sslobject_class");
+    int rc = object == NULL || made == NULL ? -1 : 0;
+    if (rc == 0 && PyType_Check(object) && PyType_Check(context) && made == object) {
+        Py_XSETREF(state->SSLObject, (PyTypeObject *)Py_NewRef(object));
+        Py_XSETREF(state->SSLContext, (PyTypeObject *)Py_NewRef(context));
+        rc = find_version(ssl, state->SSLObject, &state->ssl_version);
+    }
+    if (rc == 0 && state->SSLContext != NULL) {
+        rc = find_version(ssl, state->SSLContext, &state->context_version);
+    }
+    Py_DECREF(ssl);
+    Py_XDECREF(object);
+    Py_XDECREF(context);
+    Py_XDECREF(made);
+    return rc;
+}
+
+int
+ac_sslmodule_remember(ac_state *state)
+{
+    PyObject *object = ac_state_import("ssl", "SSLObject");
+    if (object == NULL) {
+        return -1;
+    }
+    Py_XSETREF(state->ssl_read, PyObject_GetAttr(object, state->str_read));
+    Py_XSETREF(state->ssl_write, PyObject_GetAttr(object, state->str_write));
+    Py_XSETREF(state->ssl_pending, PyObject_GetAttr(object, state->str_pending));
+    Py_DECREF(object);
+    PyObject *type = ac_state_import("_ssl", "_SSLSocket");
+    Py_XSETREF(state->SSLSocket, (PyTypeObject *)type);
+    return state->ssl_read == NULL || state->ssl_write == NULL
+                   || state->ssl_pending == NULL || type == NULL
+               ? -1
+               : remember_classes(state);
+}
+
+bool
+ac_sslmodule_is_object(const ac_state *state, PyObject *sslobj)
+{
+    return sslobj != NULL && Py_IS_TYPE(sslobj, state->SSLObject)
+           && state->ssl_version != 0
+           && ac_type_version(state->SSLObject) == state->ssl_version;
+}
+
+bool
+ac_sslmodule_is_context(const ac_state *state, PyObject *context)
+{
+    if (!Py_IS_TYPE(context, state->SSLContext) || state->context_version == 0
+        || ac_type_version(state->SSLContext) != state->context_version
+        || state->ssl_version == 0
+        || ac_type_version(state->SSLObject) != state->ssl_version)
+    {
+        return false;
+    }
+    PyObject *dict = ac_instance_dict_borrowed(context);
+    return dict == NULL || PyDict_GET_SIZE(dict) == 0;
+}
+
+/* type(sslobj).<name> is the function that ssl.SSLObject had at first. */
+static int
+is_stock(PyObject *sslobj, PyObject *name, PyObject *stock)
+{
+    PyObject *found = PyObject_GetAttr((PyObject *)Py_TYPE(sslobj), name);
+    Py_XDECREF(found);
+    return found == NULL ? -1 : found == stock;
+}
+
+int
+ac_sslmodule_has_records(ac_state *state, PyObject *sslobj)
+{
+    int rc = is_stock(sslobj, state->str_read, state->ssl_read);
+    if (rc == 1) {
+        rc = is_stock(sslobj, state->str_write, state->ssl_write);
+    }
+    return rc == 1 ? is_stock(sslobj, state->str_pending, state->ssl_pending) : rc;
+}

@@ -1,0 +1,277 @@
+"""The constructor and the handshake: what a program may put in their way."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import ssl
+import warnings
+from asyncio import constants, sslproto
+from typing import Any
+
+import pytest
+
+from asynccore import _tls
+from support import Recorder, certificates, compare, looped, only_asynccore
+from support.links import link
+from support.protocols import Log
+
+TLS_WAYS = True  # conftest: on the loops, and with records by ssl.MemoryBIO
+
+
+# --- classes of the ssl module that somebody has changed ---
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (ssl.SSLContext, "wrap_bio"),
+        (ssl.SSLContext, "_encode_hostname"),
+        (ssl.SSLObject, "_create"),
+        (ssl.SSLObject, "do_handshake"),
+        (ssl.SSLObject, "getpeercert"),
+        (ssl.SSLObject, "cipher"),
+        (ssl.SSLObject, "compression"),
+    ],
+)
+@looped
+async def test_replaced_methods_are_called(
+    monkeypatch: pytest.MonkeyPatch, owner: type, name: str
+) -> None:
+    async with link("tls", Log(), Log()):
+        pass  # what is looked up with the first connection has been
+    calls = []
+    found: Any = vars(owner)[name]
+    plain = found.__func__ if isinstance(found, classmethod) else found
+
+    def replacement(self: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(self)
+        return plain(self, *args, **kwargs)
+
+    made: Any = replacement
+    monkeypatch.setattr(
+        owner, name, classmethod(made) if plain is not found else replacement
+    )
+    async with link("tls", Log(), Log()):
+        pass
+    assert len(calls) >= 2  # both ends
+
+
+@pytest.mark.parametrize("server_side", [False, True])
+@looped
+async def test_attribute_of_a_context(server_side: bool) -> None:
+    """A method in the instance's own dict comes before that of the class."""
+    calls = []
+
+    def wrap_bio(*args: Any, **kwargs: Any) -> ssl.SSLObject:
+        calls.append(args)
+        return ssl.SSLContext.wrap_bio(context, *args, **kwargs)
+
+    serving, asking = certificates().server_context(), certificates().client_context()
+    context: Any = serving if server_side else asking
+    context.wrap_bio = wrap_bio
+    here, there = socket.socketpair()
+    loop = asyncio.get_running_loop()
+    near, far = Recorder(), Recorder()
+    await asyncio.gather(
+        loop.create_connection(
+            lambda: near, sock=here, ssl=asking, server_hostname="localhost"
+        ),
+        loop.connect_accepted_socket(lambda: far, there, ssl=serving),
+    )
+    assert len(calls) == 1
+    near.transport.abort()
+    await near.lost()
+    await far.lost()
+
+
+# --- methods that fail ---
+
+
+def failing(name: str, error: BaseException) -> type[ssl.SSLObject]:
+    def fail(self: Any) -> Any:
+        raise error
+
+    return type("Failing", (ssl.SSLObject,), {name: fail})
+
+
+@pytest.mark.parametrize("server_side", [False, True])
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("odd"), ssl.SSLError(1, "odd"), ssl.CertificateError(1, "odd")],
+    ids=["ValueError", "SSLError", "CertificateError"],
+)
+@pytest.mark.parametrize(
+    "name", ["do_handshake", "getpeercert", "cipher", "compression"]
+)
+def test_methods_that_fail(
+    both_factories: Any, name: str, error: BaseException, server_side: bool
+) -> None:
+    """The same exceptions reach the same places, and the connection ends."""
+
+    async def scenario() -> Any:
+        loop = asyncio.get_running_loop()
+        told: list[Any] = []
+        loop.set_exception_handler(
+            lambda loop, context: told.append(
+                (context["message"], type(context.get("exception")).__name__)
+            )
+        )
+        serving = certificates().server_context()
+        asking = certificates().client_context()
+        (serving if server_side else asking).sslobject_class = failing(name, error)
+        here, there = socket.socketpair()
+        near, far = Recorder(), Recorder()
+        ends = await asyncio.gather(
+            asyncio.wait_for(
+                loop.create_connection(
+                    lambda: near, sock=here, ssl=asking, server_hostname="localhost"
+                ),
+                5,
+            ),
+            asyncio.wait_for(
+                loop.connect_accepted_socket(lambda: far, there, ssl=serving), 5
+            ),
+            return_exceptions=True,
+        )
+        seen = [
+            (type(end).__name__, str(end)) if isinstance(end, Exception) else "made"
+            for end in ends
+        ]
+        for end in ends:
+            if isinstance(end, Exception):
+                end.__traceback__ = None
+            else:
+                end[0].abort()  # type: ignore[index]
+        for end in (here, there):
+            if end.fileno() >= 0:
+                end.close()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return seen[server_side], told, near.transport is None, far.transport is None
+
+    seen, _, _, _ = compare(both_factories, scenario)
+    assert seen != "made"
+
+
+# --- the constructor ---
+
+
+@looped
+async def test_constants_are_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "SSL_HANDSHAKE_TIMEOUT", 7.5)
+    monkeypatch.setattr(constants, "SSL_SHUTDOWN_TIMEOUT", 8)
+    monkeypatch.setattr(constants, "FLOW_CONTROL_HIGH_WATER_SSL_READ", 4)
+    monkeypatch.setattr(constants, "FLOW_CONTROL_HIGH_WATER_SSL_WRITE", 8)
+    async with link("tls", Log(), Log()) as pair:
+        for transport in (pair.near, pair.far):
+            protocol = transport._ssl_protocol
+            assert protocol._ssl_shutdown_timeout == 8
+            assert protocol._incoming_high_water == 4096
+            assert protocol._incoming_low_water == 1024
+            assert transport.get_write_buffer_limits() == (2048, 8192)
+        assert pair.near._ssl_protocol._ssl_handshake_timeout == 7.5
+
+
+def wrong_arguments() -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    protocol, context = asyncio.Protocol(), certificates().client_context()
+    usual = (None, protocol, context, None)
+    return [
+        ((), {}),
+        (usual[:3], {}),
+        ((*usual, False, None, True, None, None, None), {}),
+        (usual, {"unknown": 1}),
+        (usual, {"loop": None}),
+        *((usual, {"ssl_handshake_timeout": value}) for value in (0, -1, -0.5, "1")),
+        *((usual, {"ssl_shutdown_timeout": value}) for value in (0, -1, -0.5, "1")),
+        ((None, protocol, None, None, True), {}),
+        ((None, protocol, "context", None), {}),
+        ((None, protocol, context, None), {"server_hostname": ".wrong"}),
+    ]
+
+
+@pytest.mark.parametrize("number", range(len(wrong_arguments())))
+def test_wrong_arguments(number: int) -> None:
+    args, kwargs = wrong_arguments()[number]
+    messages = []
+    for kind in (sslproto.SSLProtocol, _tls.SSLProtocol):
+        with pytest.raises((TypeError, ValueError, AttributeError)) as caught:
+            kind(*args, **kwargs)
+        messages.append((caught.type, str(caught.value)))
+    assert messages[0] == messages[1]
+
+
+@pytest.mark.parametrize("server_side", [False, True])
+@pytest.mark.parametrize("made", [False, True])
+@pytest.mark.parametrize("name", [None, "", "localhost"])
+@pytest.mark.parametrize("seconds", [None, 3, 0.5, 10**30, True])
+def test_attributes(
+    server_side: bool, made: bool, name: str | None, seconds: Any
+) -> None:
+    """What the constructor sets, and nothing but the buffer is missing."""
+    context = certificates().server_context()
+    if not server_side:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+    loop, protocol, waiter = object(), asyncio.Protocol(), object()
+    seen: list[dict[str, Any]] = []
+    for kind in (sslproto.SSLProtocol, _tls.SSLProtocol):
+        one: Any = kind(
+            loop,  # type: ignore[arg-type]
+            protocol,
+            context,
+            waiter,  # type: ignore[arg-type]
+            server_side,
+            name,
+            made,
+            ssl_handshake_timeout=seconds,
+            ssl_shutdown_timeout=seconds,
+        )
+        one._app_transport._closed = True
+        names = vars(one) if kind is sslproto.SSLProtocol else seen[0]
+        seen.append({name: getattr(one, name) for name in names})
+    for attribute in ("_sslobj", "_incoming", "_outgoing", "_app_transport"):
+        kinds = [type(one.pop(attribute)).__name__ for one in seen]
+        assert kinds[0] == kinds[1]
+    for attribute in ("_ssl_buffer", "_ssl_buffer_view"):  # ours needs none
+        for values in seen:
+            del values[attribute]
+    assert seen[0] == seen[1]
+
+
+# --- states ---
+
+
+@pytest.mark.parametrize("new", list(sslproto.SSLProtocolState))
+@pytest.mark.parametrize("old", list(sslproto.SSLProtocolState))
+def test_states_that_may_follow(old: Any, new: Any) -> None:
+    context = certificates().server_context()
+    results = []
+    for kind in (sslproto.SSLProtocol, _tls.SSLProtocol):
+        one: Any = kind(object(), asyncio.Protocol(), context, None, True)  # type: ignore[arg-type]
+        one._app_transport._closed = True
+        one._state = old
+        try:
+            one._set_state(new)
+        except RuntimeError as exc:
+            results.append((one._state, str(exc)))
+        else:
+            results.append((one._state, ""))
+    assert results[0] == results[1]
+
+
+@only_asynccore
+def test_transport_that_nobody_closed(loop: asyncio.AbstractEventLoop) -> None:
+    said = []
+    for kind in (sslproto._SSLProtocolTransport, _tls._SSLProtocolTransport):
+        for closed in (True, False):
+            transport: Any = kind(loop, None)  # type: ignore[arg-type]
+            transport._closed = closed
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                del transport
+                gc.collect()
+            said.append([(one.category, str(one.message)) for one in caught])
+    assert said[0] == said[2] == []
+    assert said[1] == said[3] != []
