@@ -2,9 +2,9 @@
 
 Time-outs and errors are inherited from `asyncio.sslproto`, so that each Python keeps
 its rules and messages. What runs for each record, and for each connection as long as
-all goes well, comes from `_core.TLSProtocol` and `_core.TLSTransport`, which stand first
-in the method resolution order. They call the libssl of the interpreter's own `ssl`
-module, if the layout of its objects is proven, and its methods otherwise.
+all goes well, comes from `_core.TLSProtocol` and `_core.TLSTransport`, which stand
+first in the method resolution order. They call the libssl of the interpreter's own
+module `ssl`, if the layout of its objects is proven, and its methods otherwise.
 
 ASYNCCORE_TLS chooses: "direct" (the default), "memorybio" (never call libssl), "stdlib"
 (the standard classes, untouched).

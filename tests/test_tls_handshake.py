@@ -115,7 +115,8 @@ def test_methods_that_fail(
         told: list[Any] = []
         loop.set_exception_handler(
             lambda loop, context: told.append(
-                (context["message"], type(context.get("exception")).__name__)
+                # without the arguments of a callback: transports have names
+                (context["message"].split("(")[0], repr(context.get("exception")))
             )
         )
         serving = certificates().server_context()

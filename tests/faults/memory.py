@@ -544,7 +544,8 @@ def tls_contexts() -> tuple[Any, Any]:
 class Peer:
     """The client of a TLS connection: plain parts, driven by hand."""
 
-    def __init__(self, loop: Any, sock: socket.socket) -> None:
+    def __init__(self, loop: Any, sock: socket.socket, last: bool = True) -> None:
+        """Shakes hands; if not `last`, nobody has read the client's last words."""
         self.loop, self.sock = loop, sock
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = tls_contexts()[1].wrap_bio(
@@ -557,7 +558,10 @@ class Peer:
                 self.exchange()
             else:
                 break
-        self.exchange()
+        if last:
+            self.exchange()
+        else:
+            self.sock.send(self.outgoing.read())
 
     def exchange(self) -> None:
         if data := self.outgoing.read():
@@ -644,6 +648,50 @@ _writing_tls("tls_write", _bound("write", DATA))
 _writing_tls("tls_write_copied", _bound("write", bytearray(DATA)))
 _writing_tls("tls_write_large", _bound("write", DATA * 30))
 _writing_tls("tls_write_lines", _bound("writelines", [DATA, bytearray(DATA)]))
+
+
+@step
+def tls_constructor(loop: Any) -> Iterator[Call]:
+    from asynccore import _tls
+
+    kind = type("Kind", (_tls.SSLProtocol,), {"_get_app_transport": staticmethod(int)})
+    assert _tls.is_ours()
+    yield functools.partial(kind, loop, Receiver(), tls_contexts()[0], None, True)
+
+
+@step
+def tls_handshake_turn(loop: Any) -> Iterator[Call]:
+    """The last step of the handshake, up to connection_made()."""
+    here, there = socket.socketpair()
+    here.setblocking(False)
+    there.setblocking(False)
+    protocol = Receiver()
+    with there:
+        transport = loop._make_ssl_transport(
+            here, protocol, tls_contexts()[0], server_side=True
+        )
+        peer = Peer(loop, there, last=False)
+        assert not protocol.made
+        yield one_turn(loop)
+        turns(loop, 3)
+        if protocol.made:
+            assert len(protocol.made) == 1
+            transport.abort()
+            turns(loop)
+            assert len(protocol.lost) == 1
+        else:  # it was ended, and nobody had been told of it
+            transport.abort()
+            turns(loop)
+            assert not protocol.lost
+        del peer
+
+
+@step
+def tls_lost_turn(loop: Any) -> Iterator[Call]:
+    with connected_tls(loop) as (transport, _, _peer):
+        transport.abort()
+        yield one_turn(loop)
+        turns(loop, 2)
 
 
 # ------------------------------------------------------------------- sweep --
