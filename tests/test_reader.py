@@ -9,6 +9,7 @@ import gc
 import inspect
 import os
 import random
+import socket
 import subprocess
 import sys
 import textwrap
@@ -939,6 +940,38 @@ async def test_subclass_is_left_alone() -> None:
         assert await reader.readline() == b"LINE\n"
         assert type(reader) is Shouting
         s.writer.transport.set_protocol(s.writer._protocol)
+
+
+class Kept:
+    """Something that can be referred to weakly."""
+
+
+@pytest.mark.parametrize("how", ["set_protocol()", "_protocol"])
+@looped
+async def test_former_protocol_is_let_go(how: str) -> None:
+    """What has been found out about it keeps nothing of it."""
+    loop = asyncio.get_running_loop()
+    here, there = socket.socketpair()
+    reader = asyncio.StreamReader(loop=loop)
+    transport: Any
+    transport, protocol = await loop.create_connection(
+        lambda: asyncio.StreamReaderProtocol(reader, loop=loop), sock=here
+    )
+    vars(protocol)["kept"] = Kept()
+    kept = weakref.ref(vars(protocol)["kept"])
+    for _ in range(2):
+        there.send(b"line\n")
+        assert await reader.readline() == b"line\n"
+    if how == "_protocol":
+        transport._protocol = asyncio.Protocol()
+    else:
+        transport.set_protocol(asyncio.Protocol())
+    del protocol
+    gc.collect()
+    assert kept() is None
+    transport.abort()
+    await settle()
+    there.close()
 
 
 @looped

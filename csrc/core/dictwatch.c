@@ -152,10 +152,13 @@ ac_dictwatch_drop(ac_state *state, ac_dict_note *note)
     if (dict == NULL) {
         return;
     }
+    ac_dict_changes *changes = state->dict_changes;
     note->dict = NULL;
-    state->dict_changes->noted++;  // another note of it hears no more
-    if (PyDict_Unwatch(state->dict_changes->watcher, dict) < 0) {
-        PyErr_Clear();  // it was
+    if (changes != NULL) {  // the module may go first
+        changes->noted++;   // another note of it hears no more
+        if (PyDict_Unwatch(changes->watcher, dict) < 0) {
+            PyErr_Clear();  // it was
+        }
     }
     Py_DECREF(dict);
 }

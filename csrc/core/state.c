@@ -291,6 +291,7 @@ ac_state_clear(ac_state *state)
 #define CLEAR_NAME(name) Py_CLEAR(state->str_##name);
     AC_NAMES(CLEAR_NAME)
 #undef CLEAR_NAME
+    state->dict_changes = NULL;  // dict_watch has kept it
     return 0;
 }
 

@@ -11,6 +11,15 @@
 #include "stream/protocol.h"
 #include "stream/queue.h"
 
+void
+ac_protocol_replace(StreamObject *self, PyObject *protocol, const ac_sink_ops *sink)
+{
+    self->sink = sink;
+    Py_XSETREF(self->protocol, Py_XNewRef(protocol));
+    // it keeps what lies in the former one
+    ac_dictwatch_drop(ac_stream_state(self), &self->note.attributes);
+}
+
 int
 ac_protocol_set(StreamObject *self, PyObject *protocol)
 {
@@ -28,12 +37,11 @@ ac_protocol_set(StreamObject *self, PyObject *protocol)
     {
         return -1;
     }
-    self->sink = sink;
     self->flags &= ~(uint32_t)AC_STREAM_BUFFERED;
     if (buffered) {
         self->flags |= AC_STREAM_BUFFERED;
     }
-    Py_XSETREF(self->protocol, Py_NewRef(protocol));
+    ac_protocol_replace(self, protocol, sink);
     return 0;
 }
 

@@ -15,6 +15,11 @@
 int
 ac_protocol_set(StreamObject *self, PyObject *protocol);
 
+/* Assigns a protocol (NULL: none) and the sink that it is (NULL: none), and lets go of
+ * all that is kept of the former one. */
+void
+ac_protocol_replace(StreamObject *self, PyObject *protocol, const ac_sink_ops *sink);
+
 /* protocol.data_received(data); `data` is borrowed. */
 int
 ac_call_data_received(StreamObject *self, PyObject *data);

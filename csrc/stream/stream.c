@@ -188,10 +188,8 @@ stream_set_protocol_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closur
     if (ac_errors_refuse_delete(value) < 0) {
         return -1;
     }
-    // what was found out about the former one stays, as on the standard transport
-    ((StreamObject *)self)->sink = NULL;
-    Py_XSETREF(((StreamObject *)self)->protocol,
-               value == Py_None ? NULL : Py_NewRef(value));
+    // whether it is a BufferedProtocol stays, as on the standard transport
+    ac_protocol_replace((StreamObject *)self, value == Py_None ? NULL : value, NULL);
     return 0;
 }
 
