@@ -13,13 +13,14 @@ import logging
 import os
 import signal
 import socket
+import sys
 import warnings
 from typing import Any
 
 import pytest
 
 import asynccore
-from support import Recorder, certificates, looped, wire
+from support import Recorder, certificates, looped, outcome, wire
 from support.streams import streams
 
 
@@ -209,6 +210,53 @@ def test_accepted_connection_has_no_task(both: Any, tls: bool) -> None:
     assert both(scenario) == ((True, True), (False, False))
 
 
+def test_socket_of_a_transport_is_refused(both: Any) -> None:
+    def scenario(loop: Any) -> str:
+        async def main() -> str:
+            first, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+            second = first
+            try:
+                second, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+                return "taken over"
+            except RuntimeError:
+                return "refused"
+            finally:
+                second.abort()
+                await asyncio.sleep(0)
+                first.abort()
+                await asyncio.sleep(0)
+
+        ours, peer = socket.socketpair()
+        with peer, warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # of the standard one
+            return str(loop.run_until_complete(main()))
+
+    standard, ours = both(scenario)
+    assert standard == ("refused" if sys.version_info >= (3, 12) else "taken over")
+    assert ours == "refused"
+
+
+def test_writelines_with_pieces_that_are_no_bytes(both: Any) -> None:
+    def scenario(loop: Any) -> list[Any]:
+        async def main() -> list[Any]:
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+            seen: list[Any] = [outcome(transport.writelines, [None])[0]]
+            seen.append(outcome(transport.writelines, [b"a", "text"])[0])
+            seen.append(transport.get_write_buffer_size())
+            transport.abort()
+            await asyncio.sleep(0)
+            return seen
+
+        ours, peer = socket.socketpair()
+        with peer:
+            return list(loop.run_until_complete(main()))
+
+    standard, ours = both(scenario)
+    assert standard[0] in ("TypeError", "returned")  # by patch release
+    assert standard[1:] in (["TypeError", 0], ["TypeError", 1])
+    assert ours == ["TypeError", "TypeError", 0]
+
+
 def test_max_size_is_not_read(both: Any) -> None:
     def scenario(loop: Any) -> list[int]:
         sizes: list[int] = []
@@ -357,6 +405,18 @@ def test_names_of_a_sock_coroutine(both: Any, name: str) -> None:
 
     standard, ours = both(scenario)
     assert (standard, ours.rpartition(".")[2]) == ("other", "sock_recv")
+
+
+def test_kind_of_a_sock_coroutine(both: Any) -> None:
+    # who reads a process from outside follows the interpreter's own coroutines only
+    def scenario(loop: Any) -> bool:
+        ours, peer = socket.socketpair()
+        with ours, peer:
+            coroutine = loop.sock_recv(ours, 1)
+            coroutine.close()
+            return inspect.iscoroutine(coroutine)
+
+    assert both(scenario) == (True, False)
 
 
 def test_frame_of_a_sock_coroutine(both: Any) -> None:
