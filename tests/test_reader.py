@@ -1018,12 +1018,35 @@ async def test_bound_methods_outlive_the_state() -> None:
         methods = [reader.read, reader.at_eof, reader.__aiter__, reader.__anext__]
         methods += [lambda assign=reader.__setattr__: assign("_limit", 1)]
         reader.__class__ = Shouting
-        del reader._reader_state
+        reader.__dict__ = dict(vars(reader))
         for method in methods:
             with pytest.raises(TypeError):
                 method()
         reader.feed_data(b"line\n")
         assert await reader.readline() == b"LINE\n"
+
+
+@looped
+async def test_own_attributes() -> None:
+    async with streams() as s:
+        s.reader.mine = 1
+        attributes = vars(s.reader)
+        assert isinstance(attributes, dict)
+        assert attributes["mine"] == 1
+        attributes["other"] = 2
+        assert s.reader.other == 2
+        del s.reader.mine
+        assert "mine" not in attributes
+        assert s.reader._limit == 2**16
+        s.peer_writer.write(b"line\n")
+        assert await s.reader.readline() == b"line\n"
+        dead = weakref.ref(s.reader)
+        s.reader.itself = s.reader
+    del attributes
+    s.reader = s.writer = s.peer_reader = s.peer_writer = None
+    await settle()
+    gc.collect()
+    assert dead() is None
 
 
 @looped

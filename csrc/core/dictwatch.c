@@ -129,20 +129,17 @@ ac_dictwatch_open(ac_state *state)
     return state->dict_watch == NULL && PyErr_Occurred() ? -1 : 0;
 }
 
-bool
+void
 ac_dictwatch_note(ac_state *state, ac_dict_note *note, PyObject *dict)
 {
-    if (state->dict_changes == NULL || !state->dict_changes->instances
-        || PyDict_Watch(state->dict_changes->watcher, dict) < 0)
-    {
-        PyErr_Clear();
-        return false;
+    if (PyDict_Watch(state->dict_changes->watcher, dict) < 0) {
+        PyErr_Clear();  // it is a dict, and a watcher
+        return;
     }
     note->seen = state->dict_changes->noted;
     if (note->dict != dict) {
         Py_XSETREF(note->dict, Py_NewRef(dict));
     }
-    return true;
 }
 
 void
@@ -172,14 +169,13 @@ ac_dictwatch_open(ac_state *state)
     return 0;
 }
 
-bool
+void
 ac_dictwatch_note(ac_state *Py_UNUSED(state), ac_dict_note *note, PyObject *dict)
 {
     note->seen = ac_dict_version(dict);
     if (note->dict != dict) {
         Py_XSETREF(note->dict, Py_NewRef(dict));
     }
-    return true;
 }
 
 void

@@ -42,9 +42,21 @@ ac_dictwatch_is_noted(const ac_state *state, const ac_dict_note *note, PyObject 
            && note->seen == ac_dictwatch_changes(state, dict);
 }
 
-/* Notes a dict that is looked at right now, if the interpreter can tell of its
- * changes; returns whether it can. Runs no Python but that of a dict that is freed. */
-bool
+/* Whether the interpreter can tell of the changes of an instance's dict. */
+static inline bool
+ac_dictwatch_can_tell(const ac_state *state)
+{
+#if AC_HAVE_DICT_WATCHERS
+    return state->dict_changes != NULL && state->dict_changes->instances;
+#else
+    (void)state;
+    return true;
+#endif
+}
+
+/* Notes a dict that is looked at right now, where the interpreter can tell of its
+ * changes. Runs no Python but that of a dict that is freed. */
+void
 ac_dictwatch_note(ac_state *state, ac_dict_note *note, PyObject *dict);
 
 /* Drops the note: the dict is about to change several times. */

@@ -70,7 +70,6 @@
     X(_process_outgoing)                  \
     X(_protocol)                          \
     X(_read_ready)                        \
-    X(_reader_state)                      \
     X(_ready)                             \
     X(_remove)                            \
     X(_remove_reader)                     \

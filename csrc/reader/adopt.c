@@ -177,37 +177,25 @@ put_connected(ac_state *state, PyObject *dict)
     return rc;
 }
 
-/* What an adopted reader keeps in its dict: the state, and what is none of its usual
- * attributes. *dict is NULL if it overrides a method. */
+/* Into the dict of an adopted reader, what is none of its usual attributes. Returns 1,
+ * 0 if it overrides a method, -1 with an exception. */
 static int
-make_dict(ac_state *state, PyObject *attributes, ReaderState *reader, PyObject **dict)
+keep_others(ac_state *state, PyObject *attributes, ReaderState *made)
 {
-    PyObject *kept = PyDict_New();
     PyObject *name, *value;
     Py_ssize_t pos = 0;
-    int rc = kept == NULL
-                 ? -1
-                 : PyDict_SetItem(kept, state->str__reader_state, (PyObject *)reader);
-    *dict = NULL;
-    while (rc == 0 && PyDict_Next(attributes, &pos, &name, &value)) {
+    while (PyDict_Next(attributes, &pos, &name, &value)) {
         PyObject *own = PyDict_GetItemWithError(state->Reader->tp_dict, name);
         PyObject *stock = PyDict_GetItemWithError(
             ((PyTypeObject *)state->stock_reader)->tp_dict, name);
         if (stock != NULL && PyFunction_Check(stock)) {
-            Py_DECREF(kept);
             return 0;
         }
-        // it may have been ours before, until it got its class back
-        if (own == NULL && !Py_IS_TYPE(value, state->ReaderState)) {
-            rc = PyDict_SetItem(kept, name, value);
+        if (own == NULL && PyDict_SetItem((PyObject *)made, name, value) < 0) {
+            return -1;
         }
     }
-    if (rc < 0) {
-        Py_XDECREF(kept);
-        return -1;
-    }
-    *dict = kept;
-    return 0;
+    return 1;
 }
 
 /* A plain reader becomes ours. Returns 1, 0 if it stays as it is, -1 with an
@@ -217,23 +205,19 @@ adopt_reader(ac_state *state, PyObject *reader)
 {
     PyObject *attributes = Py_XNewRef(ac_instance_dict_borrowed(reader));
     ReaderState *made = NULL;
-    PyObject *dict = NULL;
-    int rc = -1;
-    if (attributes == NULL || ac_reader_make(state, attributes, &made) < 0
-        || (made != NULL && make_dict(state, attributes, made, &dict) < 0))
+    int rc = attributes == NULL ? 0 : ac_reader_make(state, attributes, &made);
+    if (made != NULL) {
+        rc = keep_others(state, attributes, made);
+    }
+    if (rc > 0
+        && (PyObject_SetAttr(reader, state->str___class__, (PyObject *)state->Reader)
+                < 0
+            || PyObject_GenericSetDict(reader, (PyObject *)made, NULL) < 0))
     {
-        rc = PyErr_Occurred() ? -1 : 0;
-    }
-    else if (dict == NULL) {
-        rc = 0;
-    }
-    else if (PyObject_SetAttr(reader, state->str___class__, (PyObject *)state->Reader)
-             == 0) {
-        rc = PyObject_GenericSetDict(reader, dict, NULL) < 0 ? -1 : 1;
+        rc = -1;
     }
     Py_XDECREF(attributes);
     Py_XDECREF(made);
-    Py_XDECREF(dict);
     return rc;
 }
 
@@ -310,7 +294,7 @@ note_protocol(ac_state *state, ac_sink_note *note, PyObject *dict)
         && PyDict_GetItemWithError(dict, state->str__connection_lost) == Py_False
         && PyDict_GetItemWithError(dict, state->str__paused) == Py_False)
     {
-        (void)ac_dictwatch_note(state, &note->attributes, dict);
+        ac_dictwatch_note(state, &note->attributes, dict);
     }
 }
 
@@ -327,7 +311,7 @@ reader_to_feed(ac_state *state, PyObject *protocol, ac_sink_note *note)
         return NULL;
     }
     PyObject *reader = reader_of(state, dict);
-    if (reader != NULL && note != NULL) {
+    if (reader != NULL && note != NULL && ac_dictwatch_can_tell(state)) {
         note_protocol(state, note, dict);
     }
     return reader;

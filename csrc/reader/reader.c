@@ -185,7 +185,8 @@ ac_reader_make(ac_state *state, PyObject *attributes, ReaderState **made)
     };
     *made = NULL;
     PyTypeObject *type = state->ReaderState;
-    ReaderState *self = (ReaderState *)type->tp_alloc(type, 0);
+    ReaderState *self =
+        (ReaderState *)PyDict_Type.tp_new(type, state->empty_tuple, NULL);
     if (self == NULL) {
         return -1;
     }
@@ -223,7 +224,7 @@ state_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->transport);
     Py_VISIT(self->paused);
     Py_VISIT(self->shown);
-    return 0;
+    return PyDict_Type.tp_traverse(op, visit, arg);
 }
 
 /* Replaces all members, by None while a reader may still use them. */
@@ -244,7 +245,7 @@ state_clear(PyObject *op)
 {
     ((ReaderState *)op)->odd = true;
     drop_members((ReaderState *)op, Py_None);
-    return 0;
+    return PyDict_Type.tp_clear(op);
 }
 
 static void
@@ -255,12 +256,12 @@ state_dealloc(PyObject *op)
     PyObject_GC_UnTrack(op);
     drop_bytes(self);
     drop_members(self, NULL);
-    type->tp_free(op);
+    PyDict_Type.tp_dealloc(op);  // frees it
     Py_DECREF(type);
 }
 
 static PyType_Slot state_slots[] = {
-    {Py_tp_doc, "What a StreamReader holds."},
+    {Py_tp_doc, "What a StreamReader holds, its `__dict__`."},
     {Py_tp_dealloc, state_dealloc},
     {Py_tp_traverse, state_traverse},
     {Py_tp_clear, state_clear},
@@ -286,10 +287,8 @@ module_state_of(PyObject *op)
     if (module == NULL) {
         PyObject *dict = ac_instance_dict_borrowed(op);
         PyErr_Clear();
-        PyObject *kept =
-            dict == NULL ? NULL : PyDict_GetItemString(dict, "_reader_state");
         module =
-            PyType_GetModuleByDef(Py_TYPE(kept == NULL ? op : kept), &ac_module_def);
+            PyType_GetModuleByDef(Py_TYPE(dict == NULL ? op : dict), &ac_module_def);
     }
     return module == NULL ? NULL : ac_state_of(module);
 }
@@ -482,7 +481,8 @@ static PyType_Spec reader_spec = {
 int
 ac_reader_register(PyObject *module, ac_state *state)
 {
-    state->ReaderState = ac_state_add_type(module, &state_spec, NULL);
+    state->ReaderState =
+        ac_state_add_type(module, &state_spec, (PyObject *)&PyDict_Type);
     state->Reader = ac_state_add_type(module, &reader_spec, state->stock_reader);
     return state->ReaderState == NULL || state->Reader == NULL
                    || ac_state_add_methods(state->Reader, ac_feed_methods) < 0

@@ -2,7 +2,8 @@
  *
  * asyncio's streams make a plain StreamReader. When a transport takes it up
  * (adopt.c), it gets our class, `_core.StreamReader`, which derives from its own and
- * has no fields, and in its dict this object. The class's descriptors show the
+ * has no fields, and this object as its `__dict__`: a dict with members of its own,
+ * which takes 160 bytes less than one in a dict. The class's descriptors show the
  * attributes that the standard's code works on; so the standard's methods, and
  * subclasses of nothing, run on such a reader as on any other. They do run, by
  * ac_stock_call(), whenever the reader is not *usual*: a class or the reader itself was
@@ -29,8 +30,8 @@
 #include "reader/stock.h"
 
 typedef struct {
-    PyObject_HEAD
-    ac_state *state; /* borrowed from the module, which the type keeps alive */
+    PyDictObject dict; /* what the reader has beside the attributes below */
+    ac_state *state;   /* borrowed from the module, which the type keeps alive */
     /* attributes of StreamReader, any objects; never NULL until tp_clear */
     PyObject *limit;
     PyObject *loop;
@@ -50,22 +51,13 @@ typedef struct {
 } ReaderState;
 
 /* The state of a reader of our class. Borrowed, kept by the reader; NULL, without an
- * exception, where a program has taken the dict away. It is the first that the dict
- * got, which takes half of the instructions of a look-up to see. */
+ * exception, where a program has given it another dict. */
 static inline ReaderState *
 ac_reader_state_borrowed(const ac_state *state, PyObject *reader)
 {
     PyObject *dict = ac_instance_dict_borrowed(reader);
-    PyObject *name, *found = NULL;
-    Py_ssize_t pos = 0;
-    if (dict != NULL
-        && (!PyDict_Next(dict, &pos, &name, &found)
-            || name != state->str__reader_state))
-    {
-        found = PyDict_GetItemWithError(dict, state->str__reader_state);
-    }
-    return found != NULL && Py_IS_TYPE(found, state->ReaderState) ? (ReaderState *)found
-                                                                  : NULL;
+    return dict != NULL && Py_IS_TYPE(dict, state->ReaderState) ? (ReaderState *)dict
+                                                                : NULL;
 }
 
 /* Takes `shown` back, if nobody else holds it. Runs no Python. */
@@ -80,8 +72,9 @@ ac_reader_is_usual(ReaderState *self)
            && (self->shown == NULL || ac_reader_take_back(self));
 }
 
-/* A state with the attributes of a plain reader, by its dict. *made is NULL if one of
- * them is missing or odd. Returns 0, or -1 with an exception. */
+/* A state with the attributes of a plain reader, by its dict, and with none in its own.
+ * *made is NULL if one of them is missing or odd. Returns 0, or -1 with an exception.
+ */
 int
 ac_reader_make(ac_state *state, PyObject *attributes, ReaderState **made);
 
