@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -205,3 +207,43 @@ async def test_pipes() -> None:
     ours.abort()
     theirs.close()
     await asyncio.sleep(0)
+
+
+async def wake_ups() -> None:
+    """Each way in which a wait ends; a lost one is a time-out."""
+    loop = asyncio.get_running_loop()
+    await loop.run_in_executor(None, lambda: None)
+    await asyncio.sleep(0.001)
+    came = asyncio.Event()
+    here, there = socket.socketpair()
+    with here, there:
+        loop.add_reader(here, came.set)
+        writer = threading.Timer(0.002, there.send, (b".",))
+        writer.start()
+        await came.wait()
+        loop.remove_reader(here)
+        writer.join()
+    came.clear()
+    loop.add_signal_handler(signal.SIGUSR1, came.set)
+    killer = threading.Timer(0.002, os.kill, (os.getpid(), signal.SIGUSR1))
+    killer.start()
+    await came.wait()
+    loop.remove_signal_handler(signal.SIGUSR1)
+    killer.join()
+
+
+@looped
+async def test_wake_ups_with_and_without_a_connection() -> None:
+    async with asyncio.timeout(30):
+        accepted: list[asyncio.StreamWriter] = []
+        server = await asyncio.start_server(
+            lambda _, writer: accepted.append(writer), "127.0.0.1", 0
+        )
+        for _ in range(3):
+            await wake_ups()
+            _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            await wake_ups()
+            for end in (writer, accepted.pop()):
+                end.close()
+                await end.wait_closed()
+        server.close()

@@ -5,6 +5,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
+#ifdef __linux__
+#include <sys/eventfd.h>
+#endif
 
 void
 ac_descriptor_close(int *fd)
@@ -13,6 +16,64 @@ ac_descriptor_close(int *fd)
         close(*fd);
         *fd = -1;
     }
+}
+
+#ifdef __linux__
+
+int
+ac_descriptor_open_bell(int fds[2])
+{
+    fds[0] = fds[1] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    return fds[0] < 0 ? -errno : 0;
+}
+
+#else
+
+int
+ac_descriptor_open_bell(int fds[2])
+{
+    if (pipe(fds) < 0) {
+        int err = -errno;
+        fds[0] = fds[1] = -1;
+        return err;
+    }
+    for (int i = 0; i < 2; i++) {
+        if (fcntl(fds[i], F_SETFL, O_NONBLOCK) < 0
+            || fcntl(fds[i], F_SETFD, FD_CLOEXEC) < 0) {
+            int err = -errno;
+            ac_descriptor_close_bell(fds);
+            return err;
+        }
+    }
+    return 0;
+}
+
+#endif
+
+void
+ac_descriptor_ring(const int fds[2])
+{
+    uint64_t one = 1;
+    ssize_t n = write(fds[1], &one, sizeof(one));
+    (void)n;  // full: it is ringing
+}
+
+void
+ac_descriptor_silence(const int fds[2])
+{
+    uint64_t numbers[64];
+    ssize_t n = read(fds[0], numbers, sizeof(numbers));
+    (void)n;
+}
+
+void
+ac_descriptor_close_bell(int fds[2])
+{
+    if (fds[1] != fds[0]) {
+        ac_descriptor_close(&fds[1]);
+    }
+    fds[1] = -1;
+    ac_descriptor_close(&fds[0]);
 }
 
 int

@@ -10,6 +10,17 @@
 void
 ac_descriptor_close(int *fd);
 
+/* Two ends of a pipe, or an eventfd twice, that block nobody and no child inherits.
+ * What is written to fds[1] makes fds[0] readable. Returns 0 or a negative errno. */
+int
+ac_descriptor_open_bell(int fds[2]);
+void
+ac_descriptor_ring(const int fds[2]);
+void
+ac_descriptor_silence(const int fds[2]);
+void
+ac_descriptor_close_bell(int fds[2]);
+
 /* Puts `fresh` (consumed; negative: errno says why there is none) in the place of the
  * descriptor `fd`, which libuv watches by `handle`, and makes libuv notice. For a
  * forked child. Returns 0 or a negative errno. */

@@ -59,11 +59,12 @@ ac_fdset_remove(ac_fdset *set, int fd)
 /* As selectors do it: whatever is not EPOLLIN is a write event and the other way
  * round, so that errors and hang-ups wake both. */
 int
-ac_fdset_wait(ac_fdset *set, ac_fdset_event *events, int capacity)
+ac_fdset_wait(ac_fdset *set, ac_fdset_event *events, int capacity, bool block)
 {
     struct epoll_event ready[AC_FDSET_BATCH];
     int n = epoll_wait(set->fd, ready,
-                       capacity < AC_FDSET_BATCH ? capacity : AC_FDSET_BATCH, 0);
+                       capacity < AC_FDSET_BATCH ? capacity : AC_FDSET_BATCH,
+                       block ? -1 : 0);
     if (n < 0) {
         return errno == EINTR ? 0 : -errno;
     }
@@ -120,12 +121,13 @@ ac_fdset_remove(ac_fdset *set, int fd)
 }
 
 int
-ac_fdset_wait(ac_fdset *set, ac_fdset_event *events, int capacity)
+ac_fdset_wait(ac_fdset *set, ac_fdset_event *events, int capacity, bool block)
 {
     struct kevent ready[AC_FDSET_BATCH];
     struct timespec zero = {0, 0};
     int n = kevent(set->fd, NULL, 0, ready,
-                   capacity < AC_FDSET_BATCH ? capacity : AC_FDSET_BATCH, &zero);
+                   capacity < AC_FDSET_BATCH ? capacity : AC_FDSET_BATCH,
+                   block ? NULL : &zero);
     if (n < 0) {
         return errno == EINTR ? 0 : -errno;
     }

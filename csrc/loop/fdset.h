@@ -42,8 +42,9 @@ ac_fdset_set(ac_fdset *set, int fd, uint32_t generation, bool known,
 int
 ac_fdset_remove(ac_fdset *set, int fd);
 
-/* What is ready now, without waiting. */
+/* What is ready; if nothing is and it may `block`, waits until something is or a signal
+ * comes. */
 int
-ac_fdset_wait(ac_fdset *set, ac_fdset_event *events, int capacity);
+ac_fdset_wait(ac_fdset *set, ac_fdset_event *events, int capacity, bool block);
 
 #endif

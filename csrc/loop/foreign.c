@@ -32,7 +32,19 @@ on_set_ready(uv_poll_t *handle, int Py_UNUSED(status), int Py_UNUSED(events))
 void
 ac_foreign_init(ac_foreign *foreign)
 {
-    foreign->set.fd = -1;
+    foreign->set.fd = foreign->timer_fd = -1;
+    foreign->bell[0] = foreign->bell[1] = -1;
+}
+
+/* Puts the poller's own numbers into a set. Returns 0 or a negative errno. */
+static int
+add_own_numbers(const ac_foreign *foreign, ac_fdset *set)
+{
+    int err = ac_fdset_set(set, foreign->bell[0], 0, false, AC_READ);
+    if (err == 0 && foreign->timer_fd >= 0) {
+        err = ac_fdset_set(set, foreign->timer_fd, 0, false, AC_READ);
+    }
+    return err;
 }
 
 int
@@ -47,6 +59,8 @@ ac_foreign_start(ac_foreign *foreign, ac_own *own, uv_loop_t *uv)
         foreign->started = true;
         foreign->poll.data = foreign;
         err = uv_poll_start(&foreign->poll, UV_READABLE, on_set_ready);
+        // there was room a moment ago, and may be none when libuv polls at last
+        (void)ac_own_add_number(uv, foreign->set.fd, UV_READABLE);
     }
     return err;
 }
@@ -64,6 +78,12 @@ renew(ac_foreign *foreign)
     }
     ac_fdset fresh;
     int err = ac_fdset_open(&fresh);
+    if (err == 0) {
+        err = add_own_numbers(foreign, &fresh);
+        if (err < 0) {
+            ac_fdset_close(&fresh);
+        }
+    }
     if (err == 0 && foreign->started) {
         err = ac_descriptor_replace(&foreign->poll, on_set_ready, foreign->set.fd,
                                     fresh.fd);
@@ -92,6 +112,15 @@ renew(ac_foreign *foreign)
 int
 ac_foreign_after_fork(ac_foreign *foreign)
 {
+    foreign->timer_fd = -1;
+    if (foreign->set.fd >= 0) {  // the parent listens to the old one
+        ac_descriptor_close_bell(foreign->bell);
+        int err = ac_descriptor_open_bell(foreign->bell);
+        if (err < 0) {
+            (void)ac_errors_errno(-err);
+            return -1;
+        }
+    }
     return renew(foreign);
 }
 
@@ -99,6 +128,7 @@ void
 ac_foreign_free(ac_foreign *foreign)
 {
     ac_fdset_close(&foreign->set);
+    ac_descriptor_close_bell(foreign->bell);
     PyMem_Free(foreign->table.items);
     PyMem_Free(foreign->lingering);
 }
@@ -118,28 +148,37 @@ forget_lingering(ac_foreign *foreign, int fd)
     return ac_fdset_remove(&foreign->set, fd) == 0;
 }
 
+static void
+own_number_is_ready(LoopObject *loop, int fd)
+{
+    ac_foreign *foreign = &loop->poller->foreign;
+    if (fd == foreign->timer_fd) {
+        ac_wakeup_fired(&loop->poller->wakeup);
+    }
+    else {
+        ac_descriptor_silence(foreign->bell);
+    }
+}
+
 /* A number that was closed while a duplicate lives on is reported for ever and cannot
  * be taken out: then the set is made anew. */
 int
-ac_foreign_collect(LoopObject *loop)
+ac_foreign_collect(LoopObject *loop, ac_fdset_event *ready, int n)
 {
     ac_foreign *foreign = &loop->poller->foreign;
-    ac_fdset_event ready[AC_FDSET_BATCH];
-    if (!foreign->ready) {
-        return 0;
-    }
-    foreign->ready = false;
     bool stale = false;
     bool around = false;  // the kernel reports in turn: what is seen twice ends it
     size_t seen = 0;
-    int n;
-    do {
-        n = ac_fdset_wait(&foreign->set, ready, AC_FDSET_BATCH);
+    for (;;) {
         if (n < 0) {
             (void)ac_errors_errno(-n);
             return -1;
         }
         for (int i = 0; i < n; i++) {
+            if (ready[i].generation == 0) {
+                own_number_is_ready(loop, ready[i].fd);
+                continue;
+            }
             ac_watcher *watcher = ac_fdtable_get(&foreign->table, ready[i].fd);
             bool current =
                 watcher != NULL && watcher->generation == ready[i].generation;
@@ -154,7 +193,11 @@ ac_foreign_collect(LoopObject *loop)
             }
         }
         seen += (size_t)n;
-    } while (n == AC_FDSET_BATCH && !around && seen < foreign->table.cap);
+        if (n < AC_FDSET_BATCH || around || seen >= foreign->table.cap) {
+            break;
+        }
+        n = ac_fdset_wait(&foreign->set, ready, AC_FDSET_BATCH, false);
+    }
     return stale ? renew(foreign) : 0;
 }
 
@@ -168,13 +211,43 @@ open_set(LoopObject *loop)
     ac_poller *poller = loop->poller;
     ac_foreign *foreign = &poller->foreign;
     int err = ac_fdset_open(&foreign->set);
+    if (err == 0) {
+        err = ac_descriptor_open_bell(foreign->bell);
+    }
+    if (err == 0) {
+        err = add_own_numbers(foreign, &foreign->set);
+    }
     if (err == 0 && !loop->polling && !ac_loop_is_forked(loop)) {
         err = ac_foreign_start(foreign, &poller->own, &poller->uv);
-        if (err < 0) {
-            ac_fdset_close(&foreign->set);
-        }
+    }
+    if (err < 0) {
+        ac_fdset_close(&foreign->set);
+        ac_descriptor_close_bell(foreign->bell);
     }
     return err;
+}
+
+int
+ac_foreign_add_timer(LoopObject *loop, int fd)
+{
+    ac_foreign *foreign = &loop->poller->foreign;
+    int err = foreign->set.fd < 0 ? open_set(loop) : 0;
+    if (err == 0) {
+        err = ac_fdset_set(&foreign->set, fd, 0, false, AC_READ);
+    }
+    if (err == 0) {
+        foreign->timer_fd = fd;
+    }
+    return err;
+}
+
+void
+ac_foreign_wake(ac_foreign *foreign)
+{
+    if (!foreign->rung) {
+        foreign->rung = true;
+        ac_descriptor_ring(foreign->bell);
+    }
 }
 
 /* Makes room for a number, opens the set at the first. Returns 0, or -1 with an
@@ -314,7 +387,7 @@ static bool
 is_ready(ac_foreign *foreign)
 {
     ac_fdset_event one;
-    return ac_fdset_wait(&foreign->set, &one, 1) != 0;
+    return ac_fdset_wait(&foreign->set, &one, 1, false) != 0;
 }
 
 /* The number may be another file's by now: its events are told apart by a generation

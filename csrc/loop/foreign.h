@@ -23,10 +23,14 @@ typedef struct {
     ac_fdtable table;
     ac_lingering *lingering; /* by number, as many as the table has */
     ac_watcher *assumed;     /* of which the kernel was not told: it should know */
-    uint32_t generation;
-    uv_poll_t poll; /* of the set */
-    bool started;   /* libuv watches the set */
-    bool ready;     /* the last poll found the set readable */
+    uint32_t generation;     /* of the last watcher; 0: of the poller's own numbers */
+    int bell[2];             /* ends a wait for the set alone */
+    int timer_fd;            /* in the set; -1: none */
+    bool waited;             /* somebody waits for the set alone */
+    bool rung;               /* and is woken already */
+    uv_poll_t poll;          /* of the set */
+    bool started;            /* libuv watches the set */
+    bool ready;              /* the last poll found the set readable */
 } ac_foreign;
 
 void
@@ -64,10 +68,19 @@ ac_foreign_close(ac_watcher *watcher, int fd_to_close);
 int
 ac_foreign_start(ac_foreign *foreign, ac_own *own, uv_loop_t *uv);
 
-/* After a poll: moves the set's events into the loop's array. Returns 0, or -1 with
- * an exception. */
+/* Watches the timerfd in the set as well, which it opens if need be. Only the thread
+ * that polls. Returns 0 or a negative errno. */
 int
-ac_foreign_collect(LoopObject *loop);
+ac_foreign_add_timer(LoopObject *loop, int fd);
+
+/* Moves the set's events into the loop's array: `n` (or a negative errno) that `ready`
+ * has, which is reused for the rest. Returns 0, or -1 with an exception. */
+int
+ac_foreign_collect(LoopObject *loop, ac_fdset_event *ready, int n);
+
+/* Ends a wait for the set alone. */
+void
+ac_foreign_wake(ac_foreign *foreign);
 
 /* In a forked child: a set of its own that watches the same. Returns 0, or -1 with an
  * exception. */

@@ -73,10 +73,8 @@ on_own_closed(uv_handle_t *handle)
     }
 }
 
-/* Puts a number into the kernel's set, where libuv, which aborts the process if the
- * kernel refuses it, finds it and takes it over. Returns 0 or a negative errno. */
-static int
-add_number(uv_loop_t *uv, int fd, int events)
+int
+ac_own_add_number(uv_loop_t *uv, int fd, int events)
 {
 #ifdef __linux__
     struct epoll_event event = {.events = (uint32_t)events, .data.fd = fd};
@@ -192,7 +190,7 @@ unpark(own_watcher *one, uv_loop_t *uv)
     one->parked = false;
     int err = -EEXIST;
     if (one->base.wanted == AC_READ) {
-        err = add_number(uv, one->base.fd, UV_READABLE);
+        err = ac_own_add_number(uv, one->base.fd, UV_READABLE);
     }
     if (err == 0) {
         one->started = true;
@@ -241,7 +239,7 @@ apply(const ac_own *own, own_watcher *one, uv_loop_t *uv)
     one->started = true;
     one->poll_before = own->polls;
     watcher->armed = watcher->wanted;
-    int err = probed ? 0 : add_number(uv, watcher->fd, events);
+    int err = probed ? 0 : ac_own_add_number(uv, watcher->fd, events);
     if (err < 0 && err != -EEXIST) {
         refuse(one, err);
     }

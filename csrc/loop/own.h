@@ -49,6 +49,11 @@ ac_own_apply_changes(ac_own *own, uv_loop_t *uv);
 void
 ac_own_polled(ac_own *own);
 
+/* Puts a number into the kernel's set, where libuv, which aborts the process if the
+ * kernel refuses it, finds it and takes it over. Returns 0 or a negative errno. */
+int
+ac_own_add_number(uv_loop_t *uv, int fd, int events);
+
 /* A number of the poller's own is about to become that of a uv_poll_t: what was left of
  * its former users goes. Only the thread that polls. */
 void

@@ -5,7 +5,6 @@
 #include "loop/event.h"
 #include "loop/poller.h"
 #include "loop/poller_parts.h"
-#include "loop/signals.h"
 
 #include <assert.h>
 #include <unistd.h>
@@ -45,7 +44,13 @@ static int
 poller_setup(ac_poller *poller)
 {
     int err = ac_wakeup_open(&poller->wakeup, &poller->uv);
-    return err < 0 ? err : uv_async_init(&poller->uv, &poller->wake, on_wake);
+    if (err == 0) {
+        err = uv_async_init(&poller->uv, &poller->wake, on_wake);
+    }
+    if (err == 0) {  // the kernel learns of that now, and not when it knows too many
+        uv_run(&poller->uv, UV_RUN_NOWAIT);
+    }
+    return err;
 }
 
 /* Frees the block, whose libuv side is closed. */
@@ -138,13 +143,11 @@ ac_poller_after_fork(LoopObject *loop)
     int low = ac_descriptor_hold_low(held);
     int err = uv_loop_fork(&poller->uv);
     ac_descriptor_release_low(held, low);
-    if (err == 0) {
-        err = ac_wakeup_after_fork(&poller->wakeup);
-    }
     if (err < 0) {
         ac_errors_uv(err);
         return -1;
     }
+    ac_wakeup_after_fork(&poller->wakeup);
     ac_own_after_fork(&poller->own);
     if (ac_foreign_after_fork(&poller->foreign) < 0) {
         return -1;
@@ -155,10 +158,11 @@ ac_poller_after_fork(LoopObject *loop)
 
 /* --------------------------------------------------------------- polling -- */
 
-/* What libuv must know before a poll. Returns a libuv status. */
+/* What the kernel and libuv must know before a poll. Returns a libuv status. */
 static int
-poll_prepare(ac_poller *poller, double timeout)
+poll_prepare(LoopObject *loop, double timeout)
 {
+    ac_poller *poller = loop->poller;
     ac_own_apply_changes(&poller->own, &poller->uv);
     int err = ac_foreign_start(&poller->foreign, &poller->own, &poller->uv);
     if (err < 0) {
@@ -167,21 +171,57 @@ poll_prepare(ac_poller *poller, double timeout)
     if (timeout <= 0.0) {
         return ac_wakeup_disarm(&poller->wakeup);
     }
-    return ac_wakeup_arm(&poller->wakeup, &poller->own,
-                         timeout < MAX_WAIT_SECONDS ? timeout : MAX_WAIT_SECONDS);
+    return ac_wakeup_arm(loop, timeout < MAX_WAIT_SECONDS ? timeout : MAX_WAIT_SECONDS);
 }
 
-/* Whether nothing but foreign descriptors can have events that matter: then a poll that
- * does not block asks for theirs and leaves libuv out. What it has are the pipe of
- * signals, which the interpreter itself sees to as long as nothing blocks, and the
- * wake-ups of polls that are over. */
+/* Whether nothing but the set of foreign descriptors can have events: then libuv is
+ * left out. What it may have are wake-ups of polls that are over. */
 static bool
-is_only_foreign(const LoopObject *loop)
+is_only_foreign(const ac_poller *poller)
 {
-    const ac_poller *poller = loop->poller;
-    return poller->own.count == (loop->signals != NULL ? 1u : 0u)
-           && poller->own.dirty == NULL && poller->foreign.started
-           && !ac_signals_are_used(loop);
+    return poller->own.count == 0 && poller->own.dirty == NULL
+           && poller->foreign.started;
+}
+
+/* Asks the set of foreign descriptors, or waits for it alone. Returns 0, or -1 with an
+ * exception. */
+static int
+poll_foreign(LoopObject *loop, bool block)
+{
+    ac_foreign *foreign = &loop->poller->foreign;
+    ac_fdset_event ready[AC_FDSET_BATCH];
+    int n;
+    foreign->ready = false;
+    if (block) {
+        loop->polling = foreign->waited = true;
+        Py_BEGIN_ALLOW_THREADS
+        n = ac_fdset_wait(&foreign->set, ready, AC_FDSET_BATCH, true);
+        Py_END_ALLOW_THREADS
+        loop->polling = foreign->waited = foreign->rung = false;
+    }
+    else {
+        n = ac_fdset_wait(&foreign->set, ready, AC_FDSET_BATCH, false);
+    }
+    return ac_foreign_collect(loop, ready, n);
+}
+
+/* Polls by libuv, which knows the set of foreign descriptors as well. */
+static int
+poll_all(LoopObject *loop, bool block)
+{
+    ac_poller *poller = loop->poller;
+    if (block) {
+        loop->polling = true;
+        Py_BEGIN_ALLOW_THREADS
+        uv_run(&poller->uv, UV_RUN_ONCE);
+        Py_END_ALLOW_THREADS
+        loop->polling = false;
+    }
+    else {
+        uv_run(&poller->uv, UV_RUN_NOWAIT);
+    }
+    ac_own_polled(&poller->own);
+    return poller->foreign.ready ? poll_foreign(loop, false) : 0;
 }
 
 int
@@ -196,13 +236,12 @@ ac_poller_poll(LoopObject *loop, double timeout)
         PyErr_SetString(PyExc_RuntimeError, "This event loop is already running");
         return -1;
     }
-    if (timeout == 0.0 && is_only_foreign(loop)) {
+    if (timeout == 0.0 && is_only_foreign(poller)) {
         (void)ac_foreign_confirm(&poller->foreign, false);
-        poller->foreign.ready = true;
-        return ac_foreign_collect(loop);
+        return poll_foreign(loop, false);
     }
     ac_event_reserve(loop, poller->own.count);
-    int err = poll_prepare(poller, timeout);
+    int err = poll_prepare(loop, timeout);
     if (err < 0) {
         ac_errors_uv(err);
         return -1;
@@ -210,24 +249,25 @@ ac_poller_poll(LoopObject *loop, double timeout)
     bool ready = ac_foreign_confirm(&poller->foreign, timeout != 0.0);
     // own numbers that turned out to be closed have their events already
     ready = ready || loop->events_pos < loop->events_len;
-    if (timeout != 0.0 && !ready) {
-        loop->polling = true;
-        Py_BEGIN_ALLOW_THREADS
-        uv_run(&poller->uv, UV_RUN_ONCE);
-        Py_END_ALLOW_THREADS
-        loop->polling = false;
+    bool block = timeout != 0.0 && !ready;
+    if (is_only_foreign(poller)
+        && (timeout <= 0.0 || ac_wakeup_is_in_set(&poller->wakeup))) {
+        return poll_foreign(loop, block);
     }
-    else {
-        uv_run(&poller->uv, UV_RUN_NOWAIT);
-    }
-    ac_own_polled(&poller->own);
-    return ac_foreign_collect(loop);
+    return poll_all(loop, block);
 }
 
 void
 ac_poller_wake(LoopObject *loop)
 {
-    if (loop->polling && !ac_loop_is_forked(loop)) {
-        uv_async_send(&loop->poller->wake);
+    if (!loop->polling || ac_loop_is_forked(loop)) {
+        return;
+    }
+    ac_poller *poller = loop->poller;
+    if (poller->foreign.waited) {
+        ac_foreign_wake(&poller->foreign);
+    }
+    else {
+        uv_async_send(&poller->wake);
     }
 }

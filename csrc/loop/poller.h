@@ -1,6 +1,7 @@
 /* The poller: what a loop waits for, on libuv. One uv_loop_t with a uv_poll_t for each
- * own watcher, one for the set of foreign descriptors, a uv_async_t to interrupt a
- * poll, and the wake-up for the next timer.
+ * own watcher, one for the set of foreign descriptors, and a uv_async_t to interrupt a
+ * poll. Without own watchers the set is polled alone; it has the wake-up for the next
+ * timer, too, and a bell.
  *
  * libuv's callbacks run no Python and change nothing but the event array of the
  * loop: the turn dispatches it afterwards, so user code never runs inside

@@ -178,7 +178,7 @@ signals_open(LoopObject *loop)
         }
     }
     signals->watcher =
-        ac_watcher_new(loop, AC_WATCHER_OWN, fds[0], on_signal_ready, signals);
+        ac_watcher_new(loop, AC_WATCHER_FOREIGN, fds[0], on_signal_ready, signals);
     if (signals->watcher == NULL || ac_watcher_set(signals->watcher, AC_READ) < 0) {
         signals_free(signals);
         return NULL;
@@ -306,15 +306,6 @@ ac_signals_close(LoopObject *loop)
     }
     signals_unlink(loop->state, signals);
     signals_free(signals);
-}
-
-bool
-ac_signals_are_used(const LoopObject *loop)
-{
-    const struct ac_signals *signals = loop->signals;
-    return loop->handles_signals
-           || (signals != NULL && signals->former >= 0
-               && signals->former != signals->write_fd);
 }
 
 int

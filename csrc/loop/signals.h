@@ -22,11 +22,6 @@ ac_signals_keep(LoopObject *loop);
 void
 ac_signals_end(LoopObject *loop);
 
-/* Whether the pipe must be read for more than that it interrupts a wait: there are
- * callbacks, or somebody else's descriptor that the signals are passed on to. */
-bool
-ac_signals_are_used(const LoopObject *loop);
-
 /* In a forked child: a pipe of its own in the place of the parent's. Returns 0, or -1
  * with an exception. */
 int

@@ -1,6 +1,7 @@
 #include "core/python.h"
 
 #include "loop/descriptor.h"
+#include "loop/poller_parts.h"
 #include "loop/wakeup.h"
 
 #include <errno.h>
@@ -37,49 +38,36 @@ ac_wakeup_open(ac_wakeup *wakeup, uv_loop_t *uv)
 
 #ifdef __linux__
 
-static void
-on_timer_fd(uv_poll_t *handle, int Py_UNUSED(status), int Py_UNUSED(events))
-{
-    ((ac_wakeup *)handle->data)->armed = -INFINITY;  // stays readable until set anew
-}
-
+/* Returns 0 or a negative errno: there is no descriptor left. */
 static int
-make_timer_fd(void)
+open_timer_fd(LoopObject *loop)
 {
-    return timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-}
-
-/* Returns 0, or a libuv status: there is no descriptor left. */
-static int
-open_timer_fd(ac_wakeup *wakeup, ac_own *own)
-{
-    int fd = make_timer_fd();
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     if (fd < 0) {
         return -errno;
     }
-    ac_own_number_is_libuvs(own, fd);
-    int err = uv_poll_init(wakeup->timer.loop, &wakeup->poll, fd);
+    int err = ac_foreign_add_timer(loop, fd);
     if (err < 0) {
         close(fd);
         return err;
     }
-    wakeup->fd = fd;
-    wakeup->poll.data = wakeup;
-    return uv_poll_start(&wakeup->poll, UV_READABLE, on_timer_fd);
+    loop->poller->wakeup.fd = fd;
+    return 0;
 }
 
 #endif
 
 int
-ac_wakeup_arm(ac_wakeup *wakeup, ac_own *own, double timeout)
+ac_wakeup_arm(LoopObject *loop, double timeout)
 {
+    ac_wakeup *wakeup = &loop->poller->wakeup;
     double now = monotonic_now();
     double when = now + timeout;
     if (wakeup->armed > now && wakeup->armed <= when) {
         return 0;
     }
 #ifdef __linux__
-    if (wakeup->fd >= 0 || open_timer_fd(wakeup, own) == 0) {
+    if (wakeup->fd >= 0 || open_timer_fd(loop) == 0) {
         uint64_t ns = (uint64_t)(timeout * 1e9) + 1;  // 0 would disarm it
         struct itimerspec spec = {0};
         spec.it_value.tv_sec = (time_t)(ns / 1000000000u);
@@ -90,8 +78,6 @@ ac_wakeup_arm(ac_wakeup *wakeup, ac_own *own, double timeout)
         wakeup->armed = when;
         return 0;
     }
-#else
-    (void)own;
 #endif
     uv_update_time(wakeup->timer.loop);
     int err =
@@ -119,19 +105,34 @@ ac_wakeup_disarm(ac_wakeup *wakeup)
     return 0;
 }
 
-int
+void
+ac_wakeup_fired(ac_wakeup *wakeup)
+{
+    wakeup->armed = -INFINITY;
+}
+
+bool
+ac_wakeup_is_in_set(const ac_wakeup *wakeup)
+{
+#ifdef __linux__
+    return wakeup->fd >= 0;
+#else
+    (void)wakeup;
+    return false;
+#endif
+}
+
+void
 ac_wakeup_after_fork(ac_wakeup *wakeup)
 {
 #ifdef __linux__
     if (wakeup->fd >= 0) {
         wakeup->armed = INFINITY;
-        return ac_descriptor_replace(&wakeup->poll, on_timer_fd, wakeup->fd,
-                                     make_timer_fd());
+        ac_descriptor_close(&wakeup->fd);
     }
 #else
     (void)wakeup;
 #endif
-    return 0;
 }
 
 void

@@ -1,16 +1,16 @@
-/* The wake-up for the next timer: a timerfd, which knows nanoseconds; where there is
- * none, libuv's timer in milliseconds. Only the thread that polls. */
+/* The wake-up for the next timer: a timerfd, which knows nanoseconds, in the set of
+ * foreign descriptors; where there is none, libuv's timer in milliseconds. Only the
+ * thread that polls. */
 #ifndef AC_WAKEUP_H
 #define AC_WAKEUP_H
 
-#include "loop/own.h"
+#include "loop/loop.h"
 
 #include <uv.h>
 
 typedef struct {
     uv_timer_t timer;
 #ifdef __linux__
-    uv_poll_t poll;
     int fd; /* the timerfd; -1 until first needed, or without a free descriptor */
 #endif
     double armed; /* the time it is set for; INFINITY: not set; -INFINITY: it fired */
@@ -23,14 +23,22 @@ ac_wakeup_open(ac_wakeup *wakeup, uv_loop_t *uv);
 /* Sets it for `timeout` seconds from now. An earlier one that is still to come stays:
  * it costs one empty turn, and a system call less. */
 int
-ac_wakeup_arm(ac_wakeup *wakeup, ac_own *own, double timeout);
+ac_wakeup_arm(LoopObject *loop, double timeout);
 
 /* Takes back one that has fired, so that it does not end the next wait. */
 int
 ac_wakeup_disarm(ac_wakeup *wakeup);
 
-/* In a forked child: a timerfd of its own. */
-int
+/* The timerfd is readable, and stays so until it is set anew. */
+void
+ac_wakeup_fired(ac_wakeup *wakeup);
+
+/* Whether it is in the set, and not libuv's. */
+bool
+ac_wakeup_is_in_set(const ac_wakeup *wakeup);
+
+/* In a forked child: the timerfd is the parent's. */
+void
 ac_wakeup_after_fork(ac_wakeup *wakeup);
 
 /* Closes the timerfd; libuv's handles are closed before. */
