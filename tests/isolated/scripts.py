@@ -1004,6 +1004,16 @@ async def tls_in_tls() -> None:
     await turns(10)
 
 
+@on_loop(100)
+async def tls_by_hand() -> None:
+    """A protocol over TLS that is never given a transport."""
+    loop = asyncio.get_running_loop()
+    client: Any = Client()
+    protocol = _tls.SSLProtocol(loop, client, tls_contexts()[0], None, True)
+    protocol.connection_lost(None)
+    protocol.eof_received()
+
+
 @on_loop(30)
 async def failed_handshakes() -> None:
     loop = asyncio.get_running_loop()
