@@ -12,6 +12,7 @@ ASYNCCORE_TLS chooses: "direct" (the default), "memorybio" (never call libssl), 
 
 from __future__ import annotations
 
+import operator
 import os
 import types
 from asyncio import base_events, sslproto
@@ -79,7 +80,7 @@ async def _await_handshake(waiter: asyncio.Future[None], transport: Any) -> None
         del waiter  # the exception is in it, and in that this frame
 
 
-# The methods that are replaced here and in `_core`, as they are at import.
+# What is replaced here and in `_core`, with what is called by that alone.
 _REPLACED = (
     "__init__",
     "_control_app_writing",
@@ -87,11 +88,14 @@ _REPLACED = (
     "_do_flush",
     "_do_handshake",
     "_do_read",
+    "_do_read__buffered",
+    "_do_read__copied",
     "_do_shutdown",
     "_do_write",
     "_get_app_transport",
     "_get_read_buffer_size",
     "_get_write_buffer_size",
+    "_is_transport_closing",
     "_on_handshake_complete",
     "_process_outgoing",
     "_set_app_protocol",
@@ -107,14 +111,22 @@ _REPLACED = (
     "connection_made",
     "eof_received",
     "get_buffer",
+    "max_size",
 )
+_REPLACED_OF_TRANSPORT = ("__del__", "__init__", "is_closing", "write", "writelines")
 _stock_protocol = sslproto.SSLProtocol
 _stock_transport = sslproto._SSLProtocolTransport
-_stock_methods = tuple(getattr(_stock_protocol, name, None) for name in _REPLACED)
-_stock_write = _stock_transport.write
-_stock_writelines = _stock_transport.writelines
 
 
+def _members() -> list[Any]:
+    """These members as they are now; None is one that this Python does not have."""
+    return [
+        *(getattr(_stock_protocol, name, None) for name in _REPLACED),
+        *(getattr(_stock_transport, name, None) for name in _REPLACED_OF_TRANSPORT),
+    ]
+
+
+_stock_members = _members()  # as they are at import
 _seen = 0  # _core.tls_versions() when the methods were looked at
 _unchanged = False  # what came out
 
@@ -125,14 +137,7 @@ def _is_stock() -> bool:
     versions = _core.tls_versions()
     if versions == 0 or versions != _seen:
         _seen = versions
-        _unchanged = (
-            _stock_transport.write is _stock_write
-            and _stock_transport.writelines is _stock_writelines
-            and all(
-                getattr(_stock_protocol, name, None) is stock
-                for name, stock in zip(_REPLACED, _stock_methods, strict=True)
-            )
-        )
+        _unchanged = all(map(operator.is_, _members(), _stock_members))
     return (
         _unchanged
         and sslproto.SSLProtocol is _stock_protocol
