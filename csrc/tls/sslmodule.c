@@ -7,17 +7,33 @@
 
 #include "tls/sslmodule.h"
 
-/* Whether a member of a class is code of the module whose names these are. */
+/* Where a wrapper of a function has it; NULL for all that is none. */
+static const char *
+wrapped_name(PyObject *member)
+{
+    return Py_IS_TYPE(member, &PyProperty_Type) ? "fget"
+           : Py_IS_TYPE(member, &PyClassMethod_Type)
+                   || Py_IS_TYPE(member, &PyStaticMethod_Type)
+               ? "__func__"
+               : NULL;
+}
+
+/* Whether a member of a class is data, or code of the module whose names these are. */
 static int
 is_code_of(PyObject *member, PyObject *names)
 {
-    if (Py_IS_TYPE(member, &PyProperty_Type)) {
-        PyObject *getter = PyObject_GetAttrString(member, "fget");
-        int rc = getter == NULL ? -1 : is_code_of(getter, names);
-        Py_XDECREF(getter);
+    const char *name = wrapped_name(member);
+    if (name != NULL) {
+        PyObject *inner = PyObject_GetAttrString(member, name);
+        int rc = inner == NULL ? -1 : is_code_of(inner, names);
+        Py_XDECREF(inner);
         return rc;
     }
-    return !PyFunction_Check(member) || PyFunction_GetGlobals(member) == names;
+    if (PyFunction_Check(member)) {
+        return PyFunction_GetGlobals(member) == names;
+    }
+    return PyType_Check(member) || Py_IS_TYPE(member, &PyGetSetDescr_Type)
+           || (!PyCallable_Check(member) && Py_TYPE(member)->tp_descr_get == NULL);
 }
 
 /* The version of a class of the ssl module, 0 if somebody has put other functions into
@@ -87,9 +103,14 @@ ac_sslmodule_remember(ac_state *state)
 bool
 ac_sslmodule_is_object(const ac_state *state, PyObject *sslobj)
 {
-    return sslobj != NULL && Py_IS_TYPE(sslobj, state->SSLObject)
-           && state->ssl_version != 0
-           && ac_type_version(state->SSLObject) == state->ssl_version;
+    if (sslobj == NULL || !Py_IS_TYPE(sslobj, state->SSLObject)
+        || state->ssl_version == 0
+        || ac_type_version(state->SSLObject) != state->ssl_version)
+    {
+        return false;
+    }
+    PyObject *dict = ac_instance_dict_borrowed(sslobj);
+    return dict != NULL && PyDict_GET_SIZE(dict) == 1;  // `_sslobj`
 }
 
 bool
