@@ -100,6 +100,7 @@
     X(events)                   \
     X(format_helpers)           \
     X(futures)                  \
+    X(sslproto)                 \
     X(streams)                  \
     X(time_dict)                \
     X(time_monotonic)           \

@@ -18,6 +18,7 @@
     X(FLOW_CONTROL_HIGH_WATER_SSL_WRITE)  \
     X(Future)                             \
     X(LOG_THRESHOLD_FOR_CONNLOST_WRITES)  \
+    X(MemoryBIO)                          \
     X(SSL_HANDSHAKE_TIMEOUT)              \
     X(SSL_SHUTDOWN_TIMEOUT)               \
     X(StreamReader)                       \
@@ -79,9 +80,11 @@
     X(_set_app_protocol)                  \
     X(_set_coroutine_origin_tracking)     \
     X(_set_nodelay)                       \
+    X(_set_read_buffer_limits)            \
     X(_set_result_unless_cancelled)       \
     X(_set_running_loop)                  \
     X(_set_state)                         \
+    X(_set_write_buffer_limits)           \
     X(_signal_handlers)                   \
     X(_sockets)                           \
     X(_sslobj)                            \
@@ -172,11 +175,13 @@
     X(socket)                             \
     X(sockname)                           \
     X(source_traceback)                   \
+    X(ssl)                                \
     X(ssl_object)                         \
     X(sslcontext)                         \
     X(tasks)                              \
     X(time)                               \
     X(unwrap)                             \
+    X(update)                             \
     X(warning)                            \
     X(when)                               \
     X(wrap_bio)                           \
@@ -291,6 +296,7 @@ typedef struct ac_state {
     PyObject *events;
     PyObject *format_helpers;
     PyObject *futures;
+    PyObject *sslproto;
     PyObject *streams;
     PyObject *time_dict;      /* of the module time */
     PyObject *time_monotonic; /* time.monotonic as it was at import */

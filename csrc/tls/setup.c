@@ -1,13 +1,15 @@
 /* The constructor of SSLProtocol: what it sets, without a frame of Python for each.
  *
- * What is not the usual (no context, time-outs that are wrong, arguments that are
- * missing) goes to the standard's own constructor, which knows the errors. */
+ * What is not the usual (no ssl module, no context, time-outs that are wrong, arguments
+ * that are missing) goes to the standard's own constructor, which knows the errors. */
 #include "core/python.h"
 
 #include "core/method.h"
 #include "tls/setup.h"
 #include "tls/sslmodule.h"
 #include "tls/states.h"
+
+#include <limits.h>
 
 typedef struct {
     PyObject *loop, *app_protocol, *sslcontext, *waiter;
@@ -99,13 +101,22 @@ set_timeout(TLSObject *self, PyObject **member, PyObject *given, PyObject *name)
                                  : Py_NewRef(given));
 }
 
-/* As add_flowcontrol_defaults(None, None, kb) of asyncio.sslproto. */
+/* self.<method>(), which sets the limits to those of asyncio.constants. Its frames are
+ * needed for what is no plain number of kilobytes. */
 static int
-set_limits(TLSObject *self, PyObject **high, PyObject **low, PyObject *name)
+set_limits(TLSObject *self, PyObject **high, PyObject **low, PyObject *name,
+           PyObject *method)
 {
-    long kb = ac_method_attribute_number(self->state->constants, name);
-    if (kb == -1 && PyErr_Occurred()) {
+    PyObject *number = PyObject_GetAttr(self->state->constants, name);
+    if (number == NULL) {
         return -1;
+    }
+    int overflow = 1;
+    long kb =
+        PyLong_CheckExact(number) ? PyLong_AsLongAndOverflow(number, &overflow) : 0;
+    Py_DECREF(number);
+    if (overflow || kb < 0 || kb > INT_MAX) {
+        return ac_tls_call(self, method, NULL);
     }
     return set_steal(high, PyLong_FromLongLong(kb * 1024LL)) < 0
                    || set_steal(low, PyLong_FromLongLong(kb * 1024LL / 4)) < 0
@@ -129,7 +140,8 @@ set_app_protocol(TLSObject *self, PyObject *app_protocol)
     return ac_tls_set_app_protocol(self, app_protocol);
 }
 
-/* sslcontext.wrap_bio() without its frames, for who serves. New reference. */
+/* sslcontext.wrap_bio() without its frames, where no name is to be encoded: for who
+ * serves, mostly. New reference. */
 static PyObject *
 wrap_served(TLSObject *self)
 {
@@ -223,10 +235,12 @@ fill(TLSObject *self, const arguments *a)
                < 0
         || make_sslobj(self) < 0
         || set_limits(self, &self->incoming_high, &self->incoming_low,
-                      state->str_FLOW_CONTROL_HIGH_WATER_SSL_READ)
+                      state->str_FLOW_CONTROL_HIGH_WATER_SSL_READ,
+                      state->str__set_read_buffer_limits)
                < 0
         || set_limits(self, &self->outgoing_high, &self->outgoing_low,
-                      state->str_FLOW_CONTROL_HIGH_WATER_SSL_WRITE)
+                      state->str_FLOW_CONTROL_HIGH_WATER_SSL_WRITE,
+                      state->str__set_write_buffer_limits)
                < 0)
     {
         return -1;
@@ -234,12 +248,27 @@ fill(TLSObject *self, const arguments *a)
     return ac_tls_call(self, state->str__get_app_transport, NULL);
 }
 
+/* Whether asyncio.sslproto.ssl.MemoryBIO is what it was at import. */
+static bool
+is_usual_module(ac_state *state)
+{
+    PyObject *ssl = PyObject_GetAttr(state->sslproto, state->str_ssl);
+    PyObject *type = ssl == NULL ? NULL : PyObject_GetAttr(ssl, state->str_MemoryBIO);
+    bool usual = type != NULL && type == state->MemoryBIO;
+    Py_XDECREF(ssl);
+    Py_XDECREF(type);
+    if (type == NULL) {
+        PyErr_Clear();
+    }
+    return usual;
+}
+
 int
 ac_setup_init(PyObject *op, PyObject *args, PyObject *kwargs)
 {
     TLSObject *self = (TLSObject *)op;
     arguments a;
-    if (self->state->MemoryBIO == NULL || !parse(args, kwargs, &a)) {
+    if (!is_usual_module(self->state) || !parse(args, kwargs, &a)) {
         return standard_init(self, args, kwargs);
     }
     int any = PyObject_IsTrue(a.sslcontext);

@@ -394,6 +394,7 @@ import_standard(ac_state *state)
     PyObject *module = PyImport_ImportModule("asyncio.sslproto");
     PyObject *states = NULL, *app_states = NULL;
     int rc = -1;
+    state->sslproto = module;
     if (module != NULL) {
         state->SSLProtocol = PyObject_GetAttrString(module, "SSLProtocol");
         state->SSLTransport = PyObject_GetAttrString(module, "_SSLProtocolTransport");
@@ -420,7 +421,6 @@ import_standard(ac_state *state)
         rc = 0;
         import_ssl(state, module);
     }
-    Py_XDECREF(module);
     Py_XDECREF(states);
     Py_XDECREF(app_states);
     return rc;
