@@ -7,7 +7,6 @@
 #include "core/method.h"
 #include "tls/engine.h"
 #include "tls/handshake.h"
-#include "tls/sslmodule.h"
 #include "tls/states.h"
 
 /* Cancels a time-out and forgets it. Returns 0, or -1 with an exception. */
@@ -90,14 +89,8 @@ static PyObject *
 tls__do_handshake(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     TLSObject *self = (TLSObject *)op;
-    Py_ssize_t size = ac_engine_pour(self) < 0 ? -1 : ac_engine_incoming(self);
-    if (size < 0) {
+    if (ac_engine_pour(self) < 0) {
         return NULL;
-    }
-    if (size == 0 && self->server_side == Py_True
-        && ac_sslmodule_is_object(self->state, self->sslobj))
-    {
-        Py_RETURN_NONE;  // the client speaks first
     }
     PyObject *const complete = self->state->str__on_handshake_complete;
     PyObject *result = ac_engine_call(self, self->state->str_do_handshake, NULL);
@@ -119,19 +112,21 @@ tell_extra_steal(TLSObject *self, PyObject *peercert)
     PyObject *cipher = ac_engine_call(self, state->str_cipher, NULL);
     PyObject *compression =
         cipher == NULL ? NULL : ac_engine_call(self, state->str_compression, NULL);
-    int rc =
+    PyObject *more =
         compression == NULL
-                || PyDict_SetItem(self->extra, state->str_peercert, peercert) < 0
-                || PyDict_SetItem(self->extra, state->str_cipher, cipher) < 0
-                || PyDict_SetItem(self->extra, state->str_compression, compression) < 0
-                || PyDict_SetItem(self->extra, state->str_ssl_object, sslobj) < 0
-            ? -1
-            : 0;
+            ? NULL
+            : Py_BuildValue("{OOOOOOOO}", state->str_peercert, peercert,
+                            state->str_cipher, cipher, state->str_compression,
+                            compression, state->str_ssl_object, sslobj);
+    PyObject *result =
+        more == NULL ? NULL : ac_method_call(self->extra, state->str_update, more);
     Py_DECREF(peercert);
     Py_XDECREF(cipher);
     Py_XDECREF(compression);
+    Py_XDECREF(more);
+    Py_XDECREF(result);
     Py_DECREF(sslobj);
-    return rc;
+    return result == NULL ? -1 : 0;
 }
 
 /* app_protocol.connection_made(), unless it has been called; the waiter; and what has
@@ -175,8 +170,7 @@ tls__on_handshake_complete(PyObject *op, PyObject *exc)
         return NULL;
     }
     if (debug || exc != Py_None || self->protocol_state != state->tls_handshake
-        || self->sslobj == NULL || self->extra == NULL
-        || !PyDict_CheckExact(self->extra))
+        || self->sslobj == NULL)
     {
         return ac_states_standard(self, name, exc);
     }

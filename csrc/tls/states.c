@@ -62,10 +62,12 @@ ac_states_start_timeout(TLSObject *self, PyObject **member, PyObject *seconds,
                         PyObject *name)
 {
     PyObject *check = PyObject_GetAttr((PyObject *)self, name);
-    PyObject *handle = check == NULL
-                           ? NULL
-                           : ac_method_call_two(self->loop, self->state->str_call_later,
-                                                seconds, check);
+    PyObject *delay = Py_NewRef(seconds == NULL ? Py_None : seconds);
+    PyObject *handle =
+        check == NULL
+            ? NULL
+            : ac_method_call_two(self->loop, self->state->str_call_later, delay, check);
+    Py_DECREF(delay);
     Py_XDECREF(check);
     if (handle == NULL) {
         return -1;
