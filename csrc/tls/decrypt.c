@@ -199,7 +199,7 @@ control_reading(TLSObject *self)
 static int
 read_all(TLSObject *self)
 {
-    if (!(self->flags & AC_TLS_RECORDS) && ac_engine_settle(self) < 0) {
+    if (ac_engine_settle(self) < 0) {
         return -1;
     }
     if (self->app_reading_paused != Py_True) {

@@ -145,8 +145,11 @@ static int
 encrypt_all(TLSObject *self, const char *data, size_t len, PyObject *object, bool open,
             size_t *done)
 {
-    open = open && is_hidden(self) && !is_lost(self);
     *done = 0;
+    if (ac_engine_settle(self) < 0) {
+        return AC_ENGINE_FAILED;
+    }
+    open = open && is_hidden(self) && !is_lost(self);
     while (*done < len) {
         size_t piece = len - *done < PIECE ? len - *done : PIECE;
         if (self->flags & AC_TLS_OWN_BIO && make_room(self, piece) < 0) {

@@ -82,6 +82,9 @@ ac_engine_close(TLSObject *self)
 int
 ac_engine_settle(TLSObject *self)
 {
+    if (self->flags & AC_TLS_RECORDS) {
+        return 0;
+    }
     self->flags |= AC_TLS_RECORDS;
     if (!(self->flags & AC_TLS_DIRECT)) {
         return 0;
@@ -122,15 +125,16 @@ PyObject *
 ac_engine_call(TLSObject *self, PyObject *name, PyObject *inner)
 {
     ac_state *state = self->state;
-    PyObject *sslobj = self->sslobj;
-    if (!ac_sslmodule_is_object(state, sslobj)) {
-        return ac_method_call(sslobj, name, NULL);
+    if (!ac_sslmodule_is_object(state, self->sslobj)) {
+        return ac_method_call(self->sslobj, name, NULL);
     }
+    PyObject *sslobj = Py_NewRef(self->sslobj);  // which callbacks of OpenSSL are told
     PyObject *socket = PyObject_GetAttr(sslobj, state->str__sslobj);
     PyObject *result = socket == NULL
                            ? NULL
                            : ac_method_call(socket, inner == NULL ? name : inner, NULL);
     Py_XDECREF(socket);
+    Py_DECREF(sslobj);
     return result;
 }
 
