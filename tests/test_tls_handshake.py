@@ -8,7 +8,9 @@ import socket
 import ssl
 import warnings
 from asyncio import constants, sslproto
+from types import MethodType
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -16,8 +18,63 @@ from asynccore import _tls
 from support import Recorder, certificates, compare, looped, only_asynccore
 from support.links import link
 from support.protocols import Log
+from support.tls import raw_peer
 
 TLS_WAYS = True  # conftest: on the loops, and with records by ssl.MemoryBIO
+
+
+# --- what the short way must not pass over; it is left for good once a class has
+# been changed, as is done below ---
+
+
+@pytest.mark.parametrize("how", ["function", "method"])
+@looped
+async def test_method_replaced_in_an_ssl_object(how: str) -> None:
+    error = ssl.SSLError(1, "odd")
+    called = []
+
+    def unwrap(self: Any = None) -> None:
+        called.append(self)
+        raise error
+
+    near, far = Recorder(), Recorder()
+    async with link("tls", near, far) as pair:
+        sslobj = pair.near.get_extra_info("ssl_object")
+        sslobj.unwrap = MethodType(unwrap, sslobj) if how == "method" else unwrap
+        pair.near.close()
+        assert await near.lost() is error
+        assert called == [sslobj if how == "method" else None]
+    error.__traceback__ = None
+    del sslobj.unwrap
+
+
+@looped
+async def test_method_replaced_by_the_callback_of_a_name() -> None:
+    certificate: dict[str, Any] = {"subject": ()}
+
+    def choose(sslobj: Any, name: str, _: Any) -> None:
+        sslobj.getpeercert = lambda *args: certificate
+
+    context = certificates().server_context()
+    context.sni_callback = choose
+    far = Recorder()
+    async with raw_peer(far, server_side=True, context=context):
+        await far.made()
+        assert far.transport.get_extra_info("peercert") is certificate
+
+
+@looped
+async def test_context_that_can_not_serve() -> None:
+    """It fails at once, not when the client speaks."""
+    context = certificates().server_context()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.options |= ssl.OP_NO_TLSv1 | ssl.OP_NO_TLSv1_1
+        context.options |= ssl.OP_NO_TLSv1_2 | ssl.OP_NO_TLSv1_3
+    here, there = socket.socketpair()
+    loop = asyncio.get_running_loop()
+    with here, pytest.raises(ssl.SSLError, match="NO_PROTOCOLS_AVAILABLE"):
+        await loop.connect_accepted_socket(asyncio.Protocol, there, ssl=context)
 
 
 # --- classes of the ssl module that somebody has changed ---
@@ -84,6 +141,119 @@ async def test_attribute_of_a_context(server_side: bool) -> None:
     near.transport.abort()
     await near.lost()
     await far.lost()
+
+
+REPLACED_BEFORE = """
+import sys
+from asynccore import _tls
+
+owner, name, kind = sys.argv[3:]
+owner = getattr(ssl, owner)
+found = vars(owner)[name]
+plain = getattr(found, "__func__", found)
+calls = []
+
+
+class Descriptor:
+    def __get__(self, instance, owner):
+        return lambda *args, **kwargs: replacement(instance or owner, *args, **kwargs)
+
+
+def replacement(self, *args, **kwargs):
+    if running:
+        calls.append(self)
+    return plain(self, *args, **kwargs)
+
+
+getattr(owner, name)  # its version is known
+running = False
+setattr(
+    owner,
+    name,
+    {"descriptor": Descriptor(), "classmethod": classmethod(replacement)}[kind],
+)
+getattr(owner, name)
+_tls.mode()  # what is looked up with the first connection
+running = True
+server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+server_context.load_cert_chain(sys.argv[1])
+client_context = ssl.create_default_context(cafile=sys.argv[2])
+
+
+async def main():
+    loop = asyncio.get_running_loop()
+    here, there = socket.socketpair()
+    near, far = await asyncio.gather(
+        loop.create_connection(
+            asyncio.Protocol, sock=here, ssl=client_context, server_hostname="localhost"
+        ),
+        loop.connect_accepted_socket(asyncio.Protocol, there, ssl=server_context),
+    )
+    near[0].abort()
+    far[0].abort()
+    await asyncio.sleep(0)
+
+
+import asyncio, socket
+loop = new_event_loop()
+loop.run_until_complete(main())
+loop.close()
+assert len(calls) == 2, calls
+"""
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "kind"),
+    [
+        ("SSLObject", "_create", "classmethod"),
+        ("SSLObject", "cipher", "descriptor"),
+        ("SSLContext", "wrap_bio", "descriptor"),
+    ],
+)
+def test_methods_replaced_before_the_first_connection(
+    script: Any, owner: str, name: str, kind: str
+) -> None:
+    """By anything that can be called, not by functions alone."""
+    files = certificates()
+    code = "import ssl\n" + REPLACED_BEFORE
+    script(code, str(files.server), str(files.authority), owner, name, kind)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (sslproto._SSLProtocolTransport, "__init__"),
+        (sslproto._SSLProtocolTransport, "is_closing"),
+        (sslproto.SSLProtocol, "_do_read__copied"),
+        (sslproto.SSLProtocol, "_on_handshake_complete"),
+    ],
+)
+@looped
+async def test_replaced_methods_of_asyncio_are_called(
+    monkeypatch: pytest.MonkeyPatch, owner: type, name: str
+) -> None:
+    calls = []
+    plain: Any = vars(owner)[name]
+
+    def replacement(self: Any, *args: Any) -> Any:
+        calls.append(self)
+        return plain(self, *args)
+
+    monkeypatch.setattr(owner, name, replacement)
+    near, far = Recorder(), Recorder()
+    async with link("tls", near, far) as pair:
+        pair.near.write(b"hello")
+        assert await far.got(5) == b"hello"
+        assert not pair.near.is_closing()
+        assert not pair.far.is_closing()
+    assert len(set(calls)) == 2  # both ends
+
+
+@looped
+async def test_replaced_max_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sslproto.SSLProtocol, "max_size", 100)
+    async with link("tls", Log(), Log()) as pair:
+        assert pair.near._ssl_protocol.max_size == 100
 
 
 # --- methods that fail ---
@@ -156,7 +326,100 @@ def test_methods_that_fail(
     assert seen != "made"
 
 
+@looped
+async def test_write_in_connection_made_is_observed() -> None:
+    """An exception of _msg_callback ends the connection, as with later writes."""
+    told: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: told.append(context.get("exception"))
+    )
+    error = ValueError("odd")
+
+    def callback(conn: Any, direction: str, *_: Any) -> None:
+        if near.count("connection_made") and direction == "write":
+            raise error
+
+    context = certificates().server_context()
+    context._msg_callback = callback  # type: ignore[attr-defined]
+    near = Recorder(connection_made=lambda _, transport: transport.write(b"hello"))
+    async with raw_peer(near, server_side=True, context=context):
+        assert await near.lost() is error
+    assert told[0] is error
+    error.__traceback__ = None
+    told.clear()
+
+
+def test_extra_that_is_gone(both_factories: Any) -> None:
+    async def scenario() -> Any:
+        class Taking(ssl.SSLObject):
+            def getpeercert(self, binary_form: bool = False) -> Any:
+                transport._ssl_protocol._extra = None
+                return None
+
+        loop: Any = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda *_: None)
+        serving = certificates().server_context()
+        serving.sslobject_class = Taking
+        here, there = socket.socketpair()
+        there.setblocking(False)
+        waiter = loop.create_future()
+        near, far = Recorder(), Recorder()
+        transport = loop._make_ssl_transport(
+            there, far, serving, waiter, server_side=True
+        )
+        asking = certificates().client_context()
+        await loop.create_connection(
+            lambda: near, sock=here, ssl=asking, server_hostname="localhost"
+        )
+        with pytest.raises(AttributeError) as caught:
+            await waiter
+        await near.lost()
+        return str(caught.value)
+
+    compare(both_factories, scenario)
+
+
 # --- the constructor ---
+
+
+@pytest.mark.parametrize("kilobytes", [0, 0.5, 10**30, True])
+@looped
+async def test_odd_limits(monkeypatch: pytest.MonkeyPatch, kilobytes: Any) -> None:
+    monkeypatch.setattr(constants, "FLOW_CONTROL_HIGH_WATER_SSL_READ", kilobytes)
+    monkeypatch.setattr(constants, "FLOW_CONTROL_HIGH_WATER_SSL_WRITE", 10**30)
+    high = kilobytes * 1024
+    async with link("tls", Log(), Log()) as pair:
+        assert pair.near.get_read_buffer_limits() == (high // 4, high)
+        assert pair.near.get_write_buffer_limits() == (10**30 * 256, 10**30 * 1024)
+
+
+def test_wrong_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = certificates().client_context()
+    messages = []
+    for name in ("READ", "WRITE"):
+        monkeypatch.setattr(constants, f"FLOW_CONTROL_HIGH_WATER_SSL_{name}", -1)
+        for kind in (sslproto.SSLProtocol, _tls.SSLProtocol):
+            with pytest.raises(ValueError, match="-1024") as caught:
+                kind(None, asyncio.Protocol(), context, None, False, "localhost")  # type: ignore[arg-type]
+            messages.append(str(caught.value))
+        monkeypatch.undo()
+    assert messages[0] == messages[1]
+    assert messages[2] == messages[3]
+
+
+def test_ssl_module_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sslproto, "ssl", None)
+    context = certificates().client_context()
+    with pytest.raises(RuntimeError, match="stdlib ssl module not available"):
+        _tls.SSLProtocol(None, asyncio.Protocol(), context, None)  # type: ignore[arg-type]
+
+
+@looped
+async def test_replaced_memory_bio() -> None:
+    with mock.patch("ssl.MemoryBIO", side_effect=ssl.MemoryBIO) as made:
+        async with link("tls", Log(), Log()):
+            pass
+    assert made.call_count == 4  # two for each end
 
 
 @looped
