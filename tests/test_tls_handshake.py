@@ -77,6 +77,30 @@ async def test_context_that_can_not_serve() -> None:
         await loop.connect_accepted_socket(asyncio.Protocol, there, ssl=context)
 
 
+@pytest.mark.parametrize("server_side", [False, True])
+@pytest.mark.parametrize("name", [None, ""])
+def test_name_that_is_missing(
+    both_factories: Any, server_side: bool, name: str | None
+) -> None:
+    """A context with check_hostname refuses to go without, from 3.15 on."""
+    _tls.mode()  # what is looked up with the first connection
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if server_side:
+        context = certificates().server_context()
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.check_hostname = True
+    results = []
+    for kind in (sslproto.SSLProtocol, _tls.SSLProtocol):
+        try:
+            one: Any = kind(None, asyncio.Protocol(), context, None, server_side, name)  # type: ignore[arg-type]
+        except ValueError as exc:
+            results.append(str(exc))
+        else:
+            one._app_transport._closed = True
+            results.append("")
+    assert results[0] == results[1]
+
+
 # --- classes of the ssl module that somebody has changed ---
 
 

@@ -112,6 +112,7 @@
     X(can_write_eof)                      \
     X(cancel)                             \
     X(cancelled)                          \
+    X(check_hostname)                     \
     X(cipher)                             \
     X(clear)                              \
     X(close)                              \

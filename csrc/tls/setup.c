@@ -140,8 +140,7 @@ set_app_protocol(TLSObject *self, PyObject *app_protocol)
     return ac_tls_set_app_protocol(self, app_protocol);
 }
 
-/* sslcontext.wrap_bio() without its frames, where no name is to be encoded: for who
- * serves, mostly. New reference. */
+/* sslcontext.wrap_bio() without its frames, for who serves. New reference. */
 static PyObject *
 wrap_served(TLSObject *self)
 {
@@ -164,15 +163,31 @@ wrap_served(TLSObject *self)
     return sslobj;
 }
 
+/* Whether there are no names: none to encode, and none that is asked for. -1 with an
+ * exception. */
+static int
+is_nameless(TLSObject *self)
+{
+    if (self->server_side != Py_True
+        || !ac_sslmodule_is_context(self->state, self->sslcontext))
+    {
+        return 0;
+    }
+    PyObject *checks =
+        PyObject_GetAttr(self->sslcontext, self->state->str_check_hostname);
+    int rc = checks == NULL ? -1 : checks == Py_False;
+    Py_XDECREF(checks);
+    return rc;
+}
+
 /* sslcontext.wrap_bio(). New reference. */
 static PyObject *
 wrap(TLSObject *self)
 {
     ac_state *state = self->state;
-    if (self->server_hostname == Py_None
-        && ac_sslmodule_is_context(state, self->sslcontext))
-    {
-        return wrap_served(self);
+    int nameless = is_nameless(self);
+    if (nameless != 0) {
+        return nameless < 0 ? NULL : wrap_served(self);
     }
     PyObject *stack[] = {
         self->sslcontext,  self->incoming,        self->outgoing,
