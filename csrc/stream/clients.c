@@ -6,6 +6,7 @@
  * they are called. */
 #include "core/python.h"
 
+#include "core/code.h"
 #include "stream/clients.h"
 
 #include <string.h>
@@ -24,7 +25,7 @@ static const struct {
 static const char *const known_names[] = {
     "_clients",         "_sockets", "_wakeup", "_pending_removals",
     "_commit_removals", "_remove",  "add",     "data",
-    "discard",          "len",      "ref"};
+    "discard",          "len",      "ref",     NULL};
 
 /* -------------------------------------------------------------- the classes -- */
 
@@ -172,38 +173,7 @@ ac_clients_detach(ac_state *state, PyObject *server, PyObject *transport)
 
 /* ---------------------------------------------------------------- at import -- */
 
-static bool
-is_known(PyObject *name)
-{
-    for (size_t i = 0; i < sizeof(known_names) / sizeof(known_names[0]); i++) {
-        if (PyUnicode_CompareWithASCIIString(name, known_names[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Whether a method is of its own module and uses nothing that is not known. Returns -1
- * with an exception. */
-static int
-is_stock(PyObject *method, PyObject *globals)
-{
-    if (!PyFunction_Check(method) || PyFunction_GET_GLOBALS(method) != globals) {
-        return 0;
-    }
-    PyObject *names = PyObject_GetAttrString(PyFunction_GET_CODE(method), "co_names");
-    if (names == NULL) {
-        return -1;
-    }
-    int stock = PyTuple_Check(names);
-    for (Py_ssize_t i = 0; stock && i < PyTuple_GET_SIZE(names); i++) {
-        stock = is_known(PyTuple_GET_ITEM(names, i));
-    }
-    Py_DECREF(names);
-    return stock;
-}
-
-/* Whether all of them are. */
+/* Whether all of them are of their own modules and do nothing that is not known. */
 static int
 are_stock(PyObject *found)
 {
@@ -211,8 +181,8 @@ are_stock(PyObject *found)
     PyObject *sets = servers == NULL ? NULL : PyImport_ImportModule("_weakrefset");
     int stock = sets == NULL ? -1 : 1;
     for (Py_ssize_t i = 0; stock > 0 && i < METHODS; i++) {
-        stock = is_stock(PyTuple_GET_ITEM(found, i),
-                         PyModule_GetDict(methods[i].of_server ? servers : sets));
+        PyObject *globals = PyModule_GetDict(methods[i].of_server ? servers : sets);
+        stock = ac_code_uses_only(PyTuple_GET_ITEM(found, i), globals, known_names);
     }
     Py_XDECREF(servers);
     Py_XDECREF(sets);

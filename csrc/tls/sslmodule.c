@@ -5,6 +5,7 @@
  */
 #include "core/python.h"
 
+#include "core/code.h"
 #include "tls/sslmodule.h"
 
 /* Where a wrapper of a function has it; NULL for all that is none. */
@@ -53,6 +54,34 @@ find_version(PyObject *ssl, PyTypeObject *type, unsigned int *version)
     return rc < 0 ? -1 : 0;
 }
 
+/* Whether wrap_bio() for a server that checks no name does nothing but make the object:
+ * what setup.c does without it. -1 with an exception. */
+static int
+is_wrapping_known(PyObject *ssl, PyObject *object, PyObject *context)
+{
+    static const char *const wrapped[] = {"sslobject_class", "_create",
+                                          "_encode_hostname", NULL};
+    static const char *const created[] = {"_check_sslobject_params", "__new__",
+                                          "_wrap_bio", "_sslobj", NULL};
+    static const char *const checked[] = {"ValueError", "check_hostname", NULL};
+    PyObject *names = PyModule_GetDict(ssl);
+    PyObject *wrap = PyObject_GetAttrString(context, "wrap_bio");
+    PyObject *create = wrap == NULL ? NULL : PyObject_GetAttrString(object, "_create");
+    int rc = create == NULL ? -1 : ac_code_uses_only(wrap, names, wrapped);
+    if (rc > 0) {
+        rc = PyMethod_Check(create)
+                 ? ac_code_uses_only(PyMethod_GET_FUNCTION(create), names, created)
+                 : 0;
+    }
+    PyObject *check = PyDict_GetItemString(names, created[0]);  // borrowed; since 3.14
+    if (rc > 0 && check != NULL) {
+        rc = ac_code_uses_only(check, names, checked);
+    }
+    Py_XDECREF(wrap);
+    Py_XDECREF(create);
+    return rc;
+}
+
 /* The two classes whose frames are left out, while they are as the module made them. */
 static int
 remember_classes(ac_state *state)
@@ -72,7 +101,9 @@ remember_classes(ac_state *state)
         rc = find_version(ssl, state->SSLObject, &state->ssl_version);
     }
     if (rc == 0 && state->SSLContext != NULL) {
-        rc = find_version(ssl, state->SSLContext, &state->context_version);
+        int known = is_wrapping_known(ssl, object, context);
+        rc = known <= 0 ? known
+                        : find_version(ssl, state->SSLContext, &state->context_version);
     }
     Py_DECREF(ssl);
     Py_XDECREF(object);
