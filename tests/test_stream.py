@@ -868,7 +868,7 @@ async def test_paused_when_a_duplicate_outlives_its_number() -> None:
 async def test_dropped_transports_give_their_numbers_back() -> None:
     """Numbers of one connection after the other, none of them closed by hand."""
     loop = asyncio.get_running_loop()
-    for _ in range(20):
+    for _ in range(6):  # each collects twice, which is slow behind many tests
         protocol = Recorder()
         here, there = socket.socketpair()
         transport, _ = await loop.create_connection(lambda p=protocol: p, sock=here)
