@@ -295,17 +295,20 @@ static PyMethodDef tls_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+PyDoc_STRVAR(
+    tls_doc,
+    "TLSProtocol(loop, app_protocol, sslcontext, waiter, server_side=False,\n"
+    "            server_hostname=None, call_connection_made=True,\n"
+    "            ssl_handshake_timeout=None, ssl_shutdown_timeout=None)\n--\n\n"
+    "SSLProtocol as far as all goes well: its records, constructor, handshake\n"
+    "and shutdown.");
+
 static PyType_Slot tls_slots[] = {
-    {Py_tp_doc, "TLSProtocol()\n--\n\nThe part of SSLProtocol that runs per record."},
-    {Py_tp_new, tls_new},
-    {Py_tp_init, ac_setup_init},
-    {Py_tp_dealloc, tls_dealloc},
-    {Py_tp_traverse, tls_traverse},
-    {Py_tp_clear, tls_clear},
-    {Py_tp_methods, tls_methods},
-    {Py_tp_members, tls_members},
-    {Py_tp_getset, tls_getset},
-    {0, NULL},
+    {Py_tp_doc, (void *)tls_doc},   {Py_tp_new, tls_new},
+    {Py_tp_init, ac_setup_init},    {Py_tp_dealloc, tls_dealloc},
+    {Py_tp_traverse, tls_traverse}, {Py_tp_clear, tls_clear},
+    {Py_tp_methods, tls_methods},   {Py_tp_members, tls_members},
+    {Py_tp_getset, tls_getset},     {0, NULL},
 };
 
 static PyType_Spec tls_spec = {
