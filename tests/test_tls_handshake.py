@@ -403,6 +403,40 @@ def test_extra_that_is_gone(both_factories: Any) -> None:
     compare(both_factories, scenario)
 
 
+class Replacing(Log, asyncio.Protocol):
+    """Another protocol takes its place while its method is looked up."""
+
+    connection_made = Log.connection_made
+
+    @property
+    def connection_lost(self) -> Any:  # type: ignore[override]
+        if self.transport.get_protocol() is self:
+            self.transport.set_protocol(asyncio.Protocol())
+        return lambda exc: self.note("connection_lost", exc)
+
+
+@looped
+async def test_protocol_that_is_replaced_at_the_end() -> None:
+    here, there = socket.socketpair()
+    loop = asyncio.get_running_loop()
+    near, far = Replacing(), Recorder()
+    await asyncio.gather(
+        loop.create_connection(
+            lambda: near,
+            sock=here,
+            ssl=certificates().client_context(),
+            server_hostname="localhost",
+        ),
+        loop.connect_accepted_socket(
+            lambda: far, there, ssl=certificates().server_context()
+        ),
+    )
+    near.transport.abort()
+    await near.until(lambda: near.count("connection_lost") > 0)
+    await far.lost()
+    assert near.count("connection_lost") == 1
+
+
 # --- the constructor ---
 
 

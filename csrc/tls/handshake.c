@@ -69,13 +69,11 @@ tls__start_handshake(PyObject *op, PyObject *Py_UNUSED(ignored))
                          : ac_states_standard(self, state->str__start_handshake, NULL);
     }
     ac_states_member(&self->handshake_start, Py_None);
-    if (ac_states_set(self, state->tls_handshake) < 0) {
-        return NULL;
-    }
-    if (ac_states_start_timeout(self, &self->handshake_timeout,
-                                self->ssl_handshake_timeout,
-                                state->str__check_handshake_timeout)
-        < 0)
+    if (ac_states_set(self, state->tls_handshake) < 0
+        || ac_states_start_timeout(self, &self->handshake_timeout,
+                                   self->ssl_handshake_timeout,
+                                   state->str__check_handshake_timeout)
+               < 0)
     {
         return NULL;
     }
@@ -218,8 +216,11 @@ schedule_lost(TLSObject *self, PyObject *exc)
         return 0;
     }
     ac_states_member(&self->app_state, state->tls_app_lost);
-    PyObject *protocol = self->app_protocol == NULL ? Py_None : self->app_protocol;
+    // held: looking up the method may run Python, which sets another protocol
+    PyObject *protocol =
+        Py_NewRef(self->app_protocol == NULL ? Py_None : self->app_protocol);
     PyObject *lost = PyObject_GetAttr(protocol, state->str_connection_lost);
+    Py_DECREF(protocol);
     PyObject *handle =
         lost == NULL ? NULL
                      : ac_method_call_two(self->loop, state->str_call_soon, lost, exc);
@@ -242,15 +243,9 @@ tls_connection_lost(PyObject *op, PyObject *exc)
         return NULL;
     }
     self->conn_lost++;
-    PyObject *app_transport = Py_XNewRef(self->app_transport);
-    if (app_transport != NULL && app_transport != Py_None
-        && PyObject_SetAttr(app_transport, state->str__closed, Py_True) < 0)
+    if (ac_states_mark_closed(self) < 0 || schedule_lost(self, exc) < 0
+        || ac_states_set(self, state->tls_unwrapped) < 0)
     {
-        Py_DECREF(app_transport);
-        return NULL;
-    }
-    Py_XDECREF(app_transport);
-    if (schedule_lost(self, exc) < 0 || ac_states_set(self, state->tls_unwrapped) < 0) {
         return NULL;
     }
     ac_states_member(&self->transport, Py_None);

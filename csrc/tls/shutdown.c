@@ -19,13 +19,7 @@ tls__start_shutdown(PyObject *op, PyObject *Py_UNUSED(ignored))
     if (!ac_tls_is_wrapped(self)) {
         return ac_states_standard(self, state->str__start_shutdown, NULL);
     }
-    PyObject *transport = Py_XNewRef(self->app_transport);
-    int rc = 0;
-    if (transport != NULL && transport != Py_None) {
-        rc = PyObject_SetAttr(transport, state->str__closed, Py_True);
-    }
-    Py_XDECREF(transport);
-    if (rc < 0 || ac_states_set(self, state->tls_flushing) < 0
+    if (ac_states_mark_closed(self) < 0 || ac_states_set(self, state->tls_flushing) < 0
         || ac_states_start_timeout(self, &self->shutdown_timeout,
                                    self->ssl_shutdown_timeout,
                                    state->str__check_shutdown_timeout)

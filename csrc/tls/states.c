@@ -76,6 +76,18 @@ ac_states_start_timeout(TLSObject *self, PyObject **member, PyObject *seconds,
     return 0;
 }
 
+int
+ac_states_mark_closed(TLSObject *self)
+{
+    PyObject *transport = Py_XNewRef(self->app_transport);
+    int rc = 0;
+    if (transport != NULL && transport != Py_None) {
+        rc = PyObject_SetAttr(transport, self->state->str__closed, Py_True);
+    }
+    Py_XDECREF(transport);
+    return rc;
+}
+
 PyDoc_STRVAR(tls__set_state_doc, "_set_state($self, new_state, /)\n--\n\n"
                                  "Go on to a state that may follow the present one.");
 

@@ -36,6 +36,11 @@ int
 ac_states_start_timeout(TLSObject *self, PyObject **member, PyObject *seconds,
                         PyObject *name);
 
+/* `_closed = True` on the transport above, if there is one. Returns 0, or -1 with an
+ * exception. */
+int
+ac_states_mark_closed(TLSObject *self);
+
 extern PyMethodDef ac_states_methods[];
 
 #endif
