@@ -464,6 +464,53 @@ def test_throw(loop, recv, started, thrown):
     assert inspect.getcoroutinestate(recv) == inspect.CORO_CLOSED
 
 
+STATES = {
+    "created": lambda coro: None,
+    "waiting": lambda coro: coro.send(None),
+    "closed": lambda coro: coro.close(),
+}
+
+
+def outcome_of_throw(coro, args):
+    with pytest.raises(BaseException) as caught, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        coro.throw(*args)
+    exc = caught.value
+    return repr(exc), repr(exc.__cause__), inspect.getcoroutinestate(coro)
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize(
+    "args",
+    [
+        (StopAsyncIteration(),),
+        (OSError, OSError("text"), None),
+        (OSError("text"), 1),
+        (OSError, "text", 3),
+        (5,),
+        (int,),
+    ],
+    ids=repr,
+)
+def test_throw_is_that_of_an_async_function(loop, recv, state, args):
+    async def waits():
+        await loop.create_future()
+
+    plain = waits()
+    STATES[state](recv)
+    STATES[state](plain)
+    assert outcome_of_throw(recv, args) == outcome_of_throw(plain, args)
+    plain.close()
+
+
+@pytest.mark.parametrize("stop", [StopIteration, StopIteration(5)])
+def test_throw_of_the_end_of_an_iteration(recv, stop):
+    async def plain():
+        pass
+
+    assert outcome_of_throw(recv, (stop,)) == outcome_of_throw(plain(), (stop,))
+
+
 @pytest.mark.parametrize("wrong", [None, 1, "text", object])
 def test_throw_of_no_exception(recv, wrong):
     with pytest.raises(TypeError, match="exceptions must be classes or instances"):

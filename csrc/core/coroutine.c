@@ -339,32 +339,56 @@ stop_value(void)
     return value;
 }
 
-/* Throws into what is awaited. PYGEN_RETURN: it returned *result. */
+/* Raises what throw() was given. */
 static PySendResult
-throw_into(ac_coroutine *self, PyObject *exc, PyObject **result)
+raise_given(PyObject *const *args, Py_ssize_t nargs)
+{
+    ac_err_restore_steal(exception_of(args, nargs));
+    return PYGEN_ERROR;
+}
+
+/* Throws into what is awaited, which judges the arguments. PYGEN_RETURN: it returned
+ * *result. */
+static PySendResult
+throw_into(ac_coroutine *self, PyObject *const *args, Py_ssize_t nargs,
+           PyObject **result)
 {
     PyObject *awaited = self->awaited;  // nothing else clears it while RUNNING
-    if (PyErr_GivenExceptionMatches(exc, PyExc_GeneratorExit)) {
-        if (close_awaited(awaited) == 0) {
-            ac_err_restore_steal(Py_NewRef(exc));
-        }
-        return PYGEN_ERROR;
+    if (PyErr_GivenExceptionMatches(args[0], PyExc_GeneratorExit)) {
+        return close_awaited(awaited) < 0 ? PYGEN_ERROR : raise_given(args, nargs);
     }
     PyObject *method = PyObject_GetAttrString(awaited, "throw");
     if (method == NULL) {
-        if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
-            PyErr_Clear();
-            ac_err_restore_steal(Py_NewRef(exc));
+        if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
+            return PYGEN_ERROR;
         }
-        return PYGEN_ERROR;
+        PyErr_Clear();
+        return raise_given(args, nargs);
     }
-    *result = PyObject_CallOneArg(method, exc);
+    *result = PyObject_Vectorcall(method, args, (size_t)nargs, NULL);
     Py_DECREF(method);
     if (*result != NULL) {
         return PYGEN_NEXT;
     }
     *result = stop_value();
     return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
+}
+
+/* throw() into one that is not suspended. */
+static void
+throw_at_start(ac_coroutine *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *exc = exception_of(args, nargs);
+    if (exc == NULL || check_phase(self) < 0) {
+        Py_XDECREF(exc);
+        return;
+    }
+    Py_CLEAR(self->awaited);  // the constructor of the exception may have driven it
+    finish(self);
+    ac_err_restore_steal(exc);
+    if (AC_THROW_REPLACES_STOP) {
+        replace_stop_iteration();
+    }
 }
 
 const char ac_coroutine_throw_doc[] = "throw(value)\n"
@@ -389,20 +413,16 @@ ac_coroutine_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
     {
         return NULL;
     }
-    PyObject *exc = exception_of(args, nargs);
-    if (exc == NULL || check_phase(self) < 0) {
-        Py_XDECREF(exc);
+    if (AC_THROW_LOOKS_FIRST && check_phase(self) < 0) {
         return NULL;
     }
-    if (self->phase == AC_COROUTINE_CREATED) {
-        finish(self);
-        ac_err_restore_steal(exc);
+    if (self->phase != AC_COROUTINE_SUSPENDED) {
+        throw_at_start(self, args, nargs);
         return NULL;
     }
     self->phase = AC_COROUTINE_RUNNING;
     PyObject *result = NULL;
-    PySendResult status = throw_into(self, exc, &result);
-    Py_DECREF(exc);
+    PySendResult status = throw_into(self, args, nargs, &result);
     if (status == PYGEN_NEXT) {
         self->phase = AC_COROUTINE_SUSPENDED;
         return result;

@@ -31,9 +31,11 @@
  * themselves; from 3.12 on it lies in front of the object. */
 #define AC_BASE_WEAKREFS PyObject *weakrefs;
 #define AC_THROW_WARNS 0
+#define AC_THROW_REPLACES_STOP 1 /* a StopIteration for one that has not begun */
 #else
 #define AC_BASE_WEAKREFS
 #define AC_THROW_WARNS 1 /* throw() of a coroutine, of more than one argument */
+#define AC_THROW_REPLACES_STOP 0
 #define AC_T_OBJECT _Py_T_OBJECT
 #endif
 
@@ -60,9 +62,11 @@
 #endif
 
 #if PY_VERSION_HEX >= 0x030F0000
-#define AC_DUE_BY_ULP 1 /* the end of a turn's timers is later than its clock */
+#define AC_DUE_BY_ULP 1        /* the end of a turn's timers is later than its clock */
+#define AC_THROW_LOOKS_FIRST 1 /* at the coroutine, then at its arguments */
 #else
 #define AC_DUE_BY_ULP 0
+#define AC_THROW_LOOKS_FIRST 0
 #endif
 
 /* A function with other parameters than a PyCFunction, for a PyMethodDef. */
