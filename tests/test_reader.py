@@ -860,6 +860,56 @@ async def test_patched_class(name: str, when: str) -> None:
     assert calls
 
 
+PATCHED_BEFORE_IMPORT = """
+    import asyncio, socket, sys
+
+    class Descriptor:
+        def __get__(self, object, type=None):
+            calls.append(name)
+            return lambda *args: standard(object, *args)
+
+    calls, writers = [], []
+    name = sys.argv[2]
+    owner = getattr(asyncio, sys.argv[1])
+    standard = getattr(owner, name)
+    setattr(owner, name, Descriptor())
+    import asynccore
+    calls.clear()
+
+    async def main():
+        ours, theirs = socket.socketpair()
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(
+            reader, lambda _, writer: writers.append(writer)
+        )
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: protocol, sock=ours)
+        theirs.send(b"line\\n")
+        assert await reader.readline() == b"line\\n"
+        await writers[0].drain()
+        writers[0].close()
+        theirs.close()
+        assert calls
+
+    asynccore.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    "owner, name",
+    [
+        ("StreamReader", "readline"),
+        ("StreamReader", "feed_data"),
+        ("StreamWriter", "drain"),
+        ("StreamReaderProtocol", "data_received"),
+    ],
+)
+def test_patched_before_the_import(owner: str, name: str) -> None:
+    """By what is no function."""
+    code = textwrap.dedent(PATCHED_BEFORE_IMPORT)
+    subprocess.run([sys.executable, "-c", code, owner, name], check=True, timeout=60)
+
+
 @pytest.mark.parametrize("name", PATCHED)
 @looped
 async def test_patched_class_of_the_reader(name: str) -> None:

@@ -3,9 +3,9 @@
  * state->stock_attributes is a list of pairs: a class, and a dict of the functions and
  * properties that it defines; for ours, of all that it defines, and None for what it
  * inherits. They are compared again when a type's version has changed, which it does
- * with any assignment to it or to a base. A function that comes from another module was
- * patched before we came: then the classes count as changed for good, which an empty
- * list says. */
+ * with any assignment to it or to a base. A method that is no function of its module
+ * was patched before we came: then the classes count as changed for good, which an
+ * empty list says. */
 #include "core/python.h"
 
 #include "reader/stock.h"
@@ -134,24 +134,30 @@ ac_stock_call_named(PyTypeObject *type, PyObject *self, const char *name,
 
 /* ------------------------------------------------------------------- at import -- */
 
-/* Whether an attribute of a class counts, and whether it is of its own module. */
+/* Whether an attribute of a class counts. *foreign becomes true if it is code that its
+ * module has not: a function of another one, or anything else that is called or bound
+ * as one, such as a mock. */
 static bool
 is_code(PyObject *value, PyObject *globals, bool *foreign)
 {
-    PyObject *function = value;
+    PyObject *function = Py_NewRef(value);
     if (Py_IS_TYPE(value, &PyProperty_Type)) {
-        function = PyObject_GetAttrString(value, "fget");
+        Py_SETREF(function, PyObject_GetAttrString(value, "fget"));
         if (function == NULL) {
             PyErr_Clear();
             return false;
         }
-        Py_DECREF(function);  // the property keeps it
     }
-    if (!PyFunction_Check(function)) {
-        return false;
+    bool is_function = PyFunction_Check(function);
+    if (is_function) {
+        *foreign = *foreign || PyFunction_GET_GLOBALS(function) != globals;
     }
-    *foreign = *foreign || PyFunction_GET_GLOBALS(function) != globals;
-    return true;
+    else if (!Py_IS_TYPE(value, &PyGetSetDescr_Type)) {  // `__dict__`, `__weakref__`
+        *foreign =
+            *foreign || PyCallable_Check(value) || Py_TYPE(value)->tp_descr_get != NULL;
+    }
+    Py_DECREF(function);
+    return is_function;
 }
 
 /* A class and what it has (consumed; NULL: an exception is raised), into the list. */
