@@ -48,6 +48,17 @@ async def test_attributes(side: str) -> None:
         assert writer.get_extra_info("nothing") is None
 
 
+@only_asynccore
+@looped
+async def test_future_of_a_writer_without_a_loop() -> None:
+    async with streams() as s:
+        del s.writer._loop
+        with pytest.raises(AttributeError):
+            s.writer._complete_fut  # noqa: B018
+        s.writer._loop = asyncio.get_running_loop()
+        assert s.writer._complete_fut.done()
+
+
 @looped
 async def test_function_of_the_server_is_put_back() -> None:
     async with streams() as s:

@@ -187,9 +187,8 @@ writer_get_complete(PyObject *op, void *Py_UNUSED(closure))
 {
     WriterObject *self = (WriterObject *)op;
     ac_state *state = module_state_of(op);
-    if (self->complete == NULL && self->loop != NULL) {
-        PyObject *future =
-            PyObject_CallMethodNoArgs(self->loop, state->str_create_future);
+    if (self->complete == NULL) {
+        PyObject *future = ac_method_call(self->loop, state->str_create_future, NULL);
         PyObject *result = NULL;
         if (future != NULL) {
             result = PyObject_CallMethodOneArg(future, state->str_set_result, Py_None);
