@@ -1099,6 +1099,81 @@ async def test_own_attributes() -> None:
     assert dead() is None
 
 
+class Undoes:
+    """Garbage whose finalizer takes from a reader and a writer what they have."""
+
+    def __init__(self, reader: Any, writer: Any) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.itself = self
+
+    def __del__(self) -> None:
+        self.reader.__dict__ = {}
+        self.writer._loop = None
+
+
+TUPLE = (b"a", b"b") if sys.version_info >= (3, 13) else b"a"
+MAKES: dict[str, Any] = {
+    **{name: lambda reader, _, read=read: read(reader) for name, read in READS.items()},
+    "a tuple": lambda reader, _: reader.readuntil(TUPLE),
+    "drain": lambda _, writer: writer.drain(),
+}
+
+
+@pytest.mark.parametrize("name", MAKES)
+@only_asynccore
+@looped
+async def test_collection_while_a_coroutine_is_made(name: str) -> None:
+    """Before 3.12 any allocation may run finalizers."""
+    from asynccore import _core
+
+    loop: Any = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    _core.adopt_reader(loop, reader)
+    async with streams() as s:
+        thresholds = gc.get_threshold()
+        gc.disable()
+        Undoes(reader, s.writer)
+        gc.set_threshold(1, 1, 1)
+        gc.enable()
+        coro = MAKES[name](reader, s.writer)
+        gc.set_threshold(*thresholds)
+        gc.collect()
+        assert s.writer._loop is None
+        s.writer._loop = loop
+        coro.close()
+
+
+class Odd:
+    """A name that runs code when it is looked up."""
+
+    def __init__(self, names: dict[Any, Any]) -> None:
+        self.names = names
+        names[self] = 1
+        self.ready = True
+
+    ready = False
+
+    def __hash__(self) -> int:
+        if self.ready:
+            self.names.clear()
+        return 5
+
+
+@looped
+async def test_odd_names_among_the_attributes() -> None:
+    loop = asyncio.get_running_loop()
+    async with streams() as s:
+        reader: Any = asyncio.StreamReader(loop=loop)
+        vars(reader)[5] = 1
+        Odd(vars(reader))
+        s.writer.transport.set_protocol(asyncio.StreamReaderProtocol(reader, loop=loop))
+        s.peer_writer.write(b"line\n")
+        assert await reader.readline() == b"line\n"
+        assert vars(reader)[5] == 1
+        s.writer.transport.set_protocol(s.writer._protocol)
+
+
 @looped
 async def test_taken_up_again() -> None:
     async with streams() as s:

@@ -166,25 +166,30 @@ put_connected(ac_state *state, PyObject *dict)
         return 0;
     }
     PyTypeObject *type = state->Connected;
+    Py_INCREF(callback);  // the allocation may collect
     ConnectedObject *self = (ConnectedObject *)type->tp_alloc(type, 0);
     if (self == NULL) {
+        Py_DECREF(callback);
         return -1;
     }
     self->state = state;
-    self->callback = Py_NewRef(callback);
+    self->callback = callback;
     int rc = PyDict_SetItem(dict, state->str__client_connected_cb, (PyObject *)self);
     Py_DECREF(self);
     return rc;
 }
 
 /* Into the dict of an adopted reader, what is none of its usual attributes. Returns 1,
- * 0 if it overrides a method, -1 with an exception. */
+ * 0 if it overrides a method or is no attribute, -1 with an exception. */
 static int
 keep_others(ac_state *state, PyObject *attributes, ReaderState *made)
 {
     PyObject *name, *value;
     Py_ssize_t pos = 0;
     while (PyDict_Next(attributes, &pos, &name, &value)) {
+        if (!PyUnicode_CheckExact(name)) {  // its hash may run Python
+            return 0;
+        }
         PyObject *own = PyDict_GetItemWithError(state->Reader->tp_dict, name);
         PyObject *stock = PyDict_GetItemWithError(
             ((PyTypeObject *)state->stock_reader)->tp_dict, name);
@@ -269,6 +274,7 @@ sink_accepts(ac_state *state, PyObject *protocol)
     if (reader == NULL) {
         return 0;
     }
+    Py_INCREF(dict);  // what runs may give the protocol another one
     int rc = Py_IS_TYPE(reader, state->Reader);
     if (Py_IS_TYPE(reader, (PyTypeObject *)state->stock_reader)) {
         rc = adopt_reader(state, reader);
@@ -277,6 +283,7 @@ sink_accepts(ac_state *state, PyObject *protocol)
     if (rc > 0 && (put_connected(state, dict) < 0 || shrink_waiters(state, dict) < 0)) {
         rc = -1;
     }
+    Py_DECREF(dict);
     return rc;
 }
 

@@ -207,14 +207,16 @@ static PyObject *
 drain_make(ac_state *state, PyObject *writer, drain_place place,
            ac_stock_function function)
 {
-    LoopObject *loop = (LoopObject *)((WriterObject *)writer)->loop;
+    // held: an allocation may collect
+    LoopObject *loop = (LoopObject *)Py_NewRef(((WriterObject *)writer)->loop);
     DrainObject *self = (DrainObject *)ac_freelist_new_clear(
         &loop->drains, state->WriterCoroutine, sizeof(DrainObject));
     if (self == NULL) {
+        Py_DECREF(loop);
         return NULL;
     }
     self->state = state;
-    self->loop = (LoopObject *)Py_NewRef(loop);
+    self->loop = loop;
     self->writer = (WriterObject *)Py_NewRef(writer);
     self->place = place;
     PyObject_GC_Track(self);

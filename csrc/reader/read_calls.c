@@ -129,13 +129,15 @@ reader_readuntil(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
         if (sort_separators(separator, &sorted) < 0) {
             return NULL;
         }
-        plain = sorted != NULL;
+        self = ac_reader_usual_borrowed(op);  // an allocation may have collected
+        plain = self != NULL && sorted != NULL;
     }
     else {
         plain =
             plain && PyBytes_CheckExact(separator) && PyBytes_GET_SIZE(separator) > 0;
     }
     if (!plain) {
+        Py_XDECREF(sorted);
         return ac_reader_call_standard(op, "readuntil", args, nargs, kwnames);
     }
     ReadingObject *reading = ac_reads_new(self, op, &ac_attempt_until, separator);

@@ -161,16 +161,20 @@ ac_reads_new(ReaderState *state, PyObject *reader, const ac_reading_kind *kind,
              PyObject *argument)
 {
     ac_state *module = state->state;
-    LoopObject *loop = (LoopObject *)state->loop;  // it is, where the reader is usual
+    // it is, where the reader is usual; held: an allocation may collect
+    LoopObject *loop = (LoopObject *)Py_NewRef(state->loop);
+    Py_INCREF(state);
     ReadingObject *self = (ReadingObject *)ac_freelist_new_clear(
         &loop->reads, module->ReaderCoroutine, sizeof(ReadingObject));
     if (self == NULL) {
+        Py_DECREF(loop);
+        Py_DECREF(state);
         return NULL;
     }
     self->kind = kind;
-    self->loop = (LoopObject *)Py_NewRef(loop);
+    self->loop = loop;
     self->reader = Py_NewRef(reader);
-    self->state = (ReaderState *)Py_NewRef(state);
+    self->state = state;
     self->argument = Py_XNewRef(argument);
     PyObject_GC_Track(self);
     if (ac_coroutine_init((ac_coroutine *)self, &reading_ops,
