@@ -334,6 +334,51 @@ def test_override_that_raises_leaves_the_run(loop, trace):
     assert trace == [1]
 
 
+class Failing(asyncio.Protocol):
+    """Each of its calls after the first raises."""
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        fail()
+
+    def eof_received(self):
+        fail()
+
+
+@pytest.mark.parametrize("event", ["data", "end"])
+def test_context_of_a_transport_s_event(loop, run, event):
+    contexts = []
+
+    def handler(context):
+        contexts.append(context | {"handle": repr(context.get("handle"))})
+        if "transport" in context:
+            raise ValueError("in the override")
+
+    async def main():
+        loop.set_debug(False)
+        loop.call_exception_handler = handler
+        here, there = socket.socketpair()
+        with there:
+            transport, _ = await loop.create_connection(Failing, sock=here)
+            there.send(b"x") if event == "data" else there.shutdown(socket.SHUT_WR)
+            while len(contexts) < 2:
+                await asyncio.sleep(0)
+            transport.abort()
+            await asyncio.sleep(0)
+        return transport
+
+    transport = run(main())
+    del loop.call_exception_handler
+    context = contexts[1]
+    assert sorted(context) == ["exception", "handle", "message"]
+    assert type(context["exception"]) is ValueError
+    name = type(transport).__name__
+    assert context["message"] == f"Exception in callback {name}._read_ready()"
+    assert context["handle"].startswith(f"<Handle {name}._read_ready()")
+
+
 def test_default_handler_that_raises(loop, faults):
     def broken(context):
         raise ValueError("in the default handler")

@@ -3,6 +3,7 @@
 #include "core/python.h"
 
 #include "core/errors.h"
+#include "loop/handle.h"
 #include "loop/report.h"
 
 #include <stdarg.h>
@@ -90,6 +91,27 @@ ac_report_callback(LoopObject *loop, PyObject *handle, PyObject *callback,
         Py_CLEAR(context);
     }
     int rc = call_handler_steal(loop, context, exc);
+    Py_DECREF(exc);
+    return rc;
+}
+
+int
+ac_report_method(LoopObject *loop, PyObject *object, PyObject *name, PyObject *context)
+{
+    if (ac_err_is_exit()) {
+        return -1;
+    }
+    PyObject *exc = ac_err_take();
+    PyObject *method = PyObject_GetAttr(object, name);
+    PyObject *handle =
+        method == NULL ? NULL : ac_handle_new(loop, method, NULL, 0, context, 0);
+    int rc = -1;
+    if (handle != NULL) {
+        ac_err_restore_steal(Py_NewRef(exc));
+        rc = ac_report_callback(loop, handle, method, NULL, NULL);
+        ac_handle_done_steal(loop, handle);
+    }
+    Py_XDECREF(method);
     Py_DECREF(exc);
     return rc;
 }

@@ -12,6 +12,11 @@ int
 ac_report_callback(LoopObject *loop, PyObject *handle, PyObject *callback,
                    PyObject *args, PyObject *source_traceback);
 
+/* As ac_report_callback, for a method that the standard loop would have called through
+ * a Handle, which is made only now: getattr(object, name)() in `context`. */
+int
+ac_report_method(LoopObject *loop, PyObject *object, PyObject *name, PyObject *context);
+
 /* loop.call_exception_handler({'message': message, 'exception': the exception
  * `exc`, key: value, ...}) with borrowed arguments; pairs end with a NULL key.
  * Returns 0, or -1 with an exception that leaves run_forever. */

@@ -19,13 +19,13 @@
 /* Runs one of the two callbacks of a watcher as the standard's Handle would. */
 static int
 run_callback(StreamObject *self, LoopObject *loop, PyObject *context,
-             int (*callback)(StreamObject *), PyObject *name, const char *message)
+             int (*callback)(StreamObject *), PyObject *name)
 {
     if (loop->instrumented) {
         return ac_ready_run_instrumented(loop, (PyObject *)self, name, context);
     }
     if (PyContext_Enter(context) < 0) {
-        return ac_report_unraised(loop, message);
+        return ac_report_method(loop, (PyObject *)self, name, context);
     }
     int rc = callback(self);
     if (rc == 0) {
@@ -34,7 +34,7 @@ run_callback(StreamObject *self, LoopObject *loop, PyObject *context,
     PyObject *exc = ac_err_take();
     (void)PyContext_Exit(context);  // cannot fail: we entered it
     ac_err_restore_steal(exc);
-    return ac_report_unraised(loop, message);
+    return ac_report_method(loop, (PyObject *)self, name, context);
 }
 
 /* The kernel does not watch the number: nothing would ever come. */
@@ -61,16 +61,14 @@ on_ready(ac_watcher *watcher, unsigned int events)
     else if (events & AC_READ) {
         context = Py_NewRef(self->read_context);
         rc = run_callback(self, loop, context, ac_read_ready,
-                          loop->state->str__read_ready,
-                          "Exception in callback StreamTransport._read_ready()");
+                          loop->state->str__read_ready);
         Py_DECREF(context);
     }
     // reading may have ended it all
     if (rc == 0 && events & AC_WRITE && self->flags & AC_STREAM_REFUSED) {
         context = Py_NewRef(self->write_context);
         rc = run_callback(self, loop, context, ac_refused_ready,
-                          loop->state->str__write_ready,
-                          "Exception in callback StreamTransport._write_ready()");
+                          loop->state->str__write_ready);
         Py_DECREF(context);
     }
     if (rc < 0) {  // on the standard loop, what was written has left by now
