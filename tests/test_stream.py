@@ -724,6 +724,30 @@ async def test_sock_methods_refuse_a_transport_s_socket() -> None:
 
 
 @looped
+async def test_second_transport_while_the_first_sends_its_rest() -> None:
+    loop = asyncio.get_running_loop()
+    size = 1 << 20
+    here, there = socket.socketpair()
+    with there:
+        there.setblocking(False)
+        first, second = Recorder(), Recorder()
+        transport, _ = await loop.create_connection(lambda: first, sock=here)
+        transport.write(b"x" * size)
+        transport.close()
+        other, _ = await loop.create_connection(lambda: second, sock=here)
+        there.send(b"for the second")
+        assert await second.got(14) == b"for the second"
+        received = 0
+        while received < size:
+            received += len(await loop.sock_recv(there, size))
+        assert await first.lost() is None
+        assert here.fileno() == -1
+        assert first.received == b""
+        other.abort()
+        assert await second.lost() is None
+
+
+@looped
 async def test_numbers_are_reused_over_and_over() -> None:
     loop = asyncio.get_running_loop()
     numbers = set()

@@ -111,6 +111,25 @@ give_way(ac_watcher *watcher)
     return rc;
 }
 
+/* The transport that has the number is closing, and has bytes to send first: both wait
+ * for it by the loop's methods then, each for what it wants. Returns 1 if it is so, 0
+ * if not, -1 with an exception. */
+static int
+watcher_join(StreamObject *self)
+{
+    ac_watcher *watcher = ac_watcher_of_foreign(self->loop, self->fd);
+    if (watcher == NULL || watcher->on_ready != on_ready) {
+        return 0;
+    }
+    const uint32_t sends = AC_STREAM_CLOSING | AC_STREAM_REFUSED;
+    StreamObject *other = watcher->owner;
+    if ((other->flags & sends) != sends) {
+        return 0;
+    }
+    self->flags |= AC_STREAM_GUEST;
+    return give_way(watcher) < 0 ? -1 : 1;
+}
+
 /* A foreign number has one watcher: replaces the one there is, as the standard
  * loop's _add_reader replaces a callback. Returns 0, or -1 with an exception. */
 static int
@@ -162,8 +181,14 @@ ac_events_open(StreamObject *self)
         self->flags & AC_STREAM_SHARED || ac_watcher_own_is_full(loop)
             ? AC_WATCHER_FOREIGN
             : AC_WATCHER_OWN;
-    if (kind == AC_WATCHER_FOREIGN && watcher_replace(loop, self->fd) < 0) {
-        return -1;
+    if (kind == AC_WATCHER_FOREIGN) {
+        int joined = watcher_join(self);
+        if (joined != 0) {
+            return joined < 0 ? -1 : 0;
+        }
+        if (watcher_replace(loop, self->fd) < 0) {
+            return -1;
+        }
     }
     self->watcher = ac_watcher_new(loop, kind, self->fd, on_ready, self);
     if (self->watcher == NULL) {
@@ -185,7 +210,8 @@ ac_events_watch(StreamObject *self, unsigned int events)
         return -1;
     }
     bool lent =
-        self->watcher == NULL && (self->flags & AC_STREAM_WAITER || self->watched != 0);
+        self->watcher == NULL
+        && (self->flags & (AC_STREAM_WAITER | AC_STREAM_GUEST) || self->watched != 0);
     if (lent || self->flags & AC_STREAM_PIPE) {
         return ac_pipe_watch(self, events);
     }

@@ -62,6 +62,8 @@ enum {
     /* the descriptor */
     AC_STREAM_SHARED = 1u << 14,    /* somebody else knows it: a foreign watcher */
     AC_STREAM_ABANDONED = 1u << 15, /* given back by the finalizer */
+    AC_STREAM_GUEST = 1u << 18,     /* an earlier transport sends its rest through it:
+                                       watched through the loop's methods */
     /* the kind; neither is set for a StreamTransport */
     AC_STREAM_READ_PIPE = 1u << 16,
     AC_STREAM_WRITE_PIPE = 1u << 17,
