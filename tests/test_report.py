@@ -126,6 +126,19 @@ def test_handler_gets_loop_and_context(loop, trace):
     assert context["handle"] is handle
 
 
+def test_handle_of_another_loop_is_reported_to_that(loop_factory, trace):
+    loop, other = loop_factory(), loop_factory()
+    loop.set_exception_handler(lambda *args: trace.append("loop"))
+    other.set_exception_handler(lambda loop, _: trace.append(loop is other))
+    handles = [other.call_soon(fail), other.call_later(60, fail)]
+    for handle in [*handles, other.call_soon_threadsafe(fail)]:
+        loop._add_callback(handle)
+    turn(loop)
+    assert trace == [True] * 3
+    loop.close()
+    other.close()
+
+
 def test_handler_can_be_read_and_reset(loop, faults):
     assert loop.get_exception_handler() is None
 

@@ -221,9 +221,13 @@ run_ours(LoopObject *loop, HandleObject *handle)
         // by itself: nothing is told of it
         bool cancelled = handle->callback == NULL
                          || (handle->callback == Py_None && callback != Py_None);
-        rc =
-            ac_report_callback(loop, (PyObject *)handle, cancelled ? Py_None : callback,
-                               cancelled ? NULL : args, traceback);
+        // another loop's may have been given to _add_callback()
+        PyObject *owner =
+            Py_NewRef(handle->loop == NULL ? (PyObject *)loop : handle->loop);
+        rc = ac_report_callback((LoopObject *)owner, (PyObject *)handle,
+                                cancelled ? Py_None : callback, cancelled ? NULL : args,
+                                traceback);
+        Py_DECREF(owner);
     }
     Py_XDECREF(context);
     Py_XDECREF(args);
