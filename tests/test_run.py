@@ -187,6 +187,59 @@ def test_stop_from_a_timer(loop, trace):
     assert trace == [1, 2]
 
 
+@pytest.mark.parametrize("ending", ["reader", "both"])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_exit_in_a_reader_whose_writer_is_due(loop, trace, kind, ending):
+    def event(name):
+        trace.append(name)
+        if trace.count(name) == 1:
+            loop.call_soon(trace.append, f"after {name}")
+            if ending in ("both", name):
+                raise kind
+
+    here, there = socket.socketpair()
+    with here, there:
+        there.send(b"x")
+        loop.add_reader(here, event, "reader")
+        loop.add_writer(here, event, "writer")
+        loop.call_later(-1, trace.append, "timer")
+        for _ in range(3 if ending == "both" else 2):
+            try:
+                turn(loop)
+            except kind:
+                trace.append("exit")
+        loop.remove_reader(here)
+        loop.remove_writer(here)
+    expected = ["reader", "exit", "writer", "timer", "after reader", "reader", "writer"]
+    if ending == "both":
+        expected[3:] = ["exit", "timer", "after reader"]
+    assert trace[: len(expected)] == expected
+
+
+def test_exits_in_readers_that_an_exit_has_left(loop, trace):
+    def event(name):
+        trace.append(name)
+        loop.call_soon(trace.append, f"after {name}")
+        if len(trace) < 4:
+            raise KeyboardInterrupt
+
+    pairs = [socket.socketpair() for _ in range(3)]
+    for name, (here, there) in enumerate(pairs):
+        there.send(b"x")
+        loop.add_reader(here, event, name)
+    for _ in range(3):
+        try:
+            turn(loop)
+        except KeyboardInterrupt:
+            trace.append("exit")
+    assert trace[:4] == [0, "exit", 1, "exit"]
+    assert trace[4:6] == [2, "after 0"]
+    for here, there in pairs:
+        loop.remove_reader(here)
+        here.close()
+        there.close()
+
+
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("where", ["ready", "timer", "reader", "threadsafe"])
 def test_way_out_of_a_batch_and_what_is_left(loop, trace, pairs, kind, where):

@@ -69,6 +69,19 @@ ac_ring_push_reserved(ac_ring *ring, void *item)
     }
 }
 
+/* Puts an item before all others; needs a successful ac_ring_reserve before it. */
+static inline void
+ac_ring_push_first_reserved(ac_ring *ring, void *item)
+{
+    assert(ring->items != NULL && ring->len <= ring->mask);
+    ring->head = (ring->head - 1) & ring->mask;
+    ring->items[ring->head] = item;
+    ring->len++;
+    if (ring->len > ring->peak) {
+        ring->peak = ring->len;
+    }
+}
+
 static inline void *
 ac_ring_pop(ac_ring *ring)
 {

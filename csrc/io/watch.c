@@ -94,7 +94,8 @@ drop_cancelled(FdHandlesObject *self, int which)
 }
 
 /* The reader, then the writer, as _process_events has them. One that was cancelled by
- * itself is taken out. */
+ * itself is taken out. A writer behind a reader that ends the run comes first in the
+ * next; an operation of a socket is left to the next poll. */
 int
 ac_watch_on_ready(ac_watcher *watcher, unsigned int events)
 {
@@ -125,6 +126,9 @@ ac_watch_on_ready(ac_watcher *watcher, unsigned int events)
         }
         else if (rc == 0) {
             rc = ac_ready_run(loop, due[i]);
+        }
+        else if (waiters[i] == NULL) {
+            ac_ready_put_first_steal(loop, Py_NewRef(due[i]));
         }
         Py_DECREF(due[i]);
     }

@@ -347,6 +347,18 @@ ac_ready_run(LoopObject *loop, PyObject *handle)
     return ac_loop_flush(loop);
 }
 
+void
+ac_ready_put_first_steal(LoopObject *loop, PyObject *handle)
+{
+    if (ac_ring_reserve(&loop->ready) < 0) {
+        Py_DECREF(handle);
+        return;
+    }
+    ac_ring_push_first_reserved(&loop->ready, handle);
+    loop->snapshot++;  // counts as the rest of it
+    loop->events_before += loop->events_kept > 0 ? 1 : 0;
+}
+
 int
 ac_ready_run_instrumented(LoopObject *loop, PyObject *object, PyObject *name,
                           PyObject *context)

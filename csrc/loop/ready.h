@@ -21,6 +21,12 @@ ac_ready_check_patches(LoopObject *loop);
 int
 ac_ready_run(LoopObject *loop, PyObject *handle);
 
+/* An exception leaves the turn in the first of two callbacks of an event: the second, a
+ * handle (consumed), is the first of the next turn. Without memory it is left to the
+ * next poll. */
+void
+ac_ready_put_first_steal(LoopObject *loop, PyObject *handle);
+
 /* For code that is called by an event and is no Handle (streams), when
  * loop->instrumented: runs getattr(object, name)() in `context` through a real
  * Handle, so that debuggers, slow-callback warnings and a patched Handle._run see

@@ -55,26 +55,26 @@ run_and_drop(LoopObject *loop, PyObject *handle)
     return rc;
 }
 
-/* Runs handles of the snapshot, `count` of them. */
+/* Runs handles of the snapshot, *count of them, and counts down. */
 static int
-run_ready(LoopObject *loop, size_t count)
+run_ready(LoopObject *loop, size_t *count)
 {
     int rc = 0;
     // user code may have run a turn by hand and left less
-    while (rc == 0 && count > 0 && loop->snapshot > 0) {
-        count--;
+    while (rc == 0 && *count > 0 && loop->snapshot > 0) {
+        --*count;
         loop->snapshot--;
         rc = run_and_drop(loop, ac_ring_pop(&loop->ready));
     }
     return rc;
 }
 
-/* Runs events up to the index `end`. */
+/* Runs events up to the index *end. */
 static int
-run_events(LoopObject *loop, size_t end)
+run_events(LoopObject *loop, const size_t *end)
 {
     int rc = 0;
-    while (rc == 0 && loop->events_pos < end && loop->events_pos < loop->events_len) {
+    while (rc == 0 && loop->events_pos < *end && loop->events_pos < loop->events_len) {
         ac_watcher *watcher = loop->events[loop->events_pos++];
         if (watcher == NULL) {  // closed meanwhile
             continue;
@@ -106,9 +106,15 @@ keep_rest(LoopObject *loop)
         memmove(loop->events, loop->events + loop->events_pos,
                 loop->events_len * sizeof(*loop->events));
     }
+    // still among those that an earlier turn has left: they stay the first
+    if (loop->events_kept > loop->events_pos) {
+        loop->events_kept -= loop->events_pos;
+    }
+    else {
+        loop->events_before = rest;
+        loop->events_kept = loop->events_len;
+    }
     loop->events_pos = 0;
-    loop->events_before = rest;
-    loop->events_kept = loop->events_len;
     if (loop->due_pos == loop->due_len) {
         loop->due_len = loop->due_pos = 0;
         return;
@@ -133,18 +139,18 @@ run_collected(LoopObject *loop)
 {
     int rc = 0;
     if (loop->events_kept > 0) {
-        size_t before = loop->events_before, kept = loop->events_kept;
-        loop->events_before = loop->events_kept = 0;
-        rc = run_ready(loop, before);
+        rc = run_ready(loop, &loop->events_before);
         if (rc == 0) {
-            rc = run_events(loop, kept);
+            rc = run_events(loop, &loop->events_kept);
         }
     }
+    size_t all = SIZE_MAX;
     if (rc == 0) {
-        rc = run_ready(loop, SIZE_MAX);
+        loop->events_before = loop->events_kept = 0;
+        rc = run_ready(loop, &all);
     }
     if (rc == 0) {
-        rc = run_events(loop, SIZE_MAX);
+        rc = run_events(loop, &all);
     }
     while (rc == 0 && loop->due_pos < loop->due_len) {
         rc = run_and_drop(loop, loop->due[loop->due_pos++]);
