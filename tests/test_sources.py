@@ -153,6 +153,13 @@ def test_no_crash_by_design(path):
 
 
 @each_source()
+def test_pipes_are_made_in_one_place(path):
+    """So that no child inherits one that another thread has just made."""
+    made = re.search(r"(?<![\w>.])pipe2?\(", code_of(path)) is not None
+    assert made == (path.name == "selfpipe.c")
+
+
+@each_source()
 def test_functions_fit_on_a_screen(path):
     bodies = re.findall(r"^(\w+)\([^;]*?\)\n\{\n(.*?)^\}", code_of(path), re.M | re.S)
     long = [name for name, body in bodies if body.count("\n") > 60]

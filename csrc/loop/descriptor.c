@@ -1,5 +1,6 @@
 #include "core/python.h"
 
+#include "core/selfpipe.h"
 #include "loop/descriptor.h"
 
 #include <errno.h>
@@ -32,20 +33,7 @@ ac_descriptor_open_bell(int fds[2])
 int
 ac_descriptor_open_bell(int fds[2])
 {
-    if (pipe(fds) < 0) {
-        int err = -errno;
-        fds[0] = fds[1] = -1;
-        return err;
-    }
-    for (int i = 0; i < 2; i++) {
-        if (fcntl(fds[i], F_SETFL, O_NONBLOCK) < 0
-            || fcntl(fds[i], F_SETFD, FD_CLOEXEC) < 0) {
-            int err = -errno;
-            ac_descriptor_close_bell(fds);
-            return err;
-        }
-    }
-    return 0;
+    return ac_selfpipe_open(fds);
 }
 
 #endif
@@ -98,20 +86,12 @@ ac_descriptor_replace(uv_poll_t *handle, uv_poll_cb on_ready, int fd, int fresh)
 int
 ac_descriptor_probe(void)
 {
-    int fds[4];
-    int n = 0, err = 0;
-    if (pipe(fds) < 0) {
-        return -errno;
-    }
-    n = 2;
-    if (pipe(fds + 2) < 0) {
-        err = -errno;
-    }
-    else {
-        n = 4;
-    }
-    for (int i = 0; i < n; i++) {
-        close(fds[i]);
+    int one[2], two[2];
+    int err = ac_selfpipe_open(one);
+    if (err == 0) {
+        err = ac_selfpipe_open(two);
+        ac_selfpipe_close(two);
+        ac_selfpipe_close(one);
     }
     return err;
 }

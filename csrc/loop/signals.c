@@ -8,11 +8,10 @@
 #include "core/python.h"
 
 #include "core/errors.h"
+#include "core/selfpipe.h"
 #include "loop/signals.h"
 #include "loop/watcher.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 struct ac_signals {
@@ -161,22 +160,15 @@ signals_open(LoopObject *loop)
         PyErr_NoMemory();
         return NULL;
     }
-    if (pipe(fds) < 0) {
-        ac_errors_errno(errno);
+    int err = ac_selfpipe_open(fds);
+    if (err < 0) {
+        ac_errors_errno(-err);
         PyMem_Free(signals);
         return NULL;
     }
     signals->read_fd = fds[0];
     signals->write_fd = fds[1];
     signals->former = -1;
-    for (int i = 0; i < 2; i++) {
-        if (fcntl(fds[i], F_SETFL, O_NONBLOCK) < 0
-            || fcntl(fds[i], F_SETFD, FD_CLOEXEC) < 0) {
-            ac_errors_errno(errno);
-            signals_free(signals);
-            return NULL;
-        }
-    }
     signals->watcher =
         ac_watcher_new(loop, AC_WATCHER_FOREIGN, fds[0], on_signal_ready, signals);
     if (signals->watcher == NULL || ac_watcher_set(signals->watcher, AC_READ) < 0) {

@@ -11,12 +11,11 @@
  * called on them. */
 #include "core/python.h"
 
+#include "core/selfpipe.h"
 #include "tls/bio.h"
 #include "tls/libssl.h"
 
 #include <dlfcn.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -73,20 +72,14 @@ size_t
 ac_libssl_peek(const void *address, void *copy, size_t len)
 {
     int ends[2];
-    if (pipe(ends) < 0) {
+    if (ac_selfpipe_open(ends) < 0) {
         return 0;
     }
-    ssize_t n = -1;
-    if (fcntl(ends[0], F_SETFL, O_NONBLOCK) == 0
-        && fcntl(ends[1], F_SETFL, O_NONBLOCK) == 0)
-    {
-        n = write(ends[1], address, len);
-        if (n > 0) {
-            n = read(ends[0], copy, (size_t)n);
-        }
+    ssize_t n = write(ends[1], address, len);
+    if (n > 0) {
+        n = read(ends[0], copy, (size_t)n);
     }
-    close(ends[0]);
-    close(ends[1]);
+    ac_selfpipe_close(ends);
     return n > 0 ? (size_t)n : 0;
 }
 
