@@ -93,6 +93,28 @@ async def test_ways(change: Any, direct: bool, server_side: bool) -> None:
         assert await near.lost() is None
 
 
+def run_direct(code: str) -> str:
+    """What a process that calls libssl prints; it is given the certificates."""
+    files = certificates()
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(files.server), str(files.authority)],
+        env={**os.environ, "ASYNCCORE_TLS": "direct"},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def is_proven() -> bool:
+    former = _tls.mode()
+    proven = _tls.use("direct") is None
+    _tls.use(former)
+    return proven
+
+
 NUMBERS = """
 import _ssl, asyncio, ctypes, ssl, sys
 from asynccore import _tls, new_event_loop
@@ -129,21 +151,53 @@ with asyncio.Runner(loop_factory=new_event_loop) as runner:
 
 def test_process_that_has_used_up_the_numbers_of_bios() -> None:
     """OpenSSL has 127 in a process, and each interpreter takes one."""
-    files = certificates()
-    command = [sys.executable, "-c", NUMBERS, str(files.server), str(files.authority)]
-    done = subprocess.run(
-        command,
-        env={**os.environ, "ASYNCCORE_TLS": "direct"},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
+    assert run_direct(NUMBERS) == f"{is_proven()}\n"
+
+
+NO_DESCRIPTOR = """
+import asyncio, resource, socket, ssl, sys
+from asynccore import _tls, new_event_loop
+
+server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+server_context.load_cert_chain(sys.argv[1])
+client_context = ssl.create_default_context(cafile=sys.argv[2])
+limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+
+async def connect(here, there):
+    loop = asyncio.get_running_loop()
+    (client, _), (server, _) = await asyncio.gather(
+        loop.create_connection(
+            asyncio.Protocol, sock=here, ssl=client_context, server_hostname="localhost"
+        ),
+        loop.connect_accepted_socket(asyncio.Protocol, there, ssl=server_context),
     )
-    assert done.returncode == 0, done.stderr
-    former = _tls.mode()
-    proven = _tls.use("direct") is None
-    _tls.use(former)
-    assert done.stdout == f"{proven}\n"
+    found = [end._ssl_protocol._is_direct() for end in (client, server)]
+    client.abort()
+    server.abort()
+    await asyncio.sleep(0)
+    return found
+
+
+async def main():
+    pairs = [socket.socketpair() for _ in range(2)]
+    await asyncio.sleep(0.001)  # the descriptors of the loop
+    "localhost".encode("idna")  # a module
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    without = await connect(*pairs[0])
+    why = _tls.describe()
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    print(without, "no descriptor" in why, await connect(*pairs[1]))
+
+
+with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    runner.run(main())
+"""
+
+
+def test_proof_that_lacked_a_descriptor_is_made_again() -> None:
+    printed = run_direct(NO_DESCRIPTOR)
+    assert printed == f"[False, False] True {[is_proven()] * 2}\n"
 
 
 @looped

@@ -305,6 +305,8 @@ typedef struct ac_state {
 
     const struct ac_sink_ops *sinks[2];  /* of the reader and of TLS; stream/sink.h */
     struct ac_libssl *libssl;            /* proven, or NULL */
+    bool tls_chosen;                     /* that new connections use it */
+    bool tls_again;                      /* the proof had no descriptor */
     bool tls_direct;                     /* new connections use it */
     PyObject *tls_pieces[AC_TLS_PIECES]; /* exact bytes or NULL; tls/pieces.h */
 

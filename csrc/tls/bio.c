@@ -142,9 +142,9 @@ find_variant(const ac_libssl *lib)
     char marks[2] = {0, 0};
     char before[128], after[128];
     lib->BIO_set_data(bio, &marks[0]);
-    size_t n = ac_libssl_peek(bio, before, sizeof(before));
+    size_t n = ac_libssl_peek(lib, bio, before, sizeof(before));
     lib->BIO_set_data(bio, &marks[1]);
-    size_t m = ac_libssl_peek(bio, after, sizeof(after));
+    size_t m = ac_libssl_peek(lib, bio, after, sizeof(after));
     for (size_t i = 0; i < sizeof(variants) / sizeof(variants[0]); i++) {
         size_t place = variants[i].place;
         const char *one, *two;

@@ -14,6 +14,7 @@
 #include "core/selfpipe.h"
 #include "tls/bio.h"
 #include "tls/libssl.h"
+#include "tls/sslmodule.h"
 
 #include <dlfcn.h>
 #include <string.h>
@@ -69,27 +70,22 @@ load_functions(ac_libssl *lib, void *handle)
 
 /* The kernel reads for us, and says EFAULT where a program would be stopped. */
 size_t
-ac_libssl_peek(const void *address, void *copy, size_t len)
+ac_libssl_peek(const ac_libssl *lib, const void *address, void *copy, size_t len)
 {
-    int ends[2];
-    if (ac_selfpipe_open(ends) < 0) {
-        return 0;
-    }
-    ssize_t n = write(ends[1], address, len);
+    ssize_t n = write(lib->ends[1], address, len);
     if (n > 0) {
-        n = read(ends[0], copy, (size_t)n);
+        n = read(lib->ends[0], copy, (size_t)n);
     }
-    ac_selfpipe_close(ends);
     return n > 0 ? (size_t)n : 0;
 }
 
 /* Whether the memory behind `address` holds the pointer within its first `len`
  * bytes. */
 static bool
-holds(const void *address, size_t len, const void *pointer)
+holds(const ac_libssl *lib, const void *address, size_t len, const void *pointer)
 {
     char copy[SSL_HEAD];
-    size_t n = address == NULL ? 0 : ac_libssl_peek(address, copy, len);
+    size_t n = address == NULL ? 0 : ac_libssl_peek(lib, address, copy, len);
     for (size_t at = 0; at + sizeof(pointer) <= n; at += sizeof(pointer)) {
         if (memcmp(copy + at, &pointer, sizeof(pointer)) == 0) {
             return true;
@@ -163,15 +159,15 @@ refute(const ac_libssl *lib, const samples *made)
     void *server = word_at(made->server, FIRST_WORD);
     void *bio = word_at(made->bio, FIRST_WORD);
     ac_ssl *ssl = word_at(made->socket, SECOND_WORD);
-    if (!holds(client, CTX_HEAD, lib->TLS_client_method())
-        || !holds(server, CTX_HEAD, lib->TLS_server_method()))
+    if (!holds(lib, client, CTX_HEAD, lib->TLS_client_method())
+        || !holds(lib, server, CTX_HEAD, lib->TLS_server_method()))
     {
         return "SSLContext has another layout";
     }
-    if (!holds(bio, BIO_HEAD, lib->BIO_s_mem())) {
+    if (!holds(lib, bio, BIO_HEAD, lib->BIO_s_mem())) {
         return "MemoryBIO has another layout";
     }
-    if (!holds(ssl, SSL_HEAD, client) || !holds(ssl, SSL_HEAD, bio)) {
+    if (!holds(lib, ssl, SSL_HEAD, client) || !holds(lib, ssl, SSL_HEAD, bio)) {
         return "_SSLSocket has another layout";
     }
     const char *name;
@@ -186,8 +182,6 @@ refute(const ac_libssl *lib, const samples *made)
     }
     return NULL;
 }
-
-/* ----------------------------------------------------------------- functions -- */
 
 /* Whether libssl is the one that the interpreter says; false and an exception
  * possible. */
@@ -229,10 +223,15 @@ search(ac_libssl *lib, PyObject *core, PyObject *ssl)
     return reason;
 }
 
-ac_libssl *
-ac_libssl_find(PyObject **why_not)
+/* Looks for libssl and proves the layout. *why_not is NULL and the result a new block,
+ * or the result is NULL and *why_not a new str that tells the reason; *again is true if
+ * that is only the want of a descriptor. Runs Python. Returns NULL with *why_not NULL
+ * and an exception for want of memory. */
+static ac_libssl *
+find(PyObject **why_not, bool *again)
 {
     *why_not = NULL;
+    *again = false;
     ac_libssl *lib = PyMem_RawCalloc(1, sizeof(*lib));
     if (lib == NULL) {
         PyErr_NoMemory();
@@ -241,9 +240,14 @@ ac_libssl_find(PyObject **why_not)
     PyObject *core = PyImport_ImportModule("_ssl");
     PyObject *ssl = core == NULL ? NULL : PyImport_ImportModule("ssl");
     const char *reason = "there is no ssl module";
-    if (ssl != NULL) {
+    if (ac_selfpipe_open(lib->ends) < 0) {
+        reason = "there is no descriptor for the proof";
+        *again = true;
+    }
+    else if (ssl != NULL) {
         reason = search(lib, core, ssl);
     }
+    ac_selfpipe_close(lib->ends);
     PyErr_Clear();  // whatever it was, MemoryBIO serves
     Py_XDECREF(core);
     Py_XDECREF(ssl);
@@ -253,6 +257,31 @@ ac_libssl_find(PyObject **why_not)
     ac_libssl_free(lib);
     *why_not = PyUnicode_FromString(reason);
     return NULL;
+}
+
+/* ----------------------------------------------------------------- functions -- */
+
+PyObject *
+ac_libssl_decide_borrowed(ac_state *state)
+{
+    state->tls_direct = false;
+    if (!state->tls_chosen) {
+        return Py_None;
+    }
+    if (state->libssl == NULL && (state->why_no_libssl == NULL || state->tls_again)) {
+        bool first = state->why_no_libssl == NULL;  // later the classes may be patched
+        if (first && ac_sslmodule_remember(state) < 0) {
+            return NULL;
+        }
+        PyObject *why_not;
+        state->libssl = find(&why_not, &state->tls_again);
+        Py_XSETREF(state->why_no_libssl, why_not);
+        if (state->libssl == NULL && why_not == NULL) {
+            return NULL;
+        }
+    }
+    state->tls_direct = state->libssl != NULL;
+    return state->tls_direct ? Py_None : state->why_no_libssl;
 }
 
 ac_ssl *

@@ -66,13 +66,14 @@ typedef struct ac_libssl {
 #undef AC_LIBSSL_MEMBER
     ac_biometh *method; /* of our BIO (bio.c) */
     atomic_size_t bios; /* how many of ours are alive: they need this block */
+    int ends[2];        /* of the pipe that the proof reads through, else -1 */
 } ac_libssl;
 
-/* Looks for libssl and proves the layout. *why_not is NULL and the result a new block,
- * or the result is NULL and *why_not a new str that tells the reason. Runs Python.
- * Returns NULL with *why_not NULL and an exception for want of memory. */
-ac_libssl *
-ac_libssl_find(PyObject **why_not);
+/* Decides whether new connections call libssl, from what was chosen (state->tls_chosen)
+ * and what the proof says, which is made if there is none. Returns None, or the reason
+ * why they do not, borrowed; NULL with an exception. */
+PyObject *
+ac_libssl_decide_borrowed(ac_state *state);
 
 /* The SSL of an ssl.SSLObject whose `_sslobj` is proven to be `socket`, an object of
  * the exact type _ssl._SSLSocket. NULL without an exception if the back pointer says
@@ -80,9 +81,10 @@ ac_libssl_find(PyObject **why_not);
 ac_ssl *
 ac_libssl_ssl(const ac_libssl *lib, PyObject *socket);
 
-/* Copies up to `len` bytes from an address that may be no address. Returns how many. */
+/* During the proof: copies up to `len` bytes from an address that may be no address.
+ * Returns how many. */
 size_t
-ac_libssl_peek(const void *address, void *copy, size_t len);
+ac_libssl_peek(const ac_libssl *lib, const void *address, void *copy, size_t len);
 
 /* Gives the block back, unless an SSLObject is alive that needs it. NULL is fine. */
 void

@@ -333,21 +333,8 @@ core_tls_use(PyObject *module, PyObject *argument)
     if (direct < 0) {
         return NULL;
     }
-    state->tls_direct = false;
-    if (!direct) {
-        Py_RETURN_NONE;
-    }
-    if (state->libssl == NULL && state->why_no_libssl == NULL) {
-        if (ac_sslmodule_remember(state) < 0) {
-            return NULL;
-        }
-        state->libssl = ac_libssl_find(&state->why_no_libssl);
-        if (state->libssl == NULL && state->why_no_libssl == NULL) {
-            return NULL;
-        }
-    }
-    state->tls_direct = state->libssl != NULL;
-    return Py_NewRef(state->tls_direct ? Py_None : state->why_no_libssl);
+    state->tls_chosen = direct;
+    return Py_XNewRef(ac_libssl_decide_borrowed(state));
 }
 
 PyDoc_STRVAR(
