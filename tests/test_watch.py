@@ -809,6 +809,34 @@ def test_dup_keeps_the_file_open(loop, trace):
     assert number != twin
 
 
+def test_dup_keeps_the_file_open_and_there_is_no_descriptor(loop, pair, trace):
+    # what keeps being reported cannot be got rid of then: the loop goes on all the same
+    a, b = pair
+    old, peer = socket.socketpair()
+    twin = os.dup(old.fileno())
+    number = old.fileno()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with peer:
+        loop.add_reader(old, trace.append, "old")
+        loop.add_reader(a, lambda: trace.append(a.recv(10)))
+        turn(loop)
+        old.close()
+        assert loop.remove_reader(number)
+        peer.send(b"x")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            turn(loop, 3)
+            b.send(b"one")
+            turn(loop, 3)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        b.send(b"two")
+        turn(loop, 3)
+        assert trace == [b"one", b"two"]
+        loop.remove_reader(a)
+    os.close(twin)
+
+
 def test_both_duplicates_are_watched(loop, pair, trace):
     a, b = pair
     twin = os.dup(a.fileno())

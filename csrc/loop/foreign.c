@@ -65,38 +65,49 @@ ac_foreign_start(ac_foreign *foreign, ac_own *own, uv_loop_t *uv)
     return err;
 }
 
-/* A new, clean set in the place of the old one. Returns 0, or -1 with an exception. */
+/* A set with the poller's own numbers. Returns 0 or a negative errno. */
+static int
+open_fresh(const ac_foreign *foreign, ac_fdset *fresh)
+{
+    int err = ac_fdset_open(fresh);
+    if (err == 0) {
+        err = add_own_numbers(foreign, fresh);
+        if (err < 0) {
+            ac_fdset_close(fresh);
+        }
+    }
+    return err;
+}
+
+/* A new, clean set in the place of the old one, which stays if there is none. Returns 0
+ * or a negative errno. */
 static int
 renew(ac_foreign *foreign)
 {
     if (foreign->set.fd < 0) {
         return 0;
     }
+    ac_fdset fresh;
+    int err = open_fresh(foreign, &fresh);
+    if (err < 0) {
+        return err;
+    }
     memset(foreign->lingering, 0, foreign->table.cap * sizeof(*foreign->lingering));
     while (foreign->assumed != NULL) {
         ac_changes_remove(foreign->assumed);
     }
-    ac_fdset fresh;
-    int err = ac_fdset_open(&fresh);
-    if (err == 0) {
-        err = add_own_numbers(foreign, &fresh);
-        if (err < 0) {
-            ac_fdset_close(&fresh);
-        }
-    }
-    if (err == 0 && foreign->started) {
+    if (foreign->started) {
         err = ac_descriptor_replace(&foreign->poll, on_set_ready, foreign->set.fd,
                                     fresh.fd);
     }
-    else if (err == 0) {
+    else {
         if (fresh.fd != foreign->set.fd) {
             ac_fdset_close(&foreign->set);
         }
         foreign->set = fresh;
     }
     if (err < 0) {
-        (void)ac_errors_errno(-err);
-        return -1;
+        return err;
     }
     for (size_t fd = 0; fd < foreign->table.cap; fd++) {
         ac_watcher *watcher = foreign->table.items[fd];
@@ -109,19 +120,37 @@ renew(ac_foreign *foreign)
     return 0;
 }
 
+/* Renews a set that reports what nobody waits for. Without a descriptor for it the next
+ * poll tries again: until then the loop is busy, as the standard one is for ever. */
+static int
+renew_stale(ac_foreign *foreign)
+{
+    int err = renew(foreign);
+    if (err == 0 || err == -EMFILE || err == -ENFILE || err == -ENOMEM
+        || err == -ENOSPC) {
+        return 0;
+    }
+    (void)ac_errors_errno(-err);
+    return -1;
+}
+
 int
 ac_foreign_after_fork(ac_foreign *foreign)
 {
     foreign->timer_fd = -1;
+    int err = 0;
     if (foreign->set.fd >= 0) {  // the parent listens to the old one
         ac_descriptor_close_bell(foreign->bell);
-        int err = ac_descriptor_open_bell(foreign->bell);
-        if (err < 0) {
-            (void)ac_errors_errno(-err);
-            return -1;
-        }
+        err = ac_descriptor_open_bell(foreign->bell);
     }
-    return renew(foreign);
+    if (err == 0) {
+        err = renew(foreign);
+    }
+    if (err < 0) {
+        (void)ac_errors_errno(-err);
+        return -1;
+    }
+    return 0;
 }
 
 void
@@ -198,7 +227,7 @@ ac_foreign_collect(LoopObject *loop, ac_fdset_event *ready, int n)
         }
         n = ac_fdset_wait(&foreign->set, ready, AC_FDSET_BATCH, false);
     }
-    return stale ? renew(foreign) : 0;
+    return stale ? renew_stale(foreign) : 0;
 }
 
 /* -------------------------------------------------------- life of a watcher -- */
