@@ -11,6 +11,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 clock = time.perf_counter_ns
+# What a process spends beside a child or a peer that is busy too: its own CPU time.
+cpu = time.process_time_ns
+
+HELLO = b"hello"
+"""What the servers of HTTP answer."""
 
 # Deep enough for every connection of a workload that comes at once.
 BACKLOG = 2048

@@ -8,17 +8,13 @@ import signal
 import socket
 import tempfile
 import threading
-import time
 from asyncio.subprocess import PIPE
 from typing import Any
 
-from benchmarks.harness import Timed, clock
+from benchmarks.harness import Timed, clock, cpu
 
 PIECE = 65536
 FILE = 64 << 20
-
-# What a process spends beside a child or a peer that is busy too: its own CPU time.
-cpu = time.process_time_ns
 
 
 async def spawn(n: int) -> int:

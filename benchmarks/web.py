@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from benchmarks.harness import Load, Serve, keep, listen
-
-HELLO = b"hello"
+from benchmarks.harness import HELLO, Load, Serve, keep, listen
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import platform
 import re
@@ -16,10 +17,10 @@ import pytest
 
 pytest.importorskip("benchmarks")
 
-from benchmarks import report, scale_report
+from benchmarks import clients, report, scale_report
 from benchmarks.client import build
 from benchmarks.limit import can_run
-from benchmarks.measure import environment_of, measure
+from benchmarks.measure import child, environment_of, measure
 from benchmarks.report import Results
 from benchmarks.scale import SERIES, SIZES
 from benchmarks.suite import EVERY, SCALE, WORKLOADS
@@ -61,7 +62,8 @@ def everything() -> Results:
 
 def test_a_name_is_one_workload() -> None:
     assert not set(SCALE) & set(WORKLOADS)
-    assert len(EVERY) == len(SCALE) + len(WORKLOADS)
+    assert not set(clients.PEERS) & set(SCALE | WORKLOADS)
+    assert len(EVERY) == len(SCALE) + len(WORKLOADS) + len(clients.PEERS)
     assert len(SCALE) == sum(len(SIZES[kind.things]) for kind in SERIES)
 
 
@@ -153,6 +155,28 @@ def test_workload_runs(name: str, loop: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) > 0
+
+
+PACKAGE = {"aiohttp-client": "aiohttp"}
+SERVER = {"asyncpg": "postgres", "redis": "redis-server"}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
+@pytest.mark.parametrize("name", ["aiohttp-client", "asyncpg", "redis", "websockets"])
+def test_client_runs(name: str) -> None:
+    for package in (PACKAGE.get(name, name), "uvicorn", "httptools", "uvloop"):
+        pytest.importorskip(package)
+    server = SERVER.get(name)
+    if server and not (
+        shutil.which(server) or glob.glob(f"/usr/lib/postgresql/*/bin/{server}")
+    ):
+        pytest.skip(f"{server} is not installed")
+    command = child("count", "asynccore", name, "--number=20")
+    run = subprocess.run(
+        command, env=environment_of(WORKLOADS[name]), capture_output=True, timeout=50
+    )
+    assert run.returncode == 0, run.stderr.decode()
+    assert float(run.stdout) > 0
 
 
 def table_of_limits() -> Results:
