@@ -1,4 +1,4 @@
-"""Lets one allocation after the other fail in one call: `memory.py STEP LOOP`.
+"""Lets one allocation after the other fail in one call: `-m faults.memory STEP LOOP`.
 
 In each round a step is set up, its n-th allocation fails, and then, whatever came of
 it, the loop must go on: what was opened is closed, connection_lost comes at most once,
@@ -26,6 +26,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from . import memory_reader  # noqa: F401 - its steps
+from .steps import STEPS, Call, one_turn, step, turns
+
 FD_DIR = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
 DATA = bytes(range(256)) * 40
 LARGE = bytes(1 << 20)
@@ -36,14 +39,6 @@ FACTORIES = {
     "asyncio": "asyncio:SelectorEventLoop",
     "asynccore": "asynccore:new_event_loop",
 }
-
-Call = Callable[[], Any]
-STEPS: dict[str, Callable[[Any], Any]] = {}
-
-
-def step(function: Callable[[Any], Iterator[Call]]) -> None:
-    """A generator that yields the call to make without memory, and cleans up after."""
-    STEPS[function.__name__] = contextlib.contextmanager(function)
 
 
 class Receiver(asyncio.Protocol):
@@ -78,18 +73,6 @@ class BufferedReceiver(asyncio.BufferedProtocol):
         self.get_buffer = lambda hint: self.buffer  # type: ignore[method-assign]
         self.buffer_updated = self.sizes.append  # type: ignore[method-assign]
         self.connection_lost = self.lost.append  # type: ignore[method-assign]
-
-
-def turns(loop: Any, count: int = 6) -> None:
-    for _ in range(count):
-        loop.call_soon(loop.stop)
-        loop.run_forever()
-
-
-def one_turn(loop: Any) -> Call:
-    """The call that is one turn of the loop, with little else in it."""
-    loop.call_soon(loop.stop)
-    return loop.run_forever
 
 
 @contextlib.contextmanager

@@ -23,21 +23,23 @@ pytestmark = pytest.mark.skipif(
     reason="before 3.13 each call of a callback allocates: thousands of rounds a step",
 )
 
-SCRIPT = pathlib.Path(__file__).with_name("memory.py")
+TESTS = pathlib.Path(__file__).parents[1]
+MODULE = "faults.memory"
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_step(step: str) -> None:
-    command = [sys.executable, "-X", "faulthandler", str(SCRIPT), step, "asynccore"]
+    options = ["-X", "faulthandler", "-m", MODULE]
     # debug mode walks the stack in Python, which 3.13.0 does not survive without memory
     environ = {**os.environ, "PYTHONPATH": SITE, "PYTHONASYNCIODEBUG": ""}
     done = subprocess.run(
-        command,
+        [sys.executable, *options, step, "asynccore"],
         capture_output=True,
         text=True,
         timeout=50,
         check=False,
         env=environ,
+        cwd=TESTS,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     # the script's own measure that it was able to fail
