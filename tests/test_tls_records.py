@@ -93,6 +93,41 @@ async def test_ways(change: Any, direct: bool, server_side: bool) -> None:
         assert await near.lost() is None
 
 
+@pytest.mark.parametrize("when", ["at once", "later"])
+@pytest.mark.parametrize("name", ["read", "write"])
+@looped
+async def test_method_replaced_in_the_object(name: str, when: str) -> None:
+    seen: list[bytes] = []
+
+    def replace(protocol: Any, *_: Any) -> None:
+        sslobj = protocol.transport.get_extra_info("ssl_object")
+        original = getattr(sslobj, name)
+
+        def replaced(*args: Any) -> Any:
+            result = original(*args)
+            seen.append(result if name == "read" else bytes(args[0]))
+            return result
+
+        setattr(sslobj, name, replaced)
+
+    near = Recorder(data_received=lambda p, data: p.transport.write(data))
+    if when == "at once":
+        near.hooks["connection_made"] = replace
+    async with raw_peer(near) as peer:
+        if when == "later":
+            await peer.send(b"before")
+            assert await peer.recv(6) == b"before"
+            assert seen == []
+            replace(near)
+        await peer.send(b"hello")
+        assert await peer.recv(5) == b"hello"
+        assert [data for data in seen if data] == [b"hello"]
+        delattr(near.transport.get_extra_info("ssl_object"), name)
+        await peer.send(b"after")
+        assert await peer.recv(5) == b"after"
+        assert [data for data in seen if data] == [b"hello"]
+
+
 def run_direct(code: str) -> str:
     """What a process that calls libssl prints; it is given the certificates."""
     files = certificates()

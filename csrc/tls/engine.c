@@ -82,22 +82,47 @@ ac_engine_close(TLSObject *self)
     Py_CLEAR(self->buffer);
 }
 
+/* Whether somebody has given the object a read(), write() or pending() of its own; they
+ * are looked for when it has another number of attributes than before. -1 with an
+ * exception. */
+static int
+is_replaced(TLSObject *self)
+{
+    PyObject *dict = ac_instance_dict_borrowed(self->sslobj);
+    if (dict == NULL || PyDict_GET_SIZE(dict) == self->members) {
+        return 0;
+    }
+    ac_state *state = self->state;
+    PyObject *const names[] = {state->str_read, state->str_write, state->str_pending};
+    self->members = PyDict_GET_SIZE(dict);
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < 3; i++) {
+        rc = PyDict_Contains(dict, names[i]);
+    }
+    return rc;
+}
+
 int
 ac_engine_settle(TLSObject *self)
 {
-    if (self->flags & AC_TLS_RECORDS) {
-        return 0;
-    }
-    self->flags |= AC_TLS_RECORDS;
     if (!(self->flags & AC_TLS_DIRECT)) {
         return 0;
     }
-    // the server's name may have led to another context
-    int rc = is_unobserved(self->state, self->sslobj);
-    if (rc == 0) {
+    int stays = 1;
+    if (!(self->flags & AC_TLS_RECORDS)) {
+        self->flags |= AC_TLS_RECORDS;
+        self->members = 1;  // `_sslobj`
+        // the server's name may have led to another context
+        stays = is_unobserved(self->state, self->sslobj);
+    }
+    if (stays > 0) {
+        int replaced = is_replaced(self);
+        stays = replaced < 0 ? -1 : !replaced;
+    }
+    if (stays == 0) {
         self->flags &= ~(uint32_t)AC_TLS_DIRECT;
     }
-    return rc < 0 ? -1 : 0;
+    return stays < 0 ? -1 : 0;
 }
 
 /* ------------------------------------------------------------------- methods -- */

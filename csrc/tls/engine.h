@@ -63,8 +63,8 @@ ac_engine_pour(TLSObject *self);
 int
 ac_engine_take(TLSObject *self, PyObject **data);
 
-/* Before a record: the first call with a handshake behind it looks whether direct calls
- * are still right. Returns 0, or -1 with an exception. */
+/* Before records: looks whether direct calls are still right, thoroughly in the first
+ * call with a handshake behind it. Returns 0, or -1 with an exception. */
 int
 ac_engine_settle(TLSObject *self);
 

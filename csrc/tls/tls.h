@@ -24,7 +24,8 @@
  * Three ways, decided when `_sslobj` is set:
  *   OWN_BIO and DIRECT  records by calls of libssl on a BIO over `flows`
  *   OWN_BIO             records by the methods of the SSLObject on that BIO: somebody
- *                       listens with _msg_callback
+ *                       listens with _msg_callback, or has replaced one of them in
+ *                       the object
  *   neither             the methods, on the two MemoryBIO that the standard made
  *
  * References: the TLS object owns its protocol above and its transport below, which
@@ -51,7 +52,8 @@ typedef struct {
     PyObject *module; /* at the end of the interpreter the type may let go first */
     uint32_t flags;
     ac_ssl *ssl;
-    ac_bio *bio; /* owned */
+    ac_bio *bio;        /* owned */
+    Py_ssize_t members; /* of `sslobj`, when they were looked through */
     ac_flows flows;
     PyObject *buffer;            /* between get_buffer() and buffer_updated() */
     const ac_sink_ops *app_sink; /* of app_protocol, where it takes bytes in C */
