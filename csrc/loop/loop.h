@@ -67,9 +67,11 @@ typedef struct {
 } ac_flood;
 
 /* A poll may be left out while callbacks are ready and no descriptor is watched: at
- * most this many turns and this long in a row. */
+ * most this many turns and this long in a row. Where nothing else needs the clock, it
+ * is read in one of so many of these turns, since it is a ninth of what a turn costs. */
 #define AC_TURNS_WITHOUT_POLL 64
 #define AC_NS_WITHOUT_POLL 50000.0
+#define AC_TURNS_WITHOUT_CLOCK 4
 
 /* Dead objects kept for reuse: at most so many in a burst, and so many after it. */
 #define AC_FREELIST_MAX 16384

@@ -262,11 +262,14 @@ turn_poll(LoopObject *loop, double *now, bool *timed)
         }
     }
     if (timeout == 0.0 && may_skip) {
+        loop->turns_without_poll++;
         if (!*timed) {
+            if (loop->turns_without_poll % AC_TURNS_WITHOUT_CLOCK != 0) {
+                return 0;
+            }
             real = ac_clock_real();
         }
         if (real - loop->last_poll < SECONDS_WITHOUT_POLL) {
-            loop->turns_without_poll++;
             return 0;
         }
     }
