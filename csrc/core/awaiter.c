@@ -16,9 +16,8 @@ typedef struct {
 PyObject *
 ac_awaiter_new(PyObject *coroutine, PyObject *Py_UNUSED(ignored))
 {
-    // cannot fail: the type of the coroutine has the module
-    PyObject *module = PyType_GetModuleByDef(Py_TYPE(coroutine), &ac_module_def);
-    AwaiterObject *self = PyObject_GC_New(AwaiterObject, ac_state_of(module)->Awaiter);
+    AwaiterObject *self =
+        PyObject_GC_New(AwaiterObject, ac_state_of_object(coroutine)->Awaiter);
     if (self == NULL) {
         return NULL;
     }

@@ -353,6 +353,13 @@ ac_state_of(PyObject *module)
     return (ac_state *)PyModule_GetState(module);
 }
 
+/* That of an object whose type, or a base of it, is the module's; cannot fail. */
+static inline ac_state *
+ac_state_of_object(PyObject *object)
+{
+    return ac_state_of(PyType_GetModuleByDef(Py_TYPE(object), &ac_module_def));
+}
+
 /* Creates a heap type of the module and adds it under its name; `bases` may be
  * NULL. Returns a new reference, or NULL with an exception. */
 PyTypeObject *

@@ -235,8 +235,7 @@ drain_make(ac_state *state, PyObject *writer, drain_place place,
 static PyObject *
 begin(PyObject *op, drain_place place, ac_stock_function function, const char *method)
 {
-    // cannot fail: the type and its subclasses have the module
-    ac_state *state = ac_state_of(PyType_GetModuleByDef(Py_TYPE(op), &ac_module_def));
+    ac_state *state = ac_state_of_object(op);
     PyObject *loop = ((WriterObject *)op)->loop;
     if (ac_stock_is_unchanged(state) && loop != NULL
         && PyObject_TypeCheck(loop, state->Loop))

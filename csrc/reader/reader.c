@@ -9,7 +9,7 @@
 
 #include <stddef.h>
 
-#define SIZE_MIN 256 /* of owned memory; so much is kept when it is empty */
+#define SIZE_MIN 256                   /* of owned memory */
 #define SIZE_KEPT (4 * AC_READ_BUFFER) /* of memory that is mostly empty */
 #define NO_LIMIT (PY_SSIZE_T_MAX / 4)  /* twice this does not overflow */
 

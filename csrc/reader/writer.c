@@ -12,13 +12,6 @@
 
 /* ---------------------------------------------------------------------- helpers -- */
 
-static ac_state *
-module_state_of(PyObject *op)
-{
-    // cannot fail: the type and its subclasses have the module
-    return ac_state_of(PyType_GetModuleByDef(Py_TYPE(op), &ac_module_def));
-}
-
 static PyObject *
 call_standard(ac_state *state, PyObject *op, PyObject *name, PyObject *const *args,
               Py_ssize_t nargs, PyObject *kwnames)
@@ -61,7 +54,7 @@ give_transport(PyObject *op, PyObject *name, PyObject *data)
 static PyObject *
 forward(PyObject *op, PyObject *name)
 {
-    ac_state *state = module_state_of(op);
+    ac_state *state = ac_state_of_object(op);
     return ac_stock_is_unchanged(state) ? call_transport(op, name, NULL)
                                         : call_standard(state, op, name, NULL, 0, NULL);
 }
@@ -74,7 +67,7 @@ PyDoc_STRVAR(writer_write_doc, "write($self, /, data)\n--\n\n"
 static PyObject *
 writer_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    ac_state *state = module_state_of(op);
+    ac_state *state = ac_state_of_object(op);
     if (nargs != 1 || kwnames != NULL || !ac_stock_is_unchanged(state)) {
         return call_standard(state, op, state->str_write, args, nargs, kwnames);
     }
@@ -100,7 +93,7 @@ static PyObject *
 writer_writelines(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
                   PyObject *kwnames)
 {
-    ac_state *state = module_state_of(op);
+    ac_state *state = ac_state_of_object(op);
     if (nargs != 1 || kwnames != NULL || !ac_stock_is_unchanged(state)) {
         return call_standard(state, op, state->str_writelines, args, nargs, kwnames);
     }
@@ -113,7 +106,7 @@ PyDoc_STRVAR(writer_write_eof_doc, "write_eof($self, /)\n--\n\n"
 static PyObject *
 writer_write_eof(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return forward(op, module_state_of(op)->str_write_eof);
+    return forward(op, ac_state_of_object(op)->str_write_eof);
 }
 
 PyDoc_STRVAR(writer_can_write_eof_doc,
@@ -123,7 +116,7 @@ PyDoc_STRVAR(writer_can_write_eof_doc,
 static PyObject *
 writer_can_write_eof(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return forward(op, module_state_of(op)->str_can_write_eof);
+    return forward(op, ac_state_of_object(op)->str_can_write_eof);
 }
 
 PyDoc_STRVAR(writer_close_doc, "close($self, /)\n--\n\n"
@@ -132,7 +125,7 @@ PyDoc_STRVAR(writer_close_doc, "close($self, /)\n--\n\n"
 static PyObject *
 writer_close(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return forward(op, module_state_of(op)->str_close);
+    return forward(op, ac_state_of_object(op)->str_close);
 }
 
 PyDoc_STRVAR(writer_is_closing_doc, "is_closing($self, /)\n--\n\n"
@@ -141,7 +134,7 @@ PyDoc_STRVAR(writer_is_closing_doc, "is_closing($self, /)\n--\n\n"
 static PyObject *
 writer_is_closing(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return forward(op, module_state_of(op)->str_is_closing);
+    return forward(op, ac_state_of_object(op)->str_is_closing);
 }
 
 PyDoc_STRVAR(writer_get_extra_info_doc,
@@ -152,7 +145,7 @@ static PyObject *
 writer_get_extra_info(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
                       PyObject *kwnames)
 {
-    ac_state *state = module_state_of(op);
+    ac_state *state = ac_state_of_object(op);
     if (nargs < 1 || nargs > 2 || kwnames != NULL || !ac_stock_is_unchanged(state)) {
         return call_standard(state, op, state->str_get_extra_info, args, nargs,
                              kwnames);
@@ -186,7 +179,7 @@ static PyObject *
 writer_get_complete(PyObject *op, void *Py_UNUSED(closure))
 {
     WriterObject *self = (WriterObject *)op;
-    ac_state *state = module_state_of(op);
+    ac_state *state = ac_state_of_object(op);
     if (self->complete == NULL) {
         PyObject *future = ac_method_call(self->loop, state->str_create_future, NULL);
         PyObject *result = NULL;

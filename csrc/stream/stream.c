@@ -21,13 +21,6 @@
 
 #include <stddef.h>
 
-ac_state *
-ac_stream_state_of_type(const StreamObject *self)
-{
-    // cannot fail: the type and its subclasses have the module
-    return ac_state_of(PyType_GetModuleByDef(Py_TYPE(self), &ac_module_def));
-}
-
 /* --------------------------------------------------------- calls by the loop -- */
 
 PyObject *

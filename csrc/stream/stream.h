@@ -165,10 +165,6 @@ ac_stream_open(StreamObject *self, LoopObject *loop, PyObject *protocol,
 int
 ac_stream_release(StreamObject *self);
 
-/* The module state by way of the type, for a stream without a loop. */
-ac_state *
-ac_stream_state_of_type(const StreamObject *self);
-
 /* loop.call_soon(callback, *args) in the stream's context, or in a copy of the
  * current one. Returns 0, or -1 with an exception. */
 int
@@ -211,7 +207,8 @@ ac_stream_is_reading(const StreamObject *self)
 static inline ac_state *
 ac_stream_state(const StreamObject *self)
 {
-    return self->loop != NULL ? self->loop->state : ac_stream_state_of_type(self);
+    return self->loop != NULL ? self->loop->state
+                              : ac_state_of_object((PyObject *)self);
 }
 
 /* True if nobody can have replaced a method of this stream. */
