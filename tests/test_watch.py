@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import errno
 import fcntl
@@ -12,6 +13,7 @@ import os
 import pty
 import resource
 import select
+import signal
 import socket
 import stat
 import subprocess
@@ -711,6 +713,73 @@ def test_closed_with_reader_and_writer(loop, trace):
     turn(loop)
     assert trace == []
     b.close()
+
+
+@pytest.fixture
+def closed(loop):
+    """Sockets that were closed with a reader and a writer, and their former numbers.
+
+    What a loop opens late may get one of these.
+    """
+    pairs = [socket.socketpair() for _ in range(20)]
+    socks = [a for a, _ in pairs]
+    for a, b in pairs:
+        loop.add_reader(a, print)
+        loop.add_writer(a, int)
+        b.send(b"x")
+        a.recv(1)
+    turn(loop, 2)
+    numbers = [a.fileno() for a in socks]
+    for a, b in pairs:
+        a.close()
+        b.close()
+    yield socks, numbers
+    forget(loop, socks)
+
+
+def forget(loop, socks):
+    for sock in socks:
+        for remove in (loop.remove_reader, loop.remove_writer):
+            with contextlib.suppress(OSError, ValueError):
+                remove(sock)
+
+
+def misuse(loop, numbers):
+    for number in numbers:
+        with contextlib.suppress(OSError, RuntimeError):  # closed, or a transport's
+            loop.add_writer(number, print)
+            loop.remove_writer(number)
+
+
+def test_timer_survives_a_closed_number(loop, closed):
+    socks, numbers = closed
+    for disturb in (int, lambda: forget(loop, socks), lambda: misuse(loop, numbers)):
+        disturb()
+        guard = threading.Timer(10, loop.call_soon_threadsafe, (loop.stop,))
+        guard.start()
+        loop.run_until_complete(asyncio.sleep(0.001))
+        guard.cancel()
+        guard.join()
+
+
+def test_signals_survive_a_closed_number(loop, closed):
+    """While a connection is open, which libuv watches."""
+    socks, numbers = closed
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        connecting = loop.create_connection(asyncio.Protocol, *listening.getsockname())
+        transport, _ = loop.run_until_complete(connecting)
+        loop.run_until_complete(asyncio.sleep(0.001))
+        forget(loop, socks)
+        misuse(loop, numbers)
+        killer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+        killer.start()
+        guard = loop.call_later(20, loop.stop)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_forever()
+        guard.cancel()
+        killer.join()
+        transport.abort()
+        turn(loop, 3)
 
 
 def test_peer_of_a_closed_number(loop, trace):

@@ -36,6 +36,28 @@ ac_foreign_init(ac_foreign *foreign)
     foreign->bell[0] = foreign->bell[1] = -1;
 }
 
+/* Whether a number is one of the poller's own: no watcher's. */
+static bool
+is_own_number(const ac_foreign *foreign, int fd)
+{
+    return fd == foreign->timer_fd || fd == foreign->bell[0];
+}
+
+/* The poller has opened a number. Who watches it has not heard yet that its file was
+ * closed. */
+static void
+forget_former(ac_foreign *foreign, int fd)
+{
+    ac_watcher *former = ac_fdtable_get(&foreign->table, fd);
+    if (former != NULL) {
+        ac_changes_remove(former);
+        former->armed = 0;
+    }
+    if (fd >= 0 && (size_t)fd < foreign->table.cap) {
+        foreign->lingering[fd].events = 0;
+    }
+}
+
 /* Puts the poller's own numbers into a set. Returns 0 or a negative errno. */
 static int
 add_own_numbers(const ac_foreign *foreign, ac_fdset *set)
@@ -142,6 +164,7 @@ ac_foreign_after_fork(ac_foreign *foreign)
     if (foreign->set.fd >= 0) {  // the parent listens to the old one
         ac_descriptor_close_bell(foreign->bell);
         err = ac_descriptor_open_bell(foreign->bell);
+        forget_former(foreign, foreign->bell[0]);
     }
     if (err == 0) {
         err = renew(foreign);
@@ -266,6 +289,7 @@ ac_foreign_add_timer(LoopObject *loop, int fd)
     }
     if (err == 0) {
         foreign->timer_fd = fd;
+        forget_former(foreign, fd);
     }
     return err;
 }
@@ -317,11 +341,25 @@ reserve(LoopObject *loop, int fd)
     return 0;
 }
 
+/* Whether a number that somebody names is one of the loop's own by now: then it is not
+ * the file that was meant, which is closed. */
+static bool
+is_taken(const ac_foreign *foreign, const ac_watcher *watcher, int fd)
+{
+    const ac_watcher *other = foreign->table.items[fd];
+    return is_own_number(foreign, fd)
+           || (other != NULL && other != watcher && other->reserved);
+}
+
 ac_watcher *
 ac_foreign_new(LoopObject *loop, int fd)
 {
     ac_foreign *foreign = &loop->poller->foreign;
     if (reserve(loop, fd) < 0) {
+        return NULL;
+    }
+    if (is_taken(foreign, NULL, fd)) {
+        (void)ac_errors_errno(EBADF);
         return NULL;
     }
     ac_watcher *watcher = PyMem_RawCalloc(1, sizeof(*watcher));
@@ -356,6 +394,9 @@ assume(ac_foreign *foreign, ac_watcher *watcher, unsigned int events)
 static int
 tell(ac_foreign *foreign, ac_watcher *watcher, unsigned int events)
 {
+    if (is_taken(foreign, watcher, watcher->fd)) {
+        return -EBADF;
+    }
     ac_lingering *left = &foreign->lingering[watcher->fd];
     bool known = watcher->armed != 0 || left->events != 0;
     left->events = 0;

@@ -171,6 +171,9 @@ signals_open(LoopObject *loop)
     signals->former = -1;
     signals->watcher =
         ac_watcher_new(loop, AC_WATCHER_FOREIGN, fds[0], on_signal_ready, signals);
+    if (signals->watcher != NULL) {
+        signals->watcher->reserved = true;
+    }
     if (signals->watcher == NULL || ac_watcher_set(signals->watcher, AC_READ) < 0) {
         signals_free(signals);
         return NULL;

@@ -42,7 +42,8 @@ struct ac_watcher {
     uint8_t armed;   /* what libuv or the kernel was told */
     uint8_t revents; /* ready, not yet dispatched; 0 while not in loop->events */
     bool closing;
-    bool exposed;        /* own: the user has come to know the number after all */
+    bool reserved; /* foreign: the loop's own number, which nobody takes from it */
+    bool exposed;  /* own: the user has come to know the number after all */
     uint32_t generation; /* foreign: tells a number's users apart */
     int error;           /* own: why the kernel does not watch it, a negative errno */
     const void *user;    /* foreign: whose number it is, only compared; or NULL */
