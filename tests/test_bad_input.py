@@ -403,6 +403,8 @@ def test_deleted_attributes_do_not_crash(loop):
         ("call_at", (1,), "BaseEventLoop.call_at() missing 1"),
         ("add_reader", (0,), "BaseSelectorEventLoop.add_reader() missing 1"),
         ("add_writer", (), "BaseSelectorEventLoop.add_writer() missing 2"),
+        ("remove_reader", (), "BaseSelectorEventLoop.remove_reader() missing 1"),
+        ("remove_writer", (), "BaseSelectorEventLoop.remove_writer() missing 1"),
     ],
 )
 def test_missing_arguments_name_the_class(loop, name, args, text):

@@ -144,7 +144,9 @@ static PyObject *
 remove_checked(LoopObject *loop, int which, PyObject *const *args, Py_ssize_t nargs,
                PyObject *kwnames)
 {
-    const char *function = which == AC_WATCH_READER ? "remove_reader" : "remove_writer";
+    const char *function = which == AC_WATCH_READER
+                               ? "BaseSelectorEventLoop.remove_reader"
+                               : "BaseSelectorEventLoop.remove_writer";
     ac_args parsed;
     if (ac_args_parse(&parsed, function, &loop->state->str_fd, 1, NULL, args, nargs,
                       kwnames)
