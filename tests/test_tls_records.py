@@ -554,6 +554,10 @@ async def test_write_limits() -> None:
         transport = near.transport
         transport.set_write_buffer_limits(high=0)
         assert near.names()[-1] == "pause_writing"
+        transport.writelines([])
+        assert near.names()[-1] == "resume_writing"
+        transport.set_write_buffer_limits(high=0)
+        assert near.names()[-1] == "pause_writing"
         transport.set_write_buffer_limits(high=10.5, low=1)
         assert near.names()[-1] == "resume_writing"
         transport.write(b"x" * 100)

@@ -429,6 +429,10 @@ ac_encrypt_lines(TLSObject *self, PyObject *lines)
             rc = write_bytes(self, PyBytes_AS_STRING(joined),
                              (size_t)PyBytes_GET_SIZE(joined), joined);
         }
+        else if (ac_tls_is_wrapped(self) && !(self->flags & AC_TLS_BUSY)) {
+            // nothing, which may resume writing
+            rc = write_backlog(self) < 0 ? ac_tls_fatal_raised(self) : 0;
+        }
     }
     else if (list != NULL && !PyErr_Occurred()) {
         rc = ac_tls_call_standard(self, state->str__write_appdata, list);
