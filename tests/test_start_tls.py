@@ -524,3 +524,19 @@ async def test_stream_writer() -> None:
     assert await far[0].read() == b""
     far[1].close()
     await settle()
+
+
+@looped
+async def test_peer_that_has_closed() -> None:
+    """What the write of the first message raises; its context is the step's."""
+    loop = asyncio.get_running_loop()
+    here, there = socket.socketpair()
+    near = Recorder()
+    transport, _ = await loop.create_connection(lambda: near, sock=here)
+    there.close()
+    context = certificates().client_context()
+    with pytest.raises(BrokenPipeError) as raised:
+        await loop.start_tls(transport, near, context, server_hostname="localhost")
+    assert isinstance(raised.value.__context__, ssl.SSLWantReadError)
+    assert raised.value.__cause__ is None
+    await settle(2)

@@ -7,7 +7,6 @@
 #include <uv.h>
 
 #include <errno.h>
-#include <string.h>
 
 PyObject *
 ac_errors_errno(int number)
@@ -23,12 +22,6 @@ ac_errors_uv(int err)
         return PyErr_NoMemory();
     }
     return ac_errors_errno(-err);
-}
-
-PyObject *
-ac_errors_new(int number)
-{
-    return PyObject_CallFunction(PyExc_OSError, "is", number, strerror(number));
 }
 
 int

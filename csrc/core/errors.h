@@ -15,11 +15,6 @@ ac_errors_errno(int number);
 PyObject *
 ac_errors_uv(int err);
 
-/* A new exception object for an errno number, not raised; NULL with an
- * exception on failure. */
-PyObject *
-ac_errors_new(int number);
-
 /* `raise object`. Always returns -1. */
 int
 ac_errors_raise(PyObject *object);

@@ -58,11 +58,9 @@ settle_waiter(StreamObject *self, PyObject *name, PyObject *value)
 int
 ac_refused_fail(StreamObject *self, int err)
 {
-    PyObject *exc = ac_errors_new(-err);
+    (void)ac_errors_errno(-err);  // raised: it has the context of who writes
+    PyObject *exc = ac_err_take();
     ac_refused_drop(self);
-    if (exc == NULL) {
-        return -1;
-    }
     ac_state *state = ac_stream_state(self);
     const char *message = "Fatal write error on socket transport";
     if (self->flags & AC_STREAM_PIPE) {

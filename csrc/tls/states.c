@@ -3,6 +3,7 @@
 
 #include "core/errors.h"
 #include "core/method.h"
+#include "stream/write.h"
 #include "tls/states.h"
 
 int
@@ -50,8 +51,19 @@ ac_states_raised(TLSObject *self, PyObject *name)
     }
     PyObject *exc = ac_err_take();
     PyObject *handled = ac_errors_except_begin(exc);
-    int rc = again ? ac_tls_call(self, state->str__process_outgoing, NULL)
-                   : ac_tls_call(self, name, exc);
+    int rc;
+    if (again) {
+        rc = ac_tls_call(self, state->str__process_outgoing, NULL);
+        // sent now: what fails has the context that the standard's write() gives it
+        if (rc == 0 && self->transport != NULL
+            && PyObject_TypeCheck(self->transport, state->Stream))
+        {
+            rc = ac_write_flush((StreamObject *)self->transport);
+        }
+    }
+    else {
+        rc = ac_tls_call(self, name, exc);
+    }
     ac_errors_except_end_steal(handled);
     Py_DECREF(exc);
     return rc;
