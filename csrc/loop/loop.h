@@ -68,7 +68,8 @@ typedef struct {
 
 /* A poll may be left out while callbacks are ready and no descriptor is watched: at
  * most this many turns and this long in a row. Where nothing else needs the clock, it
- * is read in one of so many of these turns, since it is a ninth of what a turn costs. */
+ * is read in one of so many of these turns, since it is a ninth of what a turn costs.
+ */
 #define AC_TURNS_WITHOUT_POLL 64
 #define AC_NS_WITHOUT_POLL 50000.0
 #define AC_TURNS_WITHOUT_CLOCK 4
