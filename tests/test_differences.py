@@ -162,6 +162,24 @@ def test_event_that_an_exception_has_left_over(both: Any) -> None:
     assert both(scenario) == ([1, 1], [1])
 
 
+def test_writelines_after_the_end(both: Any) -> None:
+    def scenario(loop: Any) -> tuple[str, Any]:
+        async def main() -> tuple[str, Any]:
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+            transport.abort()
+            await asyncio.sleep(0)
+            return outcome(transport.writelines, [b"x"])
+
+        ours, peer = socket.socketpair()
+        with peer:
+            found: tuple[str, Any] = loop.run_until_complete(main())
+            return found
+
+    standard, ours = both(scenario)
+    assert ours == ("returned", None)
+    assert standard == ours or standard[0] == "AttributeError"
+
+
 def test_many_equal_times(both: Any) -> None:
     def scenario(loop: Any) -> list[int]:
         order: list[int] = []
