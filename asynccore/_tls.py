@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import operator
 import os
+import threading
 import types
 from asyncio import base_events, sslproto
 
@@ -136,8 +137,8 @@ def _is_stock() -> bool:
     global _seen, _unchanged
     versions = _core.tls_versions()
     if versions == 0 or versions != _seen:
-        _seen = versions
         _unchanged = all(map(operator.is_, _members(), _stock_members))
+        _seen = versions
     return (
         _unchanged
         and sslproto.SSLProtocol is _stock_protocol
@@ -146,6 +147,7 @@ def _is_stock() -> bool:
 
 
 _mode: str | None = None
+_choosing = threading.RLock()
 
 
 def use(name: str) -> str | None:
@@ -153,16 +155,21 @@ def use(name: str) -> str | None:
     global _mode
     if name not in MODES:
         raise ValueError(f"ASYNCCORE_TLS must be one of {MODES}, not {name!r}")
-    _mode = name
-    return _core.tls_use(name == "direct")
+    with _choosing:
+        why_not = _core.tls_use(name == "direct")
+        _mode = name
+    return why_not
 
 
 def mode() -> str:
     """What was chosen: with the first connection by ASYNCCORE_TLS."""
-    if _mode is None:
-        use(os.environ.get("ASYNCCORE_TLS") or MODES[0])
-    assert _mode is not None
-    return _mode
+    if _mode is not None:
+        return _mode
+    with _choosing:  # one thread looks for libssl
+        if _mode is None:
+            use(os.environ.get("ASYNCCORE_TLS") or MODES[0])
+        assert _mode is not None
+        return _mode
 
 
 def is_ours() -> bool:
