@@ -163,13 +163,12 @@ def use(name: str) -> str | None:
 
 def mode() -> str:
     """What was chosen: with the first connection by ASYNCCORE_TLS."""
-    if _mode is not None:
-        return _mode
-    with _choosing:  # one thread looks for libssl
-        if _mode is None:
-            use(os.environ.get("ASYNCCORE_TLS") or MODES[0])
-        assert _mode is not None
-        return _mode
+    if _mode is None:
+        with _choosing:  # one thread looks for libssl
+            if _mode is None:
+                use(os.environ.get("ASYNCCORE_TLS") or MODES[0])
+    assert _mode is not None
+    return _mode
 
 
 def is_ours() -> bool:

@@ -20,6 +20,7 @@ import weakref
 import pytest
 
 from support import looped
+from support.interpreter import FREE_THREADED
 from support.turns import Trace, turn
 
 SIGNAL = signal.SIGUSR1
@@ -382,6 +383,7 @@ def test_python_handler_that_raises_ends_the_run(loop):
     turn(loop)
 
 
+@pytest.mark.skipif(FREE_THREADED, reason="a thread has to keep the loop from running")
 def test_python_handler_that_raises_behind_the_poll(loop, trace):
     # the loop has seen that the timer is due, but not the signal yet
     class Leave(Exception):

@@ -234,7 +234,8 @@ ac_coroutine_iternext(PyObject *op)
     }
     else {
         ac_state *state = PyType_GetModuleState(Py_TYPE(op));
-        stop_with_steal(result, &state->stop_iteration);
+        // kept for the next, unless that may be in another thread
+        stop_with_steal(result, AC_FREE_THREADED ? NULL : &state->stop_iteration);
     }
     return NULL;
 }

@@ -40,10 +40,10 @@ on_change(PyDict_WatchEvent event, PyObject *dict, PyObject *Py_UNUSED(key),
     if (capsule != NULL) {
         ac_dict_changes *changes = PyCapsule_GetPointer(capsule, NAME);
         if (dict == changes->time_dict) {
-            changes->time++;
+            AC_INCREMENT(changes->time);
         }
         else {
-            changes->noted++;
+            AC_INCREMENT(changes->noted);
         }
     }
     return 0;
@@ -59,8 +59,9 @@ free_counts(PyObject *capsule)
 static bool
 is_told(ac_dict_changes *changes, PyObject *object, const char *name, PyObject *value)
 {
-    uint64_t former = changes->noted;
-    return PyObject_SetAttrString(object, name, value) == 0 && changes->noted != former;
+    uint64_t former = AC_LOAD(changes->noted);
+    return PyObject_SetAttrString(object, name, value) == 0
+           && AC_LOAD(changes->noted) != former;
 }
 
 /* Whether the watcher is told of what is assigned to an object of a class written in
@@ -136,7 +137,7 @@ ac_dictwatch_note(ac_state *state, ac_dict_note *note, PyObject *dict)
         PyErr_Clear();  // it is a dict, and a watcher
         return;
     }
-    note->seen = state->dict_changes->noted;
+    note->seen = AC_LOAD(state->dict_changes->noted);
     if (note->dict != dict) {
         Py_XSETREF(note->dict, Py_NewRef(dict));
     }
@@ -151,8 +152,8 @@ ac_dictwatch_drop(ac_state *state, ac_dict_note *note)
     }
     ac_dict_changes *changes = state->dict_changes;
     note->dict = NULL;
-    if (changes != NULL) {  // the module may go first
-        changes->noted++;   // another note of it hears no more
+    if (changes != NULL) {             // the module may go first
+        AC_INCREMENT(changes->noted);  // another note of it hears no more
         if (PyDict_Unwatch(changes->watcher, dict) < 0) {
             PyErr_Clear();  // it was
         }

@@ -27,7 +27,7 @@ ac_dictwatch_changes(const ac_state *state, PyObject *dict)
 {
 #if AC_HAVE_DICT_WATCHERS
     (void)dict;
-    return state->dict_changes == NULL ? 0 : state->dict_changes->noted;
+    return state->dict_changes == NULL ? 0 : AC_LOAD(state->dict_changes->noted);
 #else
     (void)state;
     return ac_dict_version(dict);

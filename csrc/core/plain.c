@@ -13,11 +13,12 @@
 static const char *const methods[] = {"recv", "recv_into", "send", "fileno",
                                       "gettimeout"};
 
-/* Looks whether the class has the methods of its C base class, which is immutable. */
+/* Looks whether the class has the methods of its C base class, which is immutable. A
+ * class that has is remembered by its version. Returns -1 with an exception. */
 static int
 look_again(ac_state *state)
 {
-    state->socket_is_patched = false;
+    bool unchanged = true;
     for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
         PyObject *base = PyObject_GetAttrString(state->socket_base, methods[i]);
         PyObject *actual = base == NULL
@@ -29,13 +30,13 @@ look_again(ac_state *state)
         if (actual == NULL) {
             return -1;
         }
-        if (!same) {
-            state->socket_is_patched = true;
-        }
+        unchanged = unchanged && same;
     }
-    // given by the look-ups
-    state->socket_version = ac_type_version((PyTypeObject *)state->socket_type);
-    return 0;
+    if (unchanged) {  // the version was given by the look-ups
+        AC_STORE(state->socket_version,
+                 ac_type_version((PyTypeObject *)state->socket_type));
+    }
+    return unchanged;
 }
 
 int
@@ -45,10 +46,9 @@ ac_plain_is(ac_state *state, PyObject *sock)
         return 0;
     }
     unsigned int version = ac_type_version((PyTypeObject *)state->socket_type);
-    if ((version == 0 || version != state->socket_version) && look_again(state) < 0) {
-        return -1;
-    }
-    return !state->socket_is_patched;
+    return version != 0 && version == AC_LOAD(state->socket_version)
+               ? 1
+               : look_again(state);
 }
 
 /* ----------------------------------------------------------------- the struct -- */
@@ -91,7 +91,7 @@ prove_layout(ac_state *state)
 {
     PyTypeObject *base = (PyTypeObject *)state->socket_base;
     if (base->tp_basicsize < (Py_ssize_t)sizeof(socket_struct)) {
-        state->socket_layout = LAYOUT_OTHER;
+        AC_STORE(state->socket_layout, LAYOUT_OTHER);
         return;
     }
     PyObject *sock =
@@ -105,7 +105,7 @@ prove_layout(ac_state *state)
         PyObject *closed = PyObject_CallMethod(sock, "close", NULL);
         proven = closed != NULL && proven && ((socket_struct *)sock)->fd == -1;
         Py_XDECREF(closed);
-        state->socket_layout = proven ? LAYOUT_PROVEN : LAYOUT_OTHER;
+        AC_STORE(state->socket_layout, proven ? LAYOUT_PROVEN : LAYOUT_OTHER);
     }
     PyErr_Clear();
     Py_XDECREF(sock);
@@ -116,10 +116,10 @@ prove_layout(ac_state *state)
 static inline bool
 layout_is_known(ac_state *state)
 {
-    if (state->socket_layout == LAYOUT_UNKNOWN) {
+    if (AC_LOAD(state->socket_layout) == LAYOUT_UNKNOWN) {
         prove_layout(state);
     }
-    return state->socket_layout == LAYOUT_PROVEN;
+    return AC_LOAD(state->socket_layout) == LAYOUT_PROVEN;
 }
 
 int

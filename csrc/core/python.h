@@ -69,6 +69,18 @@
 #define AC_THROW_LOOKS_FIRST 0
 #endif
 
+#ifdef Py_GIL_DISABLED
+#define AC_FREE_THREADED 1 /* threads run side by side: see core/threads.h */
+#else
+#define AC_FREE_THREADED 0
+#endif
+
+#if PY_VERSION_HEX >= 0x030D0000 && PY_VERSION_HEX < 0x030E0000
+#define AC_MOD_GIL Py_MOD_GIL_NOT_USED
+#elif PY_VERSION_HEX >= 0x030E0000
+#define AC_MOD_GIL Py_MOD_GIL_USED /* such a build of these was not tested */
+#endif
+
 /* A function with other parameters than a PyCFunction, for a PyMethodDef. */
 #define AC_CFUNCTION(function) ((PyCFunction)(void (*)(void))(function))
 
@@ -288,7 +300,11 @@ ac_dict_version(PyObject *dict)
 static inline unsigned int
 ac_type_version(PyTypeObject *type)
 {
+#if AC_FREE_THREADED
+    return __atomic_load_n(&type->tp_version_tag, __ATOMIC_RELAXED);
+#else
     return type->tp_version_tag;
+#endif
 }
 
 #endif

@@ -1,11 +1,13 @@
 /* A growable ring of pointers: the ready queue and the queue of other threads.
  *
  * It holds what it is given and knows nothing of references. The capacity is a
- * power of two; ac_ring_trim gives a burst's memory back. */
+ * power of two; ac_ring_trim gives a burst's memory back. Where there is no GIL, whose
+ * it is locks it; `len` may be read without. */
 #ifndef AC_RING_H
 #define AC_RING_H
 
 #include "core/python.h"
+#include "core/threads.h"
 
 #include <assert.h>
 
@@ -63,7 +65,7 @@ ac_ring_push_reserved(ac_ring *ring, void *item)
 {
     assert(ring->items != NULL && ring->len <= ring->mask);
     ring->items[(ring->head + ring->len) & ring->mask] = item;
-    ring->len++;
+    AC_STORE(ring->len, ring->len + 1);
     if (ring->len > ring->peak) {
         ring->peak = ring->len;
     }
@@ -76,7 +78,7 @@ ac_ring_push_first_reserved(ac_ring *ring, void *item)
     assert(ring->items != NULL && ring->len <= ring->mask);
     ring->head = (ring->head - 1) & ring->mask;
     ring->items[ring->head] = item;
-    ring->len++;
+    AC_STORE(ring->len, ring->len + 1);
     if (ring->len > ring->peak) {
         ring->peak = ring->len;
     }
@@ -88,7 +90,7 @@ ac_ring_pop(ac_ring *ring)
     assert(ring->len > 0);
     void *item = ring->items[ring->head & ring->mask];
     ring->head = (ring->head + 1) & ring->mask;
-    ring->len--;
+    AC_STORE(ring->len, ring->len - 1);
     return item;
 }
 

@@ -8,6 +8,7 @@
 #define AC_STATE_H
 
 #include "core/python.h"
+#include "core/threads.h"
 
 #define AC_TLS_PIECES 24 /* more than flow control lets one connection queue */
 
@@ -314,12 +315,12 @@ typedef struct ac_state {
     const uint64_t *time_changes;         /* changes with time_dict */
     uint64_t time_unreplaced;             /* what it was when time.monotonic was that */
     Py_ssize_t context_offset;            /* of the variables in a context */
-    unsigned int socket_version; /* of socket.socket, when its methods were looked up */
+    unsigned int socket_version; /* of socket.socket, if its methods are its base's */
     uint8_t socket_layout;       /* of its struct: unknown, proven, other; plain.c */
-    bool socket_is_patched;      /* they are not those of its base */
     unsigned long main_thread;   /* its identifier, 0 until looked up */
     unsigned int main_thread_forks; /* `forks` when it was */
     struct ac_signals *signals;     /* of the loops; signals.c */
+    AC_MUTEX(mutex)                 /* for them */
     bool libuv_started;             /* a loop of this interpreter has been opened */
     unsigned int forks; /* how often this interpreter has found itself in a child */
     unsigned int ssl_version; /* of the two, when libssl was looked for */
@@ -327,8 +328,7 @@ typedef struct ac_state {
     unsigned int stock_versions[3];   /* of the three, when they were compared */
     bool stock_unchanged;             /* what came out */
     bool stock_tuples;                /* readuntil() takes a tuple */
-    unsigned int clients_versions[2]; /* of the two, when they were compared */
-    bool clients_unchanged;           /* what came out */
+    unsigned int clients_versions[2]; /* of the two, while they are unchanged */
     Py_ssize_t weakset_parts;         /* how many attributes a WeakSet has */
     bool server_takes_transport;      /* Server._attach(transport), since 3.13 */
     bool create_task_passes_on;       /* create_task(**kwargs), since 3.13.3 */

@@ -7,11 +7,12 @@
 #include "io/number.h"
 #include "io/watch.h"
 #include "loop/handle.h"
+#include "loop/owner.h"
 
 /* _add_reader and _add_writer: (fd, callback, *args, context=None). */
 static PyObject *
-add_handle(LoopObject *loop, int which, PyObject *const *args, Py_ssize_t nargs,
-           PyObject *kwnames)
+add_handle_entered(LoopObject *loop, int which, PyObject *const *args, Py_ssize_t nargs,
+                   PyObject *kwnames)
 {
     ac_state *state = loop->state;
     PyObject *const names[] = {state->str_fd, state->str_callback};
@@ -46,9 +47,9 @@ add_handle(LoopObject *loop, int which, PyObject *const *args, Py_ssize_t nargs,
 
 /* _remove_reader and _remove_writer. */
 static PyObject *
-remove_handle(LoopObject *loop, int which, PyObject *fileobj)
+remove_handle_entered(LoopObject *loop, int which, PyObject *fileobj)
 {
-    if (loop->closed) {
+    if (AC_LOAD(loop->closed)) {
         Py_RETURN_FALSE;
     }
     ac_registration *found;
@@ -72,6 +73,29 @@ remove_handle(LoopObject *loop, int which, PyObject *fileobj)
         return NULL;
     }
     return PyBool_FromLong(found != NULL && ac_watch_remove(found, which));
+}
+
+static PyObject *
+add_handle(LoopObject *loop, int which, PyObject *const *args, Py_ssize_t nargs,
+           PyObject *kwnames)
+{
+    if (ac_owner_enter_or_raise(loop) < 0) {
+        return NULL;
+    }
+    PyObject *handle = add_handle_entered(loop, which, args, nargs, kwnames);
+    ac_owner_leave(loop);
+    return handle;
+}
+
+static PyObject *
+remove_handle(LoopObject *loop, int which, PyObject *fileobj)
+{
+    if (ac_owner_enter_or_raise(loop) < 0) {
+        return NULL;
+    }
+    PyObject *result = remove_handle_entered(loop, which, fileobj);
+    ac_owner_leave(loop);
+    return result;
 }
 
 PyDoc_STRVAR(loop__add_reader_doc,
@@ -114,6 +138,18 @@ loop__remove_writer(PyObject *self, PyObject *fd)
     return remove_handle((LoopObject *)self, AC_WATCH_WRITER, fd);
 }
 
+/* Raises RuntimeError where a transport uses the number. Returns 0, or -1. */
+static int
+ensure_free(LoopObject *loop, PyObject *fileobj)
+{
+    if (ac_owner_enter_or_raise(loop) < 0) {
+        return -1;
+    }
+    int rc = ac_number_ensure_free(loop, fileobj);
+    ac_owner_leave(loop);
+    return rc;
+}
+
 /* add_reader and add_writer: (fd, callback, *args). */
 static PyObject *
 add_checked(LoopObject *loop, int which, PyObject *const *args, Py_ssize_t nargs,
@@ -127,7 +163,7 @@ add_checked(LoopObject *loop, int which, PyObject *const *args, Py_ssize_t nargs
                                                : "BaseSelectorEventLoop.add_writer",
                       names, 2, NULL, args, nargs, kwnames)
             < 0
-        || ac_number_ensure_free(loop, parsed.leading[0]) < 0)
+        || ensure_free(loop, parsed.leading[0]) < 0)
     {
         return NULL;
     }
@@ -160,7 +196,7 @@ remove_checked(LoopObject *loop, int which, PyObject *const *args, Py_ssize_t na
                      parsed.nrest + 2);
         return NULL;
     }
-    if (ac_number_ensure_free(loop, parsed.leading[0]) < 0) {
+    if (ensure_free(loop, parsed.leading[0]) < 0) {
         return NULL;
     }
     return remove_handle(loop, which, parsed.leading[0]);
@@ -222,17 +258,19 @@ loop__watched(PyObject *self, PyObject *fileobj)
 {
     LoopObject *loop = (LoopObject *)self;
     int fd = ac_number_of(loop->state, fileobj);
-    if (fd < 0) {
+    if (fd < 0 || ac_owner_enter_or_raise(loop) < 0) {
         return NULL;
     }
     ac_registration *found = ac_watch_at_borrowed(loop, fd);
-    if (found == NULL) {
-        Py_RETURN_NONE;
+    PyObject *handles = Py_NewRef(Py_None);
+    if (found != NULL) {
+        PyObject *reader = ac_watch_handle_borrowed(found, AC_WATCH_READER);
+        PyObject *writer = ac_watch_handle_borrowed(found, AC_WATCH_WRITER);
+        handles = PyTuple_Pack(2, reader == NULL ? Py_None : reader,
+                               writer == NULL ? Py_None : writer);
     }
-    PyObject *reader = ac_watch_handle_borrowed(found, AC_WATCH_READER);
-    PyObject *writer = ac_watch_handle_borrowed(found, AC_WATCH_WRITER);
-    return PyTuple_Pack(2, reader == NULL ? Py_None : reader,
-                        writer == NULL ? Py_None : writer);
+    ac_owner_leave(loop);
+    return handles;
 }
 
 static PyMethodDef add_reader_methods[] = {

@@ -9,6 +9,7 @@
 #include "io/watch.h"
 #include "loop/freelist.h"
 #include "loop/handle.h"
+#include "loop/owner.h"
 #include "loop/ready.h"
 #include "loop/watcher.h"
 
@@ -119,7 +120,7 @@ ac_watch_on_ready(ac_watcher *watcher, unsigned int events)
                 rc = run_waiter(loop, waiters[i], due[i]);
             }
         }
-        else if (rc == 0 && ((HandleObject *)due[i])->cancelled == Py_True) {
+        else if (rc == 0 && AC_LOAD(((HandleObject *)due[i])->cancelled) == Py_True) {
             if (self->handles[i] == due[i] && self->watcher != NULL) {
                 rc = drop_cancelled(self, i);
             }
@@ -199,7 +200,8 @@ static FdHandlesObject *
 register_number(LoopObject *loop, int fd, PyObject *fileobj)
 {
     FdHandlesObject *self = (FdHandlesObject *)ac_freelist_new_clear(
-        &loop->fd_handles, loop->state->FdHandles, sizeof(FdHandlesObject));
+        AC_FREELIST_OF(loop, fd_handles), loop->state->FdHandles,
+        sizeof(FdHandlesObject));
     if (self == NULL) {
         return NULL;
     }
@@ -335,7 +337,7 @@ ac_watch_wait(LoopObject *loop, int fd, const void *user, unsigned int event,
               PyObject *waiter, const ac_waiter_ops *ops,
               ac_registration **registration)
 {
-    if (ac_loop_check_closed(loop) < 0) {
+    if (ac_loop_check_closed(loop) < 0 || ac_owner_check(loop) < 0) {
         return -1;
     }
     if (fd < 0) {

@@ -16,7 +16,7 @@
 static PyObject *
 loop_get_bool(PyObject *self, void *closure)
 {
-    return PyBool_FromLong(*((bool *)((char *)self + (Py_ssize_t)closure)));
+    return PyBool_FromLong(AC_LOAD(*((bool *)((char *)self + (Py_ssize_t)closure))));
 }
 
 /* The truth of an assigned value; deleting is refused. -1 with an exception. */
@@ -33,7 +33,7 @@ loop_set_bool(PyObject *self, PyObject *value, void *closure)
     if (truth < 0) {
         return -1;
     }
-    *((bool *)((char *)self + (Py_ssize_t)closure)) = truth != 0;
+    AC_STORE(*((bool *)((char *)self + (Py_ssize_t)closure)), truth != 0);
     return 0;
 }
 
@@ -44,7 +44,7 @@ loop_set_closed_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
     int truth = assigned_truth(value);
     if (truth > 0) {
-        ((LoopObject *)self)->closed = true;
+        AC_STORE(((LoopObject *)self)->closed, true);
     }
     return truth < 0 ? -1 : 0;
 }
@@ -62,10 +62,10 @@ static PyObject *
 loop_get_thread_id_attr(PyObject *self, void *Py_UNUSED(closure))
 {
     LoopObject *loop = (LoopObject *)self;
-    if (!loop->running) {
+    if (!AC_LOAD(loop->running)) {
         Py_RETURN_NONE;
     }
-    return PyLong_FromUnsignedLong(loop->thread_id);
+    return PyLong_FromUnsignedLong(AC_LOAD(loop->thread_id));
 }
 
 static int
@@ -76,7 +76,7 @@ loop_set_thread_id_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure
         if (loop->running) {
             ac_run_track(loop);
         }
-        loop->running = false;
+        AC_STORE(loop->running, false);
         Py_CLEAR(loop->future_keywords);
         return 0;
     }
@@ -84,8 +84,8 @@ loop_set_thread_id_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure
     if (id == (unsigned long)-1 && PyErr_Occurred()) {
         return -1;
     }
-    loop->thread_id = id;
-    loop->running = true;
+    AC_STORE(loop->thread_id, id);
+    AC_STORE(loop->running, true);
     return 0;
 }
 
@@ -127,11 +127,16 @@ loop_get_ready_attr(PyObject *self, void *Py_UNUSED(closure))
 {
     // first the list: making it may run a collection, and that anything
     PyObject *list = PyList_New(0);
-    const ac_ring *ready = &((LoopObject *)self)->ready;
-    for (size_t i = 0; list != NULL && i < ready->len; i++) {
-        if (PyList_Append(list, ac_ring_at(ready, i)) < 0) {
-            Py_CLEAR(list);
-        }
+    LoopObject *loop = (LoopObject *)self;
+    const ac_ring *ready = &loop->ready;
+    int rc = list == NULL ? -1 : 0;
+    AC_LOCK(loop->mutex);
+    for (size_t i = 0; rc == 0 && i < ready->len; i++) {
+        rc = PyList_Append(list, ac_ring_at(ready, i));
+    }
+    AC_UNLOCK(loop->mutex);
+    if (rc < 0) {
+        Py_CLEAR(list);
     }
     return list;
 }

@@ -2,6 +2,7 @@
 
 #include "loop/clock.h"
 #include "loop/overrides.h"
+#include "loop/owner.h"
 
 #include <time.h>
 
@@ -41,11 +42,11 @@ time_from_result_steal(PyObject *value, double *now)
 static int
 look_up_clock(ac_state *state, PyObject **found)
 {
-    uint64_t changes = state->time_changes == NULL ? 0 : *state->time_changes;
+    uint64_t changes = state->time_changes == NULL ? 0 : AC_LOAD(*state->time_changes);
     PyObject *monotonic =
         PyDict_GetItemWithError(state->time_dict, state->str_monotonic);
     if (monotonic == state->time_monotonic) {
-        state->time_unreplaced = changes;
+        AC_STORE(state->time_unreplaced, changes);
         *found = NULL;
         return 0;
     }
@@ -68,7 +69,10 @@ ac_clock_both(LoopObject *loop, double *now, double *real)
     PyObject *replaced = NULL;
     *real = ac_clock_real();
     if (ac_clock_is_real(loop)) {
-        *now = loop->clock_seen = *real;
+        *now = *real;
+        if (ac_owner_is_me(loop)) {
+            loop->clock_seen = *real;
+        }
         return 0;
     }
     if (ac_overrides_check(loop) < 0) {

@@ -24,7 +24,7 @@ static inline bool
 ac_clock_module_is_unchanged(const ac_state *state)
 {
     return state->time_changes != NULL
-           && *state->time_changes == state->time_unreplaced;
+           && AC_LOAD(*state->time_changes) == AC_LOAD(state->time_unreplaced);
 }
 
 /* Whether the loop's time is known to be that of the system's clock. */

@@ -26,8 +26,8 @@ ac_flood_free(LoopObject *loop);
 static inline void
 ac_flood_turn_over(LoopObject *loop)
 {
-    loop->flood.calls = 0;
-    if (loop->flood.waiting) {
+    AC_STORE(loop->flood.calls, 0);
+    if (AC_LOAD(loop->flood.waiting)) {
         ac_flood_release(loop);
     }
 }

@@ -3,6 +3,7 @@
 #define AC_FREELIST_H
 
 #include "loop/loop.h"
+#include "loop/owner.h"
 
 /* The link is the first member after the head, whatever that is in a live object. */
 static inline PyObject **
@@ -11,13 +12,16 @@ ac_freelist_link(PyObject *dead)
     return (PyObject **)(dead + 1);
 }
 
+/* A freelist of a loop, NULL for a thread that may not use it. */
+#define AC_FREELIST_OF(loop, member) (ac_owner_is_me(loop) ? &(loop)->member : NULL)
+
 /* An object of `size` bytes, which the collector does not see. Its members are NULL, or
  * what they were at its end if it was kept; the first is NULL. NULL with MemoryError.
  */
 static inline PyObject *
 ac_freelist_new(ac_freelist *freelist, PyTypeObject *type, size_t size)
 {
-    PyObject *self = freelist->head;
+    PyObject *self = AC_FREE_THREADED && freelist == NULL ? NULL : freelist->head;
     if (self != NULL) {
         freelist->head = *ac_freelist_link(self);
         freelist->len--;
@@ -48,7 +52,9 @@ static inline void
 ac_freelist_free(PyObject *self, LoopObject *loop_steal, ac_freelist *freelist)
 {
     PyTypeObject *type = Py_TYPE(self);
-    if (loop_steal != NULL && !loop_steal->closed && freelist->len < AC_FREELIST_MAX) {
+    if (loop_steal != NULL && ac_owner_is_me(loop_steal) && !loop_steal->closed
+        && freelist->len < AC_FREELIST_MAX)
+    {
         *ac_freelist_link(self) = freelist->head;
         freelist->head = self;
         freelist->len++;

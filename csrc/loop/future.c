@@ -4,19 +4,21 @@
 
 #include "loop/future.h"
 #include "loop/overrides.h"
+#include "loop/owner.h"
 
 /* The dict of keywords is kept during a run: 500 instructions less than to make one. */
 PyObject *
 ac_future_call(LoopObject *loop, PyObject *type, PyObject *args)
 {
     // held: what is called may end the run
-    PyObject *keywords = Py_XNewRef(loop->future_keywords);
+    PyObject *keywords =
+        ac_owner_is_me(loop) ? Py_XNewRef(loop->future_keywords) : NULL;
     if (keywords == NULL) {
         keywords = Py_BuildValue("{OO}", loop->state->str_loop, loop);
         if (keywords == NULL) {
             return NULL;
         }
-        if (loop->running) {
+        if (loop->running && ac_owner_is_me(loop)) {
             // a collection may have come here before us
             Py_XSETREF(loop->future_keywords, Py_NewRef(keywords));
         }

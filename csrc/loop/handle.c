@@ -8,6 +8,7 @@
 #include "loop/freelist.h"
 #include "loop/handle.h"
 #include "loop/handle_parts.h"
+#include "loop/owner.h"
 #include "loop/threadsafe.h"
 #include "loop/timer.h"
 
@@ -55,6 +56,9 @@ handle_set_context(ac_state *state, HandleObject *handle, PyObject *context)
 static PyObject *
 new_context(LoopObject *loop)
 {
+    if (AC_FREE_THREADED) {  // see ac_handle_done_steal: there is none
+        return PyContext_New();
+    }
     PyObject *spare = loop->spare_context;
     loop->spare_context = NULL;
     if (spare != NULL && ac_context_is_new(loop->state, spare)) {
@@ -67,16 +71,21 @@ new_context(LoopObject *loop)
 PyObject *
 ac_handle_context(LoopObject *loop, HandleObject *handle)
 {
-    if (handle->context != NULL) {
-        return handle->context;
+    PyObject *has = AC_LOAD(handle->context);
+    if (has != NULL) {
+        return has;
     }
-    PyObject *context = new_context(loop);
+    PyObject *context = new_context(loop), *made = NULL;
+    AC_LOCK_OBJECT(handle);
     if (context != NULL && handle->context == NULL) {
-        handle->context = context;
-        return context;
+        handle->context = made = context;
     }
-    Py_XDECREF(context);
-    return context == NULL ? NULL : handle->context;
+    AC_UNLOCK_OBJECT(handle);
+    if (made == NULL) {
+        Py_XDECREF(context);
+        made = context == NULL ? NULL : handle->context;
+    }
+    return made;
 }
 
 int
@@ -109,8 +118,8 @@ PyObject *
 ac_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
               Py_ssize_t nargs, PyObject *context, int own_frames)
 {
-    PyObject *self =
-        ac_freelist_new(&loop->handles, loop->state->Handle, sizeof(HandleObject));
+    PyObject *self = ac_freelist_new(AC_FREELIST_OF(loop, handles), loop->state->Handle,
+                                     sizeof(HandleObject));
     if (self != NULL
         && ac_handle_fill(loop, (HandleObject *)self, callback, args, nargs, context,
                           own_frames)
@@ -126,8 +135,9 @@ ac_handle_new_timer(LoopObject *loop, PyObject *when, double deadline,
                     PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
                     PyObject *context, int own_frames)
 {
-    PyObject *self = ac_freelist_new(&loop->timer_handles, loop->state->TimerHandle,
-                                     sizeof(TimerHandleObject));
+    PyObject *self =
+        ac_freelist_new(AC_FREELIST_OF(loop, timer_handles), loop->state->TimerHandle,
+                        sizeof(TimerHandleObject));
     if (self == NULL) {
         return NULL;
     }
@@ -278,6 +288,10 @@ void
 ac_handle_done_steal(LoopObject *loop, PyObject *self)
 {
     ac_state *state = loop->state;
+    if (AC_FREE_THREADED) {  // the count that is one here may be of another thread
+        Py_DECREF(self);
+        return;
+    }
     if (Py_IS_TYPE(self, state->Handle) && handle_is_unseen(loop, self, &loop->handles))
     {
         PyObject_GC_UnTrack(self);
@@ -317,25 +331,48 @@ PyDoc_STRVAR(handle_cancel_doc,
              "cancel($self, /)\n--\n\n"
              "Do not call the callback. Counterpart of asyncio.Handle.cancel.");
 
+/* Puts a value (consumed, may be NULL) into a slot, whoever reads it meanwhile. */
+static void
+replace_steal(HandleObject *handle, PyObject **slot, PyObject *value)
+{
+    (void)handle;
+    AC_LOCK_OBJECT(handle);
+    PyObject *former = *slot;
+    AC_STORE(*slot, value);
+    AC_UNLOCK_OBJECT(handle);
+    Py_XDECREF(former);
+}
+
+/* What is in a slot, a new reference, or NULL. */
+static PyObject *
+slot_value(HandleObject *handle, PyObject *const *slot)
+{
+    (void)handle;
+    AC_LOCK_OBJECT(handle);
+    PyObject *value = Py_XNewRef(*slot);
+    AC_UNLOCK_OBJECT(handle);
+    return value;
+}
+
 /* Handle.cancel: in debug mode the repr is kept for later messages. */
 int
 ac_handle_cancel(PyObject *self)
 {
     HandleObject *handle = (HandleObject *)self;
-    if (handle->cancelled == Py_True) {
+    if (AC_LOAD(handle->cancelled) == Py_True) {
         return 0;
     }
-    Py_XSETREF(handle->cancelled, Py_NewRef(Py_True));
+    replace_steal(handle, &handle->cancelled, Py_NewRef(Py_True));
     LoopObject *loop = (LoopObject *)handle->loop;
     if (loop != NULL && loop->debug) {
         PyObject *text = PyObject_Repr(self);
         if (text == NULL) {
             return -1;
         }
-        Py_XSETREF(handle->repr, text);
+        replace_steal(handle, &handle->repr, text);
     }
-    Py_CLEAR(handle->callback);
-    Py_CLEAR(handle->args);
+    replace_steal(handle, &handle->callback, NULL);
+    replace_steal(handle, &handle->args, NULL);
     return 0;
 }
 
@@ -349,14 +386,16 @@ static PyObject *
 timer_handle_cancel(PyObject *self, PyObject *ignored)
 {
     TimerHandleObject *timer = (TimerHandleObject *)self;
-    if (timer->cancelled == Py_True || timer->loop == NULL) {
+    if (AC_LOAD(timer->cancelled) == Py_True || timer->loop == NULL) {
         return handle_cancel(self, ignored);
     }
     PyObject *loop = Py_NewRef(timer->loop);
     PyObject *held = Py_NewRef(self);  // the heap may own the last other reference
     ac_timer_cancelling((LoopObject *)loop, timer);
     PyObject *result = handle_cancel(self, ignored);
-    ac_timer_compact((LoopObject *)loop);
+    if (ac_owner_is_me((LoopObject *)loop)) {  // else the next turn sees to it
+        ac_timer_compact((LoopObject *)loop);
+    }
     Py_DECREF(held);
     Py_DECREF(loop);
     return result;
@@ -368,7 +407,8 @@ PyDoc_STRVAR(handle_cancelled_doc, "cancelled($self, /)\n--\n\n"
 static PyObject *
 handle_cancelled(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return Py_NewRef(((HandleObject *)self)->cancelled == Py_True ? Py_True : Py_False);
+    PyObject *cancelled = AC_LOAD(((HandleObject *)self)->cancelled);
+    return Py_NewRef(cancelled == Py_True ? Py_True : Py_False);
 }
 
 static PyMethodDef handle_methods[] = {
@@ -388,20 +428,23 @@ static PyMethodDef timer_handle_methods[] = {
 static PyObject *
 args_tuple(HandleObject *handle)
 {
-    if (handle->args == NULL) {
+    PyObject *args = slot_value(handle, &handle->args);
+    if (args == NULL) {
         return PyTuple_New(0);
     }
-    if (PyTuple_CheckExact(handle->args)) {
-        return Py_NewRef(handle->args);
+    if (PyTuple_CheckExact(args)) {
+        return args;
     }
-    return PyTuple_Pack(1, handle->args);
+    PyObject *tuple = PyTuple_Pack(1, args);
+    Py_DECREF(args);
+    return tuple;
 }
 
 PyObject *
 ac_handle_get_args(PyObject *self, void *Py_UNUSED(closure))
 {
     HandleObject *handle = (HandleObject *)self;
-    if (handle->callback == NULL) {
+    if (AC_LOAD(handle->callback) == NULL) {
         Py_RETURN_NONE;
     }
     return args_tuple(handle);
@@ -410,30 +453,30 @@ ac_handle_get_args(PyObject *self, void *Py_UNUSED(closure))
 int
 ac_handle_set_args(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
-    if (value == NULL || value == Py_None) {
-        Py_CLEAR(((HandleObject *)self)->args);
-        return 0;
-    }
-    PyObject *tuple = PySequence_Tuple(value);
-    if (tuple == NULL) {
+    HandleObject *handle = (HandleObject *)self;
+    PyObject *tuple = NULL;
+    if (value != NULL && value != Py_None && (tuple = PySequence_Tuple(value)) == NULL)
+    {
         return -1;
     }
-    Py_XSETREF(((HandleObject *)self)->args, tuple);
+    replace_steal(handle, &handle->args, tuple);
     return 0;
 }
 
 PyObject *
 ac_handle_get_slot(PyObject *self, void *closure)
 {
-    PyObject *value = *(PyObject **)((char *)self + (Py_ssize_t)closure);
-    return Py_NewRef(value == NULL ? Py_None : value);
+    PyObject **slot = (PyObject **)((char *)self + (Py_ssize_t)closure);
+    PyObject *value = slot_value((HandleObject *)self, slot);
+    return value == NULL ? Py_NewRef(Py_None) : value;
 }
 
 int
 ac_handle_set_slot(PyObject *self, PyObject *value, void *closure)
 {
     PyObject **slot = (PyObject **)((char *)self + (Py_ssize_t)closure);
-    Py_XSETREF(*slot, value == Py_None ? NULL : Py_XNewRef(value));
+    replace_steal((HandleObject *)self, slot,
+                  value == Py_None ? NULL : Py_XNewRef(value));
     return 0;
 }
 
@@ -454,10 +497,11 @@ static PyObject *
 timer_handle_get_when(PyObject *self, void *Py_UNUSED(closure))
 {
     TimerHandleObject *timer = (TimerHandleObject *)self;
-    if (timer->when == NULL) {
-        timer->when = PyFloat_FromDouble(timer->deadline);
+    PyObject *when = slot_value((HandleObject *)timer, &timer->when);
+    if (when == NULL && (when = PyFloat_FromDouble(timer->deadline)) != NULL) {
+        replace_steal((HandleObject *)timer, &timer->when, Py_NewRef(when));
     }
-    return Py_XNewRef(timer->when);
+    return when;
 }
 
 static PyGetSetDef handle_getset[] = {

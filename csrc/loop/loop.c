@@ -10,6 +10,7 @@
 #include "loop/handle.h"
 #include "loop/loop.h"
 #include "loop/overrides.h"
+#include "loop/owner.h"
 #include "loop/poller.h"
 #include "loop/ready.h"
 #include "loop/run.h"
@@ -69,7 +70,7 @@ PyDoc_STRVAR(loop_is_closed_doc, "is_closed($self, /)\n--\n\n"
 static PyObject *
 loop_is_closed(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(((LoopObject *)self)->closed);
+    return PyBool_FromLong(AC_LOAD(((LoopObject *)self)->closed));
 }
 
 PyDoc_STRVAR(loop_is_running_doc, "is_running($self, /)\n--\n\n"
@@ -78,7 +79,7 @@ PyDoc_STRVAR(loop_is_running_doc, "is_running($self, /)\n--\n\n"
 static PyObject *
 loop_is_running(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(((LoopObject *)self)->running);
+    return PyBool_FromLong(AC_LOAD(((LoopObject *)self)->running));
 }
 
 PyDoc_STRVAR(loop_get_debug_doc, "get_debug($self, /)\n--\n\n"
@@ -207,7 +208,10 @@ ac_loop_trim_freelists(LoopObject *loop, unsigned int kept)
 static void
 loop_shut(LoopObject *loop)
 {
-    loop->closed = true;
+    AC_LOCK(loop->mutex);  // who has not queued yet is refused
+    AC_STORE(loop->closed, true);
+    AC_UNLOCK(loop->mutex);
+    bool entered = ac_owner_enter(loop);
     while (loop->open_head.next != NULL && loop->open_head.next != &loop->open_head) {
         ac_open *node = loop->open_head.next;
         PyObject *object = Py_NewRef(node->object);
@@ -218,6 +222,9 @@ loop_shut(LoopObject *loop)
     }
     ac_signals_close(loop);
     ac_poller_close(loop);
+    if (entered) {
+        ac_owner_leave(loop);
+    }
     ac_run_clear(loop);
     ac_timer_clear(loop);
     ac_loop_trim_freelists(loop, 0);
@@ -237,7 +244,7 @@ static PyObject *
 loop__shut(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     LoopObject *loop = (LoopObject *)self;
-    if (loop->running || loop->polling) {
+    if (AC_LOAD(loop->running) || loop->polling) {
         PyErr_SetString(PyExc_RuntimeError, "Cannot close a running event loop");
         return NULL;
     }
@@ -287,6 +294,7 @@ loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwar
         freelist_at(loop, i)->type = (PyTypeObject *)Py_XNewRef(kept);
     }
     loop->closed = true;  // until __init__
+    loop->thread_id = ac_thread_id();
     loop->cork = true;
     loop->c_streams = true;
     loop->slow_callback_duration = 0.1;
@@ -315,7 +323,7 @@ loop_init(PyObject *self, PyObject *args, PyObject *kwargs)
         return -1;
     }
     loop->forks = loop->state->forks;
-    loop->closed = false;
+    AC_STORE(loop->closed, false);
     return ac_overrides_refresh(loop);
 }
 

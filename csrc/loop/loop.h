@@ -4,7 +4,8 @@
  * library's selector loop: what runs once per connection or process is the
  * interpreter's own code, what runs per callback, event or byte is here.
  *
- * Everything in the struct belongs to the holder of the GIL. The one thread
+ * Everything in the struct belongs to the holder of the GIL; where there is none, to
+ * the thread that runs the loop, but for what core/threads.h tells. The one thread
  * that polls does so without it and touches only `poller`, `events` and the
  * watchers' `revents`; so whoever else wants to change what libuv knows while
  * `polling` is set leaves it to the polling thread (see poller.h). */
@@ -81,6 +82,7 @@ typedef struct {
 
 struct LoopObject {
     PyObject_HEAD
+    AC_MUTEX(mutex)   /* see core/threads.h */
     ac_state *state;  /* borrowed from the module */
     PyObject *module; /* at the end of the interpreter the type may let go first */
 
@@ -99,7 +101,12 @@ struct LoopObject {
     bool polling;         /* the loop's thread is in a poll without the GIL: whoever
                              finds it set is another one */
     bool in_callback;     /* a turn runs callbacks: writes may wait for its end */
-    unsigned long thread_id; /* of the running thread; valid while `running` */
+    unsigned long thread_id; /* of the running thread, the last one that ran it, or
+                                the one that made it */
+#if AC_FREE_THREADED
+    unsigned long visitor; /* the thread that is in ac_owner_enter, */
+    unsigned int visits;   /* and how often */
+#endif
     unsigned int forks;      /* state->forks when the kernel's sets were made */
     unsigned int overridden; /* AC_OVERRIDE_* */
     unsigned int instance_overridden; /* the part of it that __dict__ holds */
@@ -163,7 +170,7 @@ ac_loop_raise_closed(void);
 static inline int
 ac_loop_check_closed(LoopObject *loop)
 {
-    return loop->closed ? ac_loop_raise_closed() : 0;
+    return AC_LOAD(loop->closed) ? ac_loop_raise_closed() : 0;
 }
 
 /* True in a forked child as long as the loop still shares its kernel sets with the

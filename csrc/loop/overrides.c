@@ -41,8 +41,8 @@ ac_overrides_refresh(LoopObject *loop)
         }
         found |= same ? 0 : overridable[i].bit;
     }
-    loop->overridden = found | loop->instance_overridden;
-    loop->type_version = ac_type_version(type);  // given by the look-ups
+    AC_STORE(loop->overridden, found | loop->instance_overridden);
+    AC_STORE(loop->type_version, ac_type_version(type));  // given by the look-ups
     return 0;
 }
 

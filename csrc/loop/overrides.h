@@ -14,7 +14,7 @@ static inline bool
 ac_overrides_are_known(const LoopObject *loop)
 {
     unsigned int version = ac_type_version(Py_TYPE(loop));
-    return version != 0 && version == loop->type_version;
+    return version != 0 && version == AC_LOAD(loop->type_version);
 }
 
 /* The same in two instructions where the class was not changed: before each look at

@@ -67,7 +67,7 @@ int
 ac_poller_open(LoopObject *loop)
 {
     assert(loop->poller == NULL);
-    int err = loop->state->libuv_started ? 0 : ac_descriptor_probe();
+    int err = AC_LOAD(loop->state->libuv_started) ? 0 : ac_descriptor_probe();
     if (err < 0) {
         ac_errors_uv(err);
         return -1;
@@ -100,7 +100,7 @@ ac_poller_open(LoopObject *loop)
         ac_errors_uv(err);
         return -1;
     }
-    loop->state->libuv_started = true;
+    AC_STORE(loop->state->libuv_started, true);
     ac_event_reserve(loop, 1);
     loop->poller = poller;
     return 0;
@@ -183,6 +183,30 @@ is_only_foreign(const ac_poller *poller)
            && poller->foreign.started;
 }
 
+/* From here on a poll is under way, which others wake. Without a GIL they may have
+ * queued something since the look at the queue: then false, and nothing is to wait. */
+static bool
+begin_wait(LoopObject *loop, bool foreign)
+{
+    AC_LOCK(loop->mutex);
+    bool quiet = !AC_FREE_THREADED || loop->ready.len == 0;
+    if (quiet) {
+        loop->polling = true;
+        loop->poller->foreign.waited = foreign;
+    }
+    AC_UNLOCK(loop->mutex);
+    return quiet;
+}
+
+static void
+end_wait(LoopObject *loop)
+{
+    ac_foreign *foreign = &loop->poller->foreign;
+    AC_LOCK(loop->mutex);
+    loop->polling = foreign->waited = foreign->rung = false;
+    AC_UNLOCK(loop->mutex);
+}
+
 /* Asks the set of foreign descriptors, or waits for it alone. Returns 0, or -1 with an
  * exception. */
 static int
@@ -192,12 +216,11 @@ poll_foreign(LoopObject *loop, bool block)
     ac_fdset_event ready[AC_FDSET_BATCH];
     int n;
     foreign->ready = false;
-    if (block) {
-        loop->polling = foreign->waited = true;
+    if (block && begin_wait(loop, true)) {
         Py_BEGIN_ALLOW_THREADS
         n = ac_fdset_wait(&foreign->set, ready, AC_FDSET_BATCH, true);
         Py_END_ALLOW_THREADS
-        loop->polling = foreign->waited = foreign->rung = false;
+        end_wait(loop);
     }
     else {
         n = ac_fdset_wait(&foreign->set, ready, AC_FDSET_BATCH, false);
@@ -210,12 +233,11 @@ static int
 poll_all(LoopObject *loop, bool block)
 {
     ac_poller *poller = loop->poller;
-    if (block) {
-        loop->polling = true;
+    if (block && begin_wait(loop, false)) {
         Py_BEGIN_ALLOW_THREADS
         uv_run(&poller->uv, UV_RUN_ONCE);
         Py_END_ALLOW_THREADS
-        loop->polling = false;
+        end_wait(loop);
     }
     else {
         uv_run(&poller->uv, UV_RUN_NOWAIT);
@@ -260,14 +282,15 @@ ac_poller_poll(LoopObject *loop, double timeout)
 void
 ac_poller_wake(LoopObject *loop)
 {
-    if (!loop->polling || ac_loop_is_forked(loop)) {
-        return;
+    AC_LOCK(loop->mutex);
+    if (loop->polling && !ac_loop_is_forked(loop)) {
+        ac_poller *poller = loop->poller;
+        if (poller->foreign.waited) {
+            ac_foreign_wake(&poller->foreign);
+        }
+        else {
+            uv_async_send(&poller->wake);
+        }
     }
-    ac_poller *poller = loop->poller;
-    if (poller->foreign.waited) {
-        ac_foreign_wake(&poller->foreign);
-    }
-    else {
-        uv_async_send(&poller->wake);
-    }
+    AC_UNLOCK(loop->mutex);
 }

@@ -1,8 +1,9 @@
 /* The ready queue: call_soon and call_soon_threadsafe put handles into the ring,
  * the turn (run.c) runs them.
  *
- * Other threads append under the GIL and wake the poll if one is under way, as
- * the standard loop does with its deque and self-pipe. */
+ * Other threads append under the GIL, or the loop's mutex where there is none, and wake
+ * the poll if one is under way, as the standard loop does with its deque and
+ * self-pipe. */
 #include "core/python.h"
 
 #include "core/args.h"
@@ -10,6 +11,7 @@
 #include "loop/flood.h"
 #include "loop/handle.h"
 #include "loop/overrides.h"
+#include "loop/owner.h"
 #include "loop/poller.h"
 #include "loop/ready.h"
 #include "loop/report.h"
@@ -20,13 +22,39 @@
 static int
 ready_push_steal(LoopObject *loop, PyObject *handle)
 {
-    if (ac_ring_reserve(&loop->ready) < 0) {
+    AC_LOCK(loop->mutex);
+    int rc = ac_ring_reserve(&loop->ready);
+    if (rc == 0) {
+        ac_ring_push_reserved(&loop->ready, handle);
+    }
+    AC_UNLOCK(loop->mutex);
+    if (rc < 0) {
         Py_DECREF(handle);
         PyErr_NoMemory();
-        return -1;
     }
-    ac_ring_push_reserved(&loop->ready, handle);
-    return 0;
+    return rc;
+}
+
+/* The same by another thread, which may close the loop meanwhile: RuntimeError. */
+static int
+ready_push_threadsafe_steal(LoopObject *loop, PyObject *handle)
+{
+#if AC_FREE_THREADED
+    int rc = -1;
+    AC_LOCK(loop->mutex);
+    bool closed = AC_LOAD(loop->closed);
+    if (!closed && (rc = ac_ring_reserve(&loop->ready)) == 0) {
+        ac_ring_push_reserved(&loop->ready, handle);
+    }
+    AC_UNLOCK(loop->mutex);
+    if (rc < 0) {
+        Py_DECREF(handle);
+        (void)(closed ? ac_loop_raise_closed() : (PyErr_NoMemory(), -1));
+    }
+    return rc;
+#else
+    return ready_push_steal(loop, handle);
+#endif
 }
 
 /* Makes a handle and queues it; returns it, or NULL with an exception. */
@@ -38,7 +66,7 @@ ready_schedule(LoopObject *loop, PyObject *callback, PyObject *const *args,
     if (handle == NULL) {
         return NULL;
     }
-    if (!loop->running) {
+    if (!AC_LOAD(loop->running) || !ac_owner_is_me(loop)) {
         ac_handle_track(handle);
     }
     if (ready_push_steal(loop, Py_NewRef(handle)) < 0) {
@@ -90,6 +118,26 @@ ac_ready_call_soon(LoopObject *loop, PyObject *callback, PyObject *const *args,
     }
     Py_XDECREF(handle);
     return handle == NULL ? -1 : 0;
+}
+
+int
+ac_ready_hand_over_steal(LoopObject *loop, PyObject *method, PyObject *argument)
+{
+    PyObject *handle = NULL;
+    if (method != NULL) {
+        handle =
+            ac_handle_new(loop, method, &argument, argument == NULL ? 0 : 1, NULL, 0);
+        Py_DECREF(method);
+    }
+    if (handle == NULL) {
+        return -1;
+    }
+    ac_handle_track(handle);
+    if (ready_push_threadsafe_steal(loop, handle) < 0) {
+        return -1;
+    }
+    ac_poller_wake(loop);
+    return 0;
 }
 
 /* ---------------------------------------------------------------- running -- */
@@ -199,28 +247,44 @@ is_usual_standard(LoopObject *loop, PyObject *object)
            && handle->source_traceback == Py_None;
 }
 
+/* What a handle calls, held; NULL if it was cancelled. */
+static inline PyObject *
+take_call(HandleObject *handle, PyObject **args)
+{
+    PyObject *callback = NULL;
+    AC_LOCK_OBJECT(handle);
+    // cleared, or cancelled; a repr that fails in cancel() leaves the callback
+    if (handle->callback != NULL && handle->cancelled != Py_True) {
+        callback = Py_NewRef(handle->callback);
+        *args = Py_XNewRef(handle->args);
+    }
+    AC_UNLOCK_OBJECT(handle);
+    return callback;
+}
+
 /* What Handle._run does, in C. */
 static int
 run_ours(LoopObject *loop, HandleObject *handle)
 {
-    // cleared, or cancelled; a repr that fails in cancel() leaves the callback
-    if (handle->callback == NULL || handle->cancelled == Py_True) {
+    PyObject *args;
+    PyObject *callback = take_call(handle, &args);
+    if (callback == NULL) {
         return 0;
     }
     PyObject *context = ac_handle_context(loop, handle);
     if (context != NULL && !PyContext_CheckExact(context)) {  // anything with a run()
+        Py_DECREF(callback);
+        Py_XDECREF(args);
         return run_method(loop, (PyObject *)handle);
     }
     Py_XINCREF(context);
-    PyObject *callback = Py_NewRef(handle->callback);
-    PyObject *args = Py_XNewRef(handle->args);
     int rc = context == NULL ? -1 : handle_call(loop->state, callback, args, context);
     if (rc < 0) {
         PyObject *traceback = handle->source_traceback;
         traceback = traceback == Py_None ? NULL : traceback;
         // by itself: nothing is told of it
-        bool cancelled = handle->callback == NULL
-                         || (handle->callback == Py_None && callback != Py_None);
+        const PyObject *left = AC_LOAD(handle->callback);
+        bool cancelled = left == NULL || (left == Py_None && callback != Py_None);
         // another loop's may have been given to _add_callback()
         PyObject *owner =
             Py_NewRef(handle->loop == NULL ? (PyObject *)loop : handle->loop);
@@ -292,7 +356,7 @@ run_debug(LoopObject *loop, PyObject *handle)
 static int
 run_threadsafe(LoopObject *loop, PyObject *handle)
 {
-    if (((HandleObject *)handle)->callback == NULL) {
+    if (AC_LOAD(((HandleObject *)handle)->callback) == NULL) {
         return 0;
     }
     if (ac_threadsafe_acquire(handle) < 0) {
@@ -350,11 +414,16 @@ ac_ready_run(LoopObject *loop, PyObject *handle)
 void
 ac_ready_put_first_steal(LoopObject *loop, PyObject *handle)
 {
-    if (ac_ring_reserve(&loop->ready) < 0) {
+    AC_LOCK(loop->mutex);
+    int rc = ac_ring_reserve(&loop->ready);
+    if (rc == 0) {
+        ac_ring_push_first_reserved(&loop->ready, handle);
+    }
+    AC_UNLOCK(loop->mutex);
+    if (rc < 0) {
         Py_DECREF(handle);
         return;
     }
-    ac_ring_push_first_reserved(&loop->ready, handle);
     loop->snapshot++;  // counts as the rest of it
     loop->events_before += loop->events_kept > 0 ? 1 : 0;
 }
@@ -395,7 +464,9 @@ ready_parse(ac_args *parsed, const char *function, ac_state *state,
     {
         return -1;
     }
-    if (parsed->context != NULL && PyTuple_GET_SIZE(kwnames) == 1) {
+    // other threads may look at it
+    if (!AC_FREE_THREADED && parsed->context != NULL && PyTuple_GET_SIZE(kwnames) == 1)
+    {
         Py_XSETREF(state->names_context, Py_NewRef(kwnames));
     }
     return 0;
@@ -452,7 +523,7 @@ loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t narg
     PyObject *handle = ac_threadsafe_new(loop, &parsed);
     // making the handle may have run a collection, and that anything
     if (handle == NULL || ac_loop_check_closed(loop) < 0
-        || ready_push_steal(loop, Py_NewRef(handle)) < 0)
+        || ready_push_threadsafe_steal(loop, Py_NewRef(handle)) < 0)
     {
         Py_XDECREF(handle);
         return NULL;

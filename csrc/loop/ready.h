@@ -11,6 +11,12 @@ int
 ac_ready_call_soon(LoopObject *loop, PyObject *callback, PyObject *const *args,
                    Py_ssize_t nargs, PyObject *context);
 
+/* call_soon_threadsafe(method, argument) for internal use, without argument if that is
+ * NULL; `method` is consumed, NULL: an exception is raised. Returns 0, or -1 with an
+ * exception. */
+int
+ac_ready_hand_over_steal(LoopObject *loop, PyObject *method, PyObject *argument);
+
 /* Notices that somebody has replaced asyncio.Handle._run since the last look, by the
  * version tag of the type. Returns 0, or -1 with an exception. */
 int

@@ -12,6 +12,7 @@
 #include "loop/flood.h"
 #include "loop/handle.h"
 #include "loop/overrides.h"
+#include "loop/owner.h"
 #include "loop/poller.h"
 #include "loop/ready.h"
 #include "loop/run.h"
@@ -55,6 +56,23 @@ run_and_drop(LoopObject *loop, PyObject *handle)
     return rc;
 }
 
+/* The oldest handle, ours now. */
+static inline PyObject *
+pop_ready(LoopObject *loop)
+{
+    AC_LOCK(loop->mutex);
+    PyObject *handle = ac_ring_pop(&loop->ready);
+    AC_UNLOCK(loop->mutex);
+    return handle;
+}
+
+/* How many wait. */
+static inline size_t
+count_ready(const LoopObject *loop)
+{
+    return AC_LOAD(loop->ready.len);
+}
+
 /* Runs handles of the snapshot, *count of them, and counts down. */
 static int
 run_ready(LoopObject *loop, size_t *count)
@@ -64,7 +82,7 @@ run_ready(LoopObject *loop, size_t *count)
     while (rc == 0 && *count > 0 && loop->snapshot > 0) {
         --*count;
         loop->snapshot--;
-        rc = run_and_drop(loop, ac_ring_pop(&loop->ready));
+        rc = run_and_drop(loop, pop_ready(loop));
     }
     return rc;
 }
@@ -99,7 +117,6 @@ keep_rest(LoopObject *loop)
 {
     ac_ring *ready = &loop->ready;
     size_t rest = loop->snapshot;
-    size_t scheduled = ready->len - rest;
     loop->snapshot = 0;
     loop->events_len -= loop->events_pos;
     if (loop->events_len > 0) {
@@ -119,6 +136,8 @@ keep_rest(LoopObject *loop)
         loop->due_len = loop->due_pos = 0;
         return;
     }
+    AC_LOCK(loop->mutex);
+    size_t scheduled = ready->len - rest;
     for (size_t i = 0; i < rest; i++) {
         ac_ring_push_reserved(ready, ac_ring_pop(ready));
     }
@@ -131,6 +150,7 @@ keep_rest(LoopObject *loop)
     for (size_t i = 0; i < scheduled; i++) {
         ac_ring_push_reserved(ready, ac_ring_pop(ready));
     }
+    AC_UNLOCK(loop->mutex);
 }
 
 /* Runs what the turn has collected, behind what the last one left. */
@@ -168,7 +188,9 @@ run_collected(LoopObject *loop)
 static void
 trim(LoopObject *loop)
 {
+    AC_LOCK(loop->mutex);
     ac_ring_trim(&loop->ready);
+    AC_UNLOCK(loop->mutex);
     ac_loop_trim_freelists(loop, AC_FREELIST_KEPT);
     loop->due_len = loop->due_pos = 0;  // all run; this turn may be inside of another
     if (loop->due_cap > DUE_KEPT) {
@@ -205,8 +227,8 @@ static bool
 may_skip_poll(const LoopObject *loop)
 {
     return loop->watched == (loop->signals != NULL ? 1u : 0u) && !loop->handles_signals
-           && loop->turns_without_poll < AC_TURNS_WITHOUT_POLL && !loop->stopping
-           && !(loop->overridden & AC_OVERRIDE_TIME);
+           && loop->turns_without_poll < AC_TURNS_WITHOUT_POLL
+           && !AC_LOAD(loop->stopping) && !(loop->overridden & AC_OVERRIDE_TIME);
 }
 
 /* Timers before this time are due. */
@@ -243,8 +265,8 @@ turn_poll(LoopObject *loop, double *now, bool *timed)
     double timeout = 0.0, real = 0.0;
     bool deaf = false;  // no signal interrupts the wait
     double first = ac_timer_first(loop);
-    bool idle = loop->ready.len == 0 && loop->events_pos == loop->events_len
-                && loop->due_pos == loop->due_len && !loop->stopping;
+    bool idle = count_ready(loop) == 0 && loop->events_pos == loop->events_len
+                && loop->due_pos == loop->due_len && !AC_LOAD(loop->stopping);
     bool may_skip = may_skip_poll(loop);
     if (first < INFINITY && (idle || may_skip)) {
         if (look_at_clock(loop, first, now, &real) < 0) {
@@ -276,7 +298,7 @@ turn_poll(LoopObject *loop, double *now, bool *timed)
     *timed = false;
     // Python may have run since the look at the queue (an overridden time(), and
     // on 3.11 and 3.12 set_wakeup_fd), and with it another thread or a signal handler
-    if (loop->ready.len > 0 || loop->stopping) {
+    if (count_ready(loop) > 0 || AC_LOAD(loop->stopping)) {
         timeout = 0.0;
     }
     if (deaf && (timeout < 0.0 || timeout > SECONDS_DEAF)) {
@@ -317,6 +339,9 @@ loop_turn(LoopObject *loop)
     if (ac_ready_check_patches(loop) < 0) {
         return -1;
     }
+    if (AC_FREE_THREADED) {
+        ac_timer_compact(loop);  // other threads have cancelled
+    }
     double now;
     bool timed = false;
     if (turn_poll(loop, &now, &timed) < 0) {
@@ -331,7 +356,7 @@ loop_turn(LoopObject *loop)
     {
         return -1;
     }
-    loop->snapshot = loop->ready.len;
+    loop->snapshot = count_ready(loop);
     loop->in_callback = true;
     int rc = run_collected(loop);
     loop->in_callback = false;
@@ -342,8 +367,8 @@ loop_turn(LoopObject *loop)
 bool
 ac_run_may_go_on(LoopObject *loop)
 {
-    if (!loop->in_callback || loop->stopping || loop->instrumented
-        || loop->ready.len > 0 || loop->events_pos < loop->events_len
+    if (!loop->in_callback || AC_LOAD(loop->stopping) || loop->instrumented
+        || count_ready(loop) > 0 || loop->events_pos < loop->events_len
         || loop->due_pos < loop->due_len || loop->flush_head != NULL
         || loop->overridden & AC_OVERRIDE_TIME || loop->thread_id != ac_thread_id())
     {
@@ -364,9 +389,11 @@ ac_run_may_go_on(LoopObject *loop)
 void
 ac_run_track(LoopObject *loop)
 {
+    AC_LOCK(loop->mutex);
     for (size_t i = 0; i < loop->ready.len; i++) {
         track(loop, ac_ring_at(&loop->ready, i));
     }
+    AC_UNLOCK(loop->mutex);
     for (size_t i = loop->due_pos; i < loop->due_len; i++) {
         track(loop, loop->due[i]);
     }
@@ -377,8 +404,9 @@ void
 ac_run_clear(LoopObject *loop)
 {
     loop->snapshot = 0;
-    while (loop->ready.len > 0) {
-        Py_DECREF((PyObject *)ac_ring_pop(&loop->ready));
+    while (count_ready(loop) > 0) {
+        PyObject *handle = pop_ready(loop);
+        Py_DECREF(handle);
     }
     while (loop->due_pos < loop->due_len) {
         Py_DECREF(loop->due[loop->due_pos++]);
@@ -393,7 +421,7 @@ ac_run_clear(LoopObject *loop)
 static int
 check_running(LoopObject *loop)
 {
-    if (loop->running) {
+    if (AC_LOAD(loop->running)) {
         PyErr_SetString(PyExc_RuntimeError, "This event loop is already running");
         return -1;
     }
@@ -473,8 +501,10 @@ run_begin(LoopObject *loop, PyObject **old_hooks)
     if (*old_hooks == NULL) {
         return -1;
     }
-    loop->thread_id = ac_thread_id();
-    loop->running = true;
+    if (!ac_owner_begin_run(loop)) {
+        Py_CLEAR(*old_hooks);
+        return check_running(loop);
+    }
     loop->turns_without_poll = AC_TURNS_WITHOUT_POLL;  // the first turn polls
     if (set_asyncgen_hooks(loop) < 0 || set_running_loop(loop, (PyObject *)loop) < 0) {
         return -1;
@@ -490,8 +520,11 @@ run_end(LoopObject *loop, PyObject *old_hooks)
     PyObject *exc = ac_err_take();
     ac_signals_end(loop);
     ac_run_track(loop);
-    loop->stopping = false;
-    loop->running = false;
+    if (AC_FREE_THREADED) {  // what is made while nobody runs the loop takes none
+        ac_loop_trim_freelists(loop, AC_FREELIST_KEPT);
+    }
+    AC_STORE(loop->stopping, false);
+    AC_STORE(loop->running, false);
     Py_CLEAR(loop->future_keywords);  // a cycle, which ends here
     int rc = set_running_loop(loop, Py_None);
     if (set_origin_tracking(loop, false) < 0) {
@@ -541,7 +574,7 @@ loop_run_forever(PyObject *self, PyObject *Py_UNUSED(ignored))
     }
     while (rc == 0) {
         rc = next_turn(loop);
-        if (loop->stopping) {
+        if (AC_LOAD(loop->stopping)) {
             break;
         }
     }
@@ -595,7 +628,7 @@ PyDoc_STRVAR(loop_stop_doc, "stop($self, /)\n--\n\n"
 static PyObject *
 loop_stop(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    ((LoopObject *)self)->stopping = true;
+    AC_STORE(((LoopObject *)self)->stopping, true);
     Py_RETURN_NONE;
 }
 

@@ -30,7 +30,9 @@ is_main_thread(LoopObject *loop)
     if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
         return 0;
     }
-    if (state->main_thread == 0 || state->main_thread_forks != state->forks) {
+    if (AC_LOAD(state->main_thread) == 0
+        || AC_LOAD(state->main_thread_forks) != state->forks)
+    {
         PyObject *threading = PyImport_ImportModule("threading");
         PyObject *thread = threading == NULL
                                ? NULL
@@ -42,14 +44,14 @@ is_main_thread(LoopObject *loop)
         if (ident == NULL) {
             return -1;
         }
-        state->main_thread = PyLong_AsUnsignedLong(ident);
+        AC_STORE(state->main_thread, PyLong_AsUnsignedLong(ident));
         Py_DECREF(ident);
         if (PyErr_Occurred()) {
             return -1;
         }
-        state->main_thread_forks = state->forks;
+        AC_STORE(state->main_thread_forks, state->forks);
     }
-    return state->main_thread == ac_thread_id();
+    return AC_LOAD(state->main_thread) == ac_thread_id();
 }
 
 /* ---------------------------------------------------------------- arrival -- */
@@ -108,14 +110,17 @@ on_signal_ready(ac_watcher *watcher, unsigned int Py_UNUSED(events))
 static void
 signals_link(ac_state *state, struct ac_signals *signals)
 {
+    AC_LOCK(state->mutex);
     signals->next = state->signals;
     state->signals = signals;
+    AC_UNLOCK(state->mutex);
 }
 
 /* It goes: a loop that would put its descriptor back gets the one before that. */
 static void
 signals_unlink(ac_state *state, const struct ac_signals *signals)
 {
+    AC_LOCK(state->mutex);
     struct ac_signals **place = &state->signals;
     while (*place != NULL) {
         struct ac_signals *other = *place;
@@ -128,16 +133,19 @@ signals_unlink(ac_state *state, const struct ac_signals *signals)
         }
         place = &other->next;
     }
+    AC_UNLOCK(state->mutex);
 }
 
 /* Whether `fd` is the one of a loop, and not of somebody else. */
 static bool
-is_of_a_loop(const ac_state *state, int fd)
+is_of_a_loop(ac_state *state, int fd)
 {
+    AC_LOCK(state->mutex);
     const struct ac_signals *signals = state->signals;
     while (signals != NULL && signals->write_fd != fd) {
         signals = signals->next;
     }
+    AC_UNLOCK(state->mutex);
     return signals != NULL;
 }
 

@@ -31,17 +31,18 @@ standard_is_next(LoopObject *loop)
 {
     PyTypeObject *type = Py_TYPE(loop);
     unsigned int version = ac_type_version(type);
-    if (version != 0 && version == loop->task_version) {
-        return loop->task_standard;
+    if (version != 0 && version == AC_LOAD(loop->task_version)) {
+        return AC_LOAD(loop->task_standard);
     }
     PyObject *method = inherited(loop->state, (PyObject *)type);
     if (method == NULL) {
         return -1;
     }
-    loop->task_standard = method == loop->state->standard_create_task;
+    bool standard = method == loop->state->standard_create_task;
     Py_DECREF(method);
-    loop->task_version = ac_type_version(type);  // given by the look-up
-    return loop->task_standard;
+    AC_STORE(loop->task_standard, standard);
+    AC_STORE(loop->task_version, ac_type_version(type));  // given by the look-up
+    return standard;
 }
 
 /* What a module has by a name. Borrowed, NULL for nothing. */
@@ -153,8 +154,8 @@ loop_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     if (standard < 0) {
         return NULL;
     }
-    if (standard && !loop->debug && !loop->closed && nargs == 1 && has_no_factory(loop)
-        && class_is_standard(loop->state)
+    if (standard && !loop->debug && !AC_LOAD(loop->closed) && nargs == 1
+        && has_no_factory(loop) && class_is_standard(loop->state)
         && take_keywords(loop->state, args + 1, kwnames, &keywords))
     {
         return task_make(loop, args[0], &keywords);

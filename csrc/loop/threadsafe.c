@@ -3,9 +3,8 @@
  * The standard's handle holds its RLock while it is run, cancelled or asked whether it
  * is. Here the lock is made when somebody reads `_lock`, or when a thread has to wait
  * for another one; until then two numbers say who holds it and how often. Under the
- * GIL nothing comes between the look at them and the change; a build without it needs
- * a critical section there, in ac_threadsafe_acquire, ac_threadsafe_release and
- * make_lock.
+ * GIL nothing comes between the look at them and the change; in a build without it the
+ * lock is made with the handle.
  *
  * _run is the interpreter's, for those who call it; ready.c does the same in C. */
 #include "core/python.h"
@@ -13,7 +12,11 @@
 #include "core/errors.h"
 #include "loop/freelist.h"
 #include "loop/handle_parts.h"
+#include "loop/owner.h"
 #include "loop/threadsafe.h"
+
+static int
+make_lock(ThreadSafeHandleObject *handle);
 
 /* ------------------------------------------------------------- creation -- */
 
@@ -47,16 +50,17 @@ ac_threadsafe_look_for_patches(LoopObject *loop)
     if (now == NULL) {
         return -1;
     }
-    loop->threadsafe_patched = false;
+    bool patched = false;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(now); i++) {
         if (PyTuple_GET_ITEM(now, i) != PyTuple_GET_ITEM(state->threadsafe_stock, i)) {
-            loop->threadsafe_patched = true;
+            patched = true;
         }
     }
     Py_DECREF(now);
+    AC_STORE(loop->threadsafe_patched, patched);
     // given by the look-ups; an assignment to the base changes it, too
-    loop->threadsafe_version =
-        ac_type_version((PyTypeObject *)state->asyncio_ThreadSafeHandle);
+    AC_STORE(loop->threadsafe_version,
+             ac_type_version((PyTypeObject *)state->asyncio_ThreadSafeHandle));
     return 0;
 }
 
@@ -110,20 +114,24 @@ class_is_changed(LoopObject *loop)
     }
     PyObject *now = PyDict_GetItemWithError(PyModule_GetDict(state->events),
                                             state->str__ThreadSafeHandle);
-    return now != state->asyncio_ThreadSafeHandle || loop->threadsafe_patched;
+    return now != state->asyncio_ThreadSafeHandle || AC_LOAD(loop->threadsafe_patched);
 }
 
 static PyObject *
 new_ours(LoopObject *loop, const ac_args *parsed)
 {
     PyObject *self =
-        ac_freelist_new(&loop->threadsafe_handles, loop->state->ThreadSafeHandle,
-                        sizeof(ThreadSafeHandleObject));
+        ac_freelist_new(AC_FREELIST_OF(loop, threadsafe_handles),
+                        loop->state->ThreadSafeHandle, sizeof(ThreadSafeHandleObject));
     if (self != NULL
         && ac_handle_fill(loop, (HandleObject *)self, parsed->leading[0], parsed->rest,
                           parsed->nrest, parsed->context, 2)
                < 0)
     {
+        Py_CLEAR(self);
+    }
+    if (AC_FREE_THREADED && self != NULL
+        && make_lock((ThreadSafeHandleObject *)self) < 0) {
         Py_CLEAR(self);
     }
     return self;
@@ -144,8 +152,10 @@ ac_threadsafe_new(LoopObject *loop, const ac_args *parsed)
         handle = ac_handle_new(loop, parsed->leading[0], parsed->rest, parsed->nrest,
                                parsed->context, 2);
     }
-    if (handle != NULL && !loop->running) {
-        ac_handle_track(handle);  // perhaps nobody runs the loop any more
+    // perhaps nobody runs the loop any more; or another thread shows it to the
+    // collector
+    if (handle != NULL && (!AC_LOAD(loop->running) || !ac_owner_is_me(loop))) {
+        ac_handle_track(handle);
     }
     return handle;
 }

@@ -33,7 +33,7 @@ ac_threadsafe_check_patches(LoopObject *loop)
 {
     unsigned int version =
         ac_type_version((PyTypeObject *)loop->state->asyncio_ThreadSafeHandle);
-    return version != 0 && version == loop->threadsafe_version
+    return version != 0 && version == AC_LOAD(loop->threadsafe_version)
                ? 0
                : ac_threadsafe_look_for_patches(loop);
 }

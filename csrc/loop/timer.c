@@ -3,11 +3,17 @@
  * The deadlines stand beside the pointers, four in a cache line, so that sifting
  * touches no handle. A cancelled timer stays until it comes first; when half of the
  * heap is cancelled, it is rebuilt without them, as BaseEventLoop does. What the turn
- * calls is popped into loop->due before the ready snapshot runs. */
+ * calls is popped into loop->due before the ready snapshot runs.
+ *
+ * The heap is for the thread that runs the loop. Where there is no GIL, another thread
+ * may cancel a timer: that touches the handle and the count of the cancelled alone,
+ * which is then no more than a hint when to rebuild. */
 #include "core/python.h"
 
 #include "core/args.h"
 #include "loop/clock.h"
+#include "loop/owner.h"
+#include "loop/ready.h"
 #include "loop/timer.h"
 
 #include <assert.h>
@@ -25,7 +31,7 @@ typedef struct {
 struct ac_timers {
     heap_entry *entries;
     size_t len, cap;
-    size_t cancelled;          /* of the entries */
+    size_t cancelled;          /* of the entries; without a GIL about so many */
     uint64_t order;            /* of the next timer */
     TimerHandleObject **young; /* borrowed: not yet shown to the collector */
     size_t young_len, young_cap;
@@ -102,7 +108,7 @@ heap_pop(ac_timers *heap)
         heap_down(heap, 0, heap->entries[heap->len]);
     }
     heap_shrink(heap);
-    timer->in_heap = false;
+    AC_STORE(timer->in_heap, false);
     Py_XSETREF(timer->scheduled, Py_NewRef(Py_False));
     return timer;
 }
@@ -123,10 +129,40 @@ heap_push_steal(ac_timers *heap, TimerHandleObject *timer)
         heap->cap = cap;
     }
     timer->order = heap->order++;
-    timer->in_heap = true;
+    AC_STORE(timer->in_heap, true);
     heap->len++;
     heap_up(heap, heap->len - 1, (heap_entry){timer->deadline, timer});
     return 0;
+}
+
+/* How many entries can be dropped. */
+static size_t
+count_cancelled(const ac_timers *heap)
+{
+    size_t cancelled = heap->cancelled;
+    if (AC_FREE_THREADED) {
+        cancelled = 0;
+        for (size_t i = 0; i < heap->len; i++) {
+            cancelled += AC_LOAD(heap->entries[i].timer->cancelled) == Py_True;
+        }
+    }
+    return cancelled;
+}
+
+/* Takes some from the count. */
+static void
+uncount_cancelled(ac_timers *heap, size_t count)
+{
+#if AC_FREE_THREADED
+    size_t counted = AC_LOAD(heap->cancelled);
+    while (!__atomic_compare_exchange_n(&heap->cancelled, &counted,
+                                        counted > count ? counted - count : 0, true,
+                                        __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+    {
+    }
+#else
+    heap->cancelled -= count;
+#endif
 }
 
 /* Rebuilds the heap without the cancelled timers. They hold nothing but a context and
@@ -135,23 +171,25 @@ heap_push_steal(ac_timers *heap, TimerHandleObject *timer)
 static void
 heap_compact(ac_timers *heap)
 {
-    heap_entry *dropped = PyMem_Malloc(heap->cancelled * sizeof(*dropped));
+    size_t cancelled = count_cancelled(heap);
+    heap_entry *dropped = PyMem_Malloc(cancelled * sizeof(*dropped));
     if (dropped == NULL) {
         return;  // they leave when they come first
     }
     size_t ndropped = 0, kept = 0;
     for (size_t i = 0; i < heap->len; i++) {
-        if (heap->entries[i].timer->cancelled == Py_True) {
-            heap->entries[i].timer->in_heap = false;
+        if (ndropped < cancelled
+            && AC_LOAD(heap->entries[i].timer->cancelled) == Py_True) {
+            AC_STORE(heap->entries[i].timer->in_heap, false);
             dropped[ndropped++] = heap->entries[i];
         }
         else {
             heap->entries[kept++] = heap->entries[i];
         }
     }
-    assert(ndropped == heap->cancelled);
+    assert(ndropped == cancelled);
     heap->len = kept;
-    heap->cancelled = 0;
+    uncount_cancelled(heap, AC_FREE_THREADED ? SIZE_MAX : cancelled);
     for (size_t i = kept / HEAP_ARITY + 1; i-- > 0;) {
         if (i < kept) {
             heap_down(heap, i, heap->entries[i]);
@@ -184,8 +222,8 @@ ac_timer_clear(LoopObject *loop)
     ac_timers *heap = loop->timers;
     while (heap != NULL && heap->len > 0) {
         TimerHandleObject *timer = heap->entries[--heap->len].timer;
-        timer->in_heap = false;
-        heap->cancelled -= timer->cancelled == Py_True;
+        AC_STORE(timer->in_heap, false);
+        uncount_cancelled(heap, AC_LOAD(timer->cancelled) == Py_True);
         Py_DECREF(timer);
     }
 }
@@ -217,6 +255,10 @@ static void
 young_add(LoopObject *loop, TimerHandleObject *timer)
 {
     ac_timers *timers = loop->timers;
+    if (AC_FREE_THREADED) {  // it may end in another thread
+        PyObject_GC_Track(timer);
+        return;
+    }
     if (loop->running && timers->young_len == timers->young_cap) {
         size_t cap = timers->young_cap == 0 ? HEAP_MIN : timers->young_cap * 2;
         void *young = PyMem_Realloc(timers->young, cap * sizeof(*timers->young));
@@ -266,10 +308,10 @@ ac_timer_first(LoopObject *loop)
     ac_timers *heap = loop->timers;
     while (heap->len > 0) {
         TimerHandleObject *first = heap->entries[0].timer;
-        if (first->cancelled != Py_True) {
+        if (AC_LOAD(first->cancelled) != Py_True) {
             return heap->entries[0].deadline;
         }
-        heap->cancelled--;
+        uncount_cancelled(heap, 1);
         Py_DECREF(heap_pop(heap));
     }
     return INFINITY;
@@ -284,8 +326,8 @@ ac_timer_is_only(const LoopObject *loop)
 void
 ac_timer_cancelling(LoopObject *loop, TimerHandleObject *timer)
 {
-    if (timer->in_heap) {
-        loop->timers->cancelled++;
+    if (AC_LOAD(timer->in_heap)) {
+        AC_INCREMENT(loop->timers->cancelled);
     }
 }
 
@@ -293,7 +335,7 @@ void
 ac_timer_compact(LoopObject *loop)
 {
     ac_timers *heap = loop->timers;
-    if (heap->len > COMPACT_MIN && heap->cancelled * 2 > heap->len) {
+    if (heap->len > COMPACT_MIN && AC_LOAD(heap->cancelled) * 2 > heap->len) {
         heap_compact(heap);
     }
 }
@@ -352,6 +394,32 @@ when_seconds(PyObject *when, double *deadline)
     return 0;
 }
 
+static PyObject *
+timer_schedule_here(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    TimerHandleObject *timer = (TimerHandleObject *)Py_NewRef(op);
+    if (heap_push_steal(((LoopObject *)timer->loop)->timers, timer) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef schedule_here_method = {"_schedule", timer_schedule_here,
+                                           METH_NOARGS, NULL};
+
+/* A timer (consumed) of another thread than the one that runs the loop: that puts it
+ * into the heap. Returns it, NULL with an exception. */
+static PyObject *
+schedule_elsewhere_steal(LoopObject *loop, PyObject *timer)
+{
+    PyObject_GC_Track(timer);
+    PyObject *method = PyCFunction_New(&schedule_here_method, timer);
+    if (ac_ready_hand_over_steal(loop, method, NULL) < 0) {
+        Py_CLEAR(timer);
+    }
+    return timer;
+}
+
 /* The common part of call_at and call_later, after their own checks; `when` as in
  * ac_handle_new_timer. */
 static PyObject *
@@ -376,10 +444,16 @@ timer_schedule(LoopObject *loop, PyObject *when, double deadline, const ac_args 
     if (timer == NULL) {
         return NULL;
     }
+    bool mine = ac_owner_is_me(loop);
+    if (!mine && !ac_owner_enter(loop)) {
+        return schedule_elsewhere_steal(loop, timer);
+    }
     young_add(loop, (TimerHandleObject *)timer);
     if (heap_push_steal(loop->timers, (TimerHandleObject *)Py_NewRef(timer)) < 0) {
-        Py_DECREF(timer);
-        return NULL;
+        Py_CLEAR(timer);
+    }
+    if (!mine) {
+        ac_owner_leave(loop);
     }
     return timer;
 }

@@ -210,7 +210,7 @@ drain_make(ac_state *state, PyObject *writer, drain_place place,
     // held: an allocation may collect
     LoopObject *loop = (LoopObject *)Py_NewRef(((WriterObject *)writer)->loop);
     DrainObject *self = (DrainObject *)ac_freelist_new_clear(
-        &loop->drains, state->WriterCoroutine, sizeof(DrainObject));
+        AC_FREELIST_OF(loop, drains), state->WriterCoroutine, sizeof(DrainObject));
     if (self == NULL) {
         Py_DECREF(loop);
         return NULL;

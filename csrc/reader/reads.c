@@ -165,7 +165,7 @@ ac_reads_new(ReaderState *state, PyObject *reader, const ac_reading_kind *kind,
     LoopObject *loop = (LoopObject *)Py_NewRef(state->loop);
     Py_INCREF(state);
     ReadingObject *self = (ReadingObject *)ac_freelist_new_clear(
-        &loop->reads, module->ReaderCoroutine, sizeof(ReadingObject));
+        AC_FREELIST_OF(loop, reads), module->ReaderCoroutine, sizeof(ReadingObject));
     if (self == NULL) {
         Py_DECREF(loop);
         Py_DECREF(state);

@@ -71,10 +71,13 @@ ac_stock_compare(ac_state *state)
         unchanged =
             class_is_unchanged(PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1));
     }
-    state->stock_versions[0] = version_of(state->Reader);
-    state->stock_versions[1] = version_of(state->Writer);
-    state->stock_versions[2] = version_of((PyTypeObject *)state->stock_protocol);
-    state->stock_unchanged = unchanged;
+    if (unchanged || !AC_FREE_THREADED) {  // see core/threads.h
+        AC_STORE(state->stock_unchanged, unchanged);
+        AC_STORE(state->stock_versions[0], version_of(state->Reader));
+        AC_STORE(state->stock_versions[1], version_of(state->Writer));
+        AC_STORE(state->stock_versions[2],
+                 version_of((PyTypeObject *)state->stock_protocol));
+    }
     return unchanged;
 }
 

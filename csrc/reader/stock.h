@@ -37,13 +37,14 @@ ac_stock_is_unchanged(ac_state *state)
     unsigned int reader = ac_type_version(state->Reader);
     unsigned int writer = ac_type_version(state->Writer);
     unsigned int protocol = ac_type_version((PyTypeObject *)state->stock_protocol);
-    if (reader != state->stock_versions[0] || writer != state->stock_versions[1]
-        || protocol != state->stock_versions[2] || reader == 0 || writer == 0
+    if (reader != AC_LOAD(state->stock_versions[0])
+        || writer != AC_LOAD(state->stock_versions[1])
+        || protocol != AC_LOAD(state->stock_versions[2]) || reader == 0 || writer == 0
         || protocol == 0)
     {
         return ac_stock_compare(state);
     }
-    return state->stock_unchanged;
+    return AC_LOAD(state->stock_unchanged);
 }
 
 /* super(type, self).name(*args): what the program's patch has put there; the base's

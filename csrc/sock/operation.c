@@ -133,7 +133,8 @@ operation_make(LoopObject *loop, const ac_operation_kind *kind, PyObject *functi
                PyObject *const *args, Py_ssize_t nargs)
 {
     OperationObject *self = (OperationObject *)ac_freelist_new_clear(
-        &loop->operations, loop->state->Operation, sizeof(OperationObject));
+        AC_FREELIST_OF(loop, operations), loop->state->Operation,
+        sizeof(OperationObject));
     if (self == NULL) {
         return NULL;
     }

@@ -47,6 +47,7 @@ look_up(ac_state *state)
     return found;
 }
 
+/* Compares them. Those that are unchanged are remembered by their versions. */
 static int
 look_again(ac_state *state)
 {
@@ -54,17 +55,20 @@ look_again(ac_state *state)
     if (now == NULL) {
         return -1;
     }
-    state->clients_unchanged = true;
+    bool unchanged = true;
     for (Py_ssize_t i = 0; i < METHODS; i++) {
         if (PyTuple_GET_ITEM(now, i) != PyTuple_GET_ITEM(state->clients_stock, i)) {
-            state->clients_unchanged = false;
+            unchanged = false;
         }
     }
     Py_DECREF(now);
-    // given by the look-ups
-    state->clients_versions[0] = ac_type_version((PyTypeObject *)state->server_type);
-    state->clients_versions[1] = ac_type_version((PyTypeObject *)state->weakset_type);
-    return 0;
+    if (unchanged) {  // the versions were given by the look-ups
+        AC_STORE(state->clients_versions[0],
+                 ac_type_version((PyTypeObject *)state->server_type));
+        AC_STORE(state->clients_versions[1],
+                 ac_type_version((PyTypeObject *)state->weakset_type));
+    }
+    return unchanged;
 }
 
 /* Whether the two classes are as they were at import. Returns -1 with an exception. */
@@ -73,13 +77,10 @@ is_unchanged(ac_state *state)
 {
     unsigned int server = ac_type_version((PyTypeObject *)state->server_type);
     unsigned int set = ac_type_version((PyTypeObject *)state->weakset_type);
-    if ((server == 0 || set == 0 || server != state->clients_versions[0]
-         || set != state->clients_versions[1])
-        && look_again(state) < 0)
-    {
-        return -1;
-    }
-    return state->clients_unchanged;
+    return server != 0 && set != 0 && server == AC_LOAD(state->clients_versions[0])
+                   && set == AC_LOAD(state->clients_versions[1])
+               ? 1
+               : look_again(state);
 }
 
 /* ------------------------------------------------------------------ the set -- */

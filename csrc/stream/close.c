@@ -263,9 +263,11 @@ PyDoc_STRVAR(stream_close_doc,
              "connection_lost(None) is called afterwards.");
 
 static PyObject *
-stream_close(PyObject *self, PyObject *Py_UNUSED(ignored))
+stream_close(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    if (ac_close_begin((StreamObject *)self) < 0) {
+    StreamObject *self = (StreamObject *)op;
+    int rc = ac_stream_hand_over_end(self, "close", NULL);
+    if (rc < 0 || (rc == 0 && ac_close_begin(self) < 0)) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -279,6 +281,10 @@ static PyObject *
 stream_abort(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     StreamObject *self = (StreamObject *)op;
+    int rc = ac_stream_hand_over_end(self, "abort", NULL);
+    if (rc != 0) {
+        return rc < 0 ? NULL : Py_NewRef(Py_None);
+    }
     // the standard transport has sent by now what the kernel takes
     if (ac_write_flush(self) < 0 || ac_close_force(self, Py_None) < 0) {
         return NULL;
@@ -303,6 +309,10 @@ stream_write_eof(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     StreamObject *self = (StreamObject *)op;
     const uint32_t over = AC_STREAM_CLOSING | AC_STREAM_EOF;
+    int handed = ac_stream_hand_over(self, "write_eof", NULL);
+    if (handed != 0) {
+        return handed < 0 ? NULL : Py_NewRef(Py_None);
+    }
     if (self->flags & over) {
         Py_RETURN_NONE;
     }
@@ -327,6 +337,10 @@ static PyObject *
 stream__force_close(PyObject *op, PyObject *exc)
 {
     StreamObject *self = (StreamObject *)op;
+    int handed = ac_stream_hand_over_end(self, "_force_close", exc);
+    if (handed != 0) {
+        return handed < 0 ? NULL : Py_NewRef(Py_None);
+    }
     if (ac_write_flush(self) < 0 || ac_close_force(self, exc) < 0) {
         return NULL;
     }

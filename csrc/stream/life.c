@@ -2,6 +2,8 @@
 #include "core/python.h"
 
 #include "core/errors.h"
+#include "loop/owner.h"
+#include "loop/ready.h"
 #include "stream/clients.h"
 #include "stream/events.h"
 #include "stream/pipe.h"
@@ -185,7 +187,9 @@ ac_stream_release(StreamObject *self)
     ac_loop_open_remove(&self->open);
     ac_loop_release(&self->open);
     LoopObject *loop = self->loop;
+    AC_LOCK_OBJECT(self);
     self->loop = NULL;
+    AC_UNLOCK_OBJECT(self);
     Py_CLEAR(self->sock);  // of an abandoned one
     ac_dictwatch_drop(state, &self->note.attributes);
     Py_CLEAR(self->protocol);
@@ -225,24 +229,117 @@ abandon(StreamObject *self)
     }
 }
 
+/* The loop, whoever takes it out meanwhile: a new reference, or NULL. */
+static LoopObject *
+loop_of(StreamObject *self)
+{
+    AC_LOCK_OBJECT(self);
+    LoopObject *loop = (LoopObject *)Py_XNewRef(self->loop);
+    AC_UNLOCK_OBJECT(self);
+    return loop;
+}
+
+/* The loop, if that is another thread's: a new reference. NULL: go on. */
+static LoopObject *
+foreign_loop(StreamObject *self)
+{
+    LoopObject *loop = loop_of(self);
+    if (loop != NULL && !ac_owner_is_another(loop)) {
+        Py_CLEAR(loop);
+    }
+    return loop;
+}
+
+bool
+ac_stream_is_elsewhere(StreamObject *self)
+{
+    LoopObject *loop = AC_FREE_THREADED ? foreign_loop(self) : NULL;
+    Py_XDECREF(loop);
+    return loop != NULL;
+}
+
+int
+ac_stream_pass_to_loop(StreamObject *self, const char *name, PyObject *argument,
+                       bool ends)
+{
+    LoopObject *loop = foreign_loop(self);
+    if (loop == NULL) {
+        return 0;
+    }
+    int rc = ends && loop->debug ? ac_owner_check(loop) : 0;
+    if (rc == 0) {
+        PyObject *method = PyObject_GetAttrString((PyObject *)self, name);
+        rc = ac_ready_hand_over_steal(loop, method, argument);
+    }
+    Py_DECREF(loop);
+    return rc < 0 ? -1 : 1;
+}
+
+static PyObject *
+stream_collected(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    ac_stream_tp_finalize(op);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef collected_method = {"_collected", stream_collected, METH_NOARGS,
+                                       NULL};
+
+/* The collector, or who dropped the last reference, is another thread than the one that
+ * runs the loop: that does it instead. It may be at work on the stream: another
+ * finalizer of the same cycle has called close(). */
+static bool
+is_left_to_loop(StreamObject *self, LoopObject *loop)
+{
+    if (!AC_LOAD(loop->running) || ac_owner_is_me(loop)) {
+        return false;
+    }
+    PyObject *method = PyCFunction_New(&collected_method, (PyObject *)self);
+    if (ac_ready_hand_over_steal(loop, method, NULL) == 0) {
+        return true;
+    }
+    PyErr_Clear();  // it was closed just now
+    return false;
+}
+
+static void
+finalize(StreamObject *self, LoopObject *loop)
+{
+    PyObject *op = (PyObject *)self;
+    if (self->flags & AC_STREAM_CLOSED) {
+        return;
+    }
+    bool taken = self->flags & AC_STREAM_PIPE && self->sock == NULL;
+    if (!taken && PyErr_ResourceWarning(op, 1, "unclosed transport %R", op) < 0) {
+        PyErr_WriteUnraisable(op);
+    }
+    if (ac_owner_enter(loop)) {
+        // a handler of warnings has seen it
+        if (!(self->flags & (AC_STREAM_CLOSED | AC_STREAM_ABANDONED))) {
+            abandon(self);
+        }
+        ac_owner_leave(loop);
+    }
+    else {  // another thread has just begun to run it
+        (void)is_left_to_loop(self, loop);
+    }
+}
+
 /* __del__ of the standard transport: an open transport that nobody refers to. */
 void
 ac_stream_tp_finalize(PyObject *op)
 {
     StreamObject *self = (StreamObject *)op;
-    if (self->flags & AC_STREAM_CLOSED) {
+    LoopObject *loop = loop_of(self);
+    if (loop == NULL) {  // closed, or never opened
         return;
     }
     PyObject *exc = ac_err_take();
-    bool taken = self->flags & AC_STREAM_PIPE && self->sock == NULL;
-    if (!taken && PyErr_ResourceWarning(op, 1, "unclosed transport %R", op) < 0) {
-        PyErr_WriteUnraisable(op);
-    }
-    // a handler of warnings has seen it
-    if (!(self->flags & (AC_STREAM_CLOSED | AC_STREAM_ABANDONED))) {
-        abandon(self);
+    if (!AC_FREE_THREADED || !is_left_to_loop(self, loop)) {
+        finalize(self, loop);
     }
     ac_err_restore_steal(exc);
+    Py_DECREF(loop);
 }
 
 int

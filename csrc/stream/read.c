@@ -267,6 +267,10 @@ static PyObject *
 stream_pause_reading(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     StreamObject *self = (StreamObject *)op;
+    int handed = ac_stream_hand_over(self, "pause_reading", NULL);
+    if (handed != 0) {
+        return handed < 0 ? NULL : Py_NewRef(Py_None);
+    }
     if (ac_stream_is_reading(self)) {
         self->flags |= AC_STREAM_PAUSED;
         ac_read_stop(self);
@@ -284,6 +288,10 @@ static PyObject *
 stream_resume_reading(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     StreamObject *self = (StreamObject *)op;
+    int handed = ac_stream_hand_over(self, "resume_reading", NULL);
+    if (handed != 0) {
+        return handed < 0 ? NULL : Py_NewRef(Py_None);
+    }
     if ((self->flags & (AC_STREAM_CLOSING | AC_STREAM_PAUSED)) == AC_STREAM_PAUSED) {
         self->flags &= ~(uint32_t)AC_STREAM_PAUSED;
         if (read_start(self) < 0 || ac_stream_log_debug(self, "%r resumes reading") < 0)

@@ -505,6 +505,9 @@ extra_info(StreamObject *self, PyObject *name, PyObject *fallback)
 {
     ac_state *state = ac_stream_state(self);
     int64_t flag = extra_flag(state, name);
+    if (ac_stream_check_thread(self) < 0) {
+        return NULL;
+    }
     if (flag != 0 && extra_need(self, state, (uint32_t)flag) < 0) {
         return NULL;
     }

@@ -118,7 +118,9 @@ stream_repr(PyObject *op)
                        : self->flags & AC_STREAM_CLOSING ? " closing"
                                                          : "";
     PyObject *text = NULL;
-    if (self->loop == NULL || self->loop->closed) {
+    if ((AC_FREE_THREADED && ac_stream_is_elsewhere(self)) || self->loop == NULL
+        || AC_LOAD(self->loop->closed))
+    {
         text = PyUnicode_FromFormat("<%U%s fd=%d>", name, life, self->fd);
     }
     else if (ac_write_flush(self) == 0) {  // what the standard shows as the size
@@ -210,7 +212,9 @@ stream_set_protocol(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     }
     // what was written belongs to the old one, its pause_writing() as well
-    if (ac_write_flush(self) < 0 || ac_protocol_set(self, protocol) < 0) {
+    if (ac_stream_check_thread(self) < 0 || ac_write_flush(self) < 0
+        || ac_protocol_set(self, protocol) < 0)
+    {
         return NULL;
     }
     Py_RETURN_NONE;

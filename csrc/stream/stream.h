@@ -32,6 +32,7 @@
 #include "core/python.h"
 #include "core/sockaddr.h"
 #include "loop/loop.h"
+#include "loop/owner.h"
 #include "loop/watcher.h"
 #include "stream/sink.h"
 
@@ -196,6 +197,38 @@ ac_stream_check(const StreamObject *self)
     assert(!(self->flags & AC_STREAM_REFUSED) || self->queue != NULL);
     assert(((self->flags & AC_STREAM_WAITER) != 0) == (self->empty_waiter != NULL));
     (void)self;  // without assertions
+}
+
+/* Whether a call comes from another thread than the loop's, where there is no GIL: then
+ * it is left to that one, as self.name(argument). Returns 1 if so, 0: go on, or -1 with
+ * an exception. `ends`: the standard transport comes to call_soon() in it, so that
+ * debug mode refuses it. */
+int
+ac_stream_pass_to_loop(StreamObject *self, const char *name, PyObject *argument,
+                       bool ends);
+
+/* Whether that is so. */
+bool
+ac_stream_is_elsewhere(StreamObject *self);
+
+/* Refuses what cannot be left to the loop's thread. Returns 0, or -1 with RuntimeError.
+ */
+static inline int
+ac_stream_check_thread(StreamObject *self)
+{
+    return AC_FREE_THREADED && ac_stream_is_elsewhere(self) ? ac_owner_raise() : 0;
+}
+
+static inline int
+ac_stream_hand_over(StreamObject *self, const char *name, PyObject *argument)
+{
+    return AC_FREE_THREADED ? ac_stream_pass_to_loop(self, name, argument, false) : 0;
+}
+
+static inline int
+ac_stream_hand_over_end(StreamObject *self, const char *name, PyObject *argument)
+{
+    return AC_FREE_THREADED ? ac_stream_pass_to_loop(self, name, argument, true) : 0;
 }
 
 static inline bool

@@ -310,11 +310,27 @@ ac_write_rest(StreamObject *self, PyObject *data)
     return rc;
 }
 
+/* A write by another thread than the loop's, as ac_stream_hand_over. */
+static int
+hand_over_data(StreamObject *self, PyObject *data)
+{
+    PyObject *bytes = PyBytes_FromObject(data);  // itself, if it is
+    int rc = bytes == NULL ? -1 : ac_stream_hand_over(self, "write", bytes);
+    Py_XDECREF(bytes);
+    return rc;
+}
+
 static PyObject *
 stream_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     PyObject *data =
         ac_args_single("StreamTransport.write", "data", args, nargs, kwnames);
+    if (AC_FREE_THREADED && data != NULL && ac_args_is_data(data)) {
+        int handed = hand_over_data((StreamObject *)op, data);
+        if (handed != 0) {
+            return handed < 0 ? NULL : Py_NewRef(Py_None);
+        }
+    }
     if (data == NULL || ac_write((StreamObject *)op, data) < 0) {
         return NULL;
     }
@@ -380,6 +396,10 @@ stream_writelines(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     if (lines == NULL) {
         return NULL;
     }
+    int handed = ac_stream_hand_over(self, "writelines", lines);
+    if (handed != 0) {
+        return handed < 0 ? NULL : Py_NewRef(Py_None);
+    }
     if (check_writable(self, "writelines") < 0) {
         return NULL;
     }
@@ -408,7 +428,7 @@ static PyObject *
 stream_get_write_buffer_size(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     StreamObject *self = (StreamObject *)op;
-    if (ac_write_flush(self) < 0) {
+    if (ac_stream_check_thread(self) < 0 || ac_write_flush(self) < 0) {
         return NULL;
     }
     return PyLong_FromSize_t(ac_queue_pending(self));
@@ -424,7 +444,7 @@ stream_set_write_buffer_limits(PyObject *op, PyObject *const *args, Py_ssize_t n
                                PyObject *kwnames)
 {
     StreamObject *self = (StreamObject *)op;
-    if (ac_write_flush(self) < 0) {
+    if (ac_stream_check_thread(self) < 0 || ac_write_flush(self) < 0) {
         return NULL;
     }
     ac_state *state = ac_stream_state(self);

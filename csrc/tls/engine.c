@@ -41,7 +41,9 @@ int
 ac_engine_open(TLSObject *self)
 {
     ac_state *state = self->state;
-    if (state->tls_again && ac_libssl_decide_borrowed(state) == NULL) {
+    // without a GIL the one who chooses is the only one who looks
+    if (!AC_FREE_THREADED && state->tls_again
+        && ac_libssl_decide_borrowed(state) == NULL) {
         return -1;
     }
     if (!state->tls_direct) {

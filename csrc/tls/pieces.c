@@ -6,7 +6,8 @@
 PyObject *
 ac_pieces_get(ac_state *state)
 {
-    for (size_t i = 0; i < AC_TLS_PIECES; i++) {
+    // without a GIL a count of one may be another thread's: none is kept
+    for (size_t i = 0; !AC_FREE_THREADED && i < AC_TLS_PIECES; i++) {
         PyObject **place = &state->tls_pieces[i];
         if (*place == NULL) {
             *place = PyBytes_FromStringAndSize(NULL, AC_PIECE);

@@ -16,6 +16,10 @@ tls__start_shutdown(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     TLSObject *self = (TLSObject *)op;
     ac_state *state = self->state;
+    int handed = ac_tls_hand_over(self, op, "_start_shutdown", NULL);
+    if (handed != 0) {
+        return handed < 0 ? NULL : Py_NewRef(Py_None);
+    }
     if (!ac_tls_is_wrapped(self)) {
         return ac_states_standard(self, state->str__start_shutdown, NULL);
     }

@@ -3,6 +3,8 @@
 
 #include "core/errors.h"
 #include "core/method.h"
+#include "loop/owner.h"
+#include "loop/ready.h"
 #include "tls/decrypt.h"
 #include "tls/encrypt.h"
 #include "tls/engine.h"
@@ -53,6 +55,31 @@ ac_tls_call_soon(TLSObject *self, PyObject *name)
     Py_XDECREF(loop);
     Py_XDECREF(handle);
     return handle == NULL ? -1 : 0;
+}
+
+int
+ac_tls_pass_to_loop(TLSObject *self, PyObject *object, const char *name,
+                    PyObject *argument)
+{
+    PyObject *loop = PyObject_GetAttr((PyObject *)self, self->state->str__loop);
+    if (loop == NULL) {
+        return -1;
+    }
+    int rc = 0;
+    if (PyObject_TypeCheck(loop, self->state->Loop)
+        && ac_owner_is_another((LoopObject *)loop))
+    {
+        // the standard's end comes to call_later(), which debug mode refuses
+        bool ends = argument == NULL && ((LoopObject *)loop)->debug;
+        rc = ends ? ac_owner_check((LoopObject *)loop) : 0;
+        if (rc == 0) {
+            PyObject *method = PyObject_GetAttrString(object, name);
+            rc = ac_ready_hand_over_steal((LoopObject *)loop, method, argument);
+        }
+        rc = rc < 0 ? -1 : 1;
+    }
+    Py_DECREF(loop);
+    return rc;
 }
 
 int

@@ -104,6 +104,20 @@ ac_tls_call(TLSObject *self, PyObject *name, PyObject *argument);
 int
 ac_tls_call_soon(TLSObject *self, PyObject *name);
 
+/* Where there is no GIL: whether a call comes from another thread than the loop's. It
+ * is left to that one then, as object.name(argument), where `object` is the protocol or
+ * its transport. Returns 1 if so, 0: go on, or -1 with an exception. */
+int
+ac_tls_pass_to_loop(TLSObject *self, PyObject *object, const char *name,
+                    PyObject *argument);
+
+static inline int
+ac_tls_hand_over(TLSObject *self, PyObject *object, const char *name,
+                 PyObject *argument)
+{
+    return AC_FREE_THREADED ? ac_tls_pass_to_loop(self, object, name, argument) : 0;
+}
+
 /* The interpreter's SSLProtocol.<name>(self, argument): what ours has replaced.
  * Returns 0, or -1 with an exception. */
 int

@@ -55,6 +55,14 @@ transport_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     }
     TLSObject *tls = protocol_borrowed(self);
+    if (AC_FREE_THREADED && tls != NULL && ac_args_is_data(data)) {
+        PyObject *bytes = PyBytes_FromObject(data);  // itself, if it is
+        int handed = bytes == NULL ? -1 : ac_tls_hand_over(tls, op, "write", bytes);
+        Py_XDECREF(bytes);
+        if (handed != 0) {
+            return handed < 0 ? NULL : Py_NewRef(Py_None);
+        }
+    }
     if (tls == NULL || !ac_args_is_data(data)) {
         return call_standard(self, self->state->str_write, data);
     }
@@ -87,6 +95,10 @@ transport_writelines(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     TLSObject *tls = protocol_borrowed(self);
     if (tls == NULL) {
         return call_standard(self, self->state->str_writelines, lines);
+    }
+    int handed = ac_tls_hand_over(tls, op, "writelines", lines);
+    if (handed != 0) {
+        return handed < 0 ? NULL : Py_NewRef(Py_None);
     }
     Py_INCREF(tls);
     int rc = ac_encrypt_lines(tls, lines);

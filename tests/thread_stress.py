@@ -1,0 +1,635 @@
+"""What several threads do at once, each case a function: `thread_stress.py CASE LOOP`.
+
+A program of its own, because a fault ends the process. LOOP: "asyncio" or "asynccore".
+While a case runs, another thread collects garbage all the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import gc
+import os
+import socket
+import ssl
+import sys
+import threading
+import time
+import warnings
+
+HOST = "127.0.0.1"
+THREADS = 4
+FILES = os.environ.get("STRESS_CERTIFICATES", "").split(":")  # authority, server
+SCALE = float(os.environ.get("STRESS_SCALE", "1"))
+
+
+def scale(factor: float) -> None:
+    global SCALE
+    SCALE *= factor
+
+
+def times(n: int) -> int:
+    return max(1, int(n * SCALE))
+
+
+def in_threads(*functions) -> None:
+    """Runs each in a thread of its own, all at once; raises what one has raised."""
+    failed: list[BaseException] = []
+    barrier = threading.Barrier(len(functions))
+
+    def run(function) -> None:
+        barrier.wait()
+        try:
+            function()
+        except BaseException as exc:
+            failed.append(exc)
+
+    threads = [threading.Thread(target=run, args=(f,)) for f in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise failed[0]
+
+
+def run(main) -> None:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.get_loop().set_exception_handler(unexpected)
+        runner.run(main())
+
+
+def unexpected(loop, context) -> None:
+    print("unexpected:", context, file=sys.stderr, flush=True)
+    os._exit(3)
+
+
+class Running:
+    """A loop that runs in a thread of its own."""
+
+    def __enter__(self):
+        self.loop = new_event_loop()
+        self.loop.set_exception_handler(unexpected)
+        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.thread.start()
+        return self.loop
+
+    def __exit__(self, *exc) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+
+
+# ------------------------------------------------------------- loops side by side
+
+
+async def echo_server(reader, writer) -> None:
+    while line := await reader.readline():
+        writer.write(line)
+        await writer.drain()
+    writer.close()
+
+
+async def echo_clients(server, connections: int, lines: int, **options) -> None:
+    async def client(n: int) -> None:
+        address = server.sockets[0].getsockname()
+        reader, writer = await asyncio.open_connection(*address, **options)
+        for i in range(lines):
+            line = b"x" * ((n * 131 + i * 977) % 9000) + b"\n"
+            writer.write(line)
+            assert await reader.readline() == line
+        writer.close()
+        await writer.wait_closed()
+
+    await asyncio.gather(*(client(n) for n in range(connections)))
+
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport) -> None:
+        self.transport = transport
+
+    def data_received(self, data) -> None:
+        self.transport.write(data)
+
+
+class Client(asyncio.Protocol):
+    def __init__(self, total: int) -> None:
+        self.left = total
+        self.done = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport) -> None:
+        self.transport = transport
+        transport.write(b"y" * 1000)
+
+    def data_received(self, data) -> None:
+        self.left -= len(data)
+        if self.left <= 0:
+            self.transport.close()
+        else:
+            self.transport.write(data)
+
+    def connection_lost(self, exc) -> None:
+        if not self.done.done():
+            self.done.set_result(self.left)
+
+
+class Idle(asyncio.Protocol):
+    """Has a dict."""
+
+
+class Quiet(Client):
+    """Waits for what others write; closes when all of it has come back."""
+
+    def connection_made(self, transport) -> None:
+        self.transport = transport
+
+    def data_received(self, data) -> None:
+        self.left -= len(data)
+        if self.left <= 0:
+            self.transport.close()
+
+
+async def callbacks() -> None:
+    loop = asyncio.get_running_loop()
+    count = 0
+
+    def called(n: int) -> None:
+        nonlocal count
+        count += 1
+        if n > 0:
+            loop.call_soon(called, n - 1)
+
+    loop.call_soon(called, times(2000))
+    timers = [loop.call_later(n / 100000, called, 0) for n in range(times(300))]
+    for timer in timers[::2]:
+        timer.cancel()
+    await asyncio.gather(*(asyncio.sleep(n / 20000) for n in range(times(200))))
+    while count < times(2000) + 1 + times(300) // 2:
+        await asyncio.sleep(0)
+
+
+async def connections() -> None:
+    loop = asyncio.get_running_loop()
+    server = await asyncio.start_server(echo_server, HOST, 0)
+    await echo_clients(server, 4, times(40))
+    server.close()
+    server = await loop.create_server(Echo, HOST, 0)
+    address = server.sockets[0].getsockname()
+    for _ in range(times(8)):
+        made = await asyncio.gather(
+            *(loop.create_connection(lambda: Client(50_000), *address) for _ in "1234")
+        )
+        for _, protocol in made:
+            assert await protocol.done <= 0
+    server.close()
+
+
+async def sockets() -> None:
+    loop = asyncio.get_running_loop()
+    a, b = socket.socketpair()
+    with a, b:
+        a.setblocking(False)
+        b.setblocking(False)
+        for n in range(times(200)):
+            receiving = loop.create_task(loop.sock_recv(a, 100))
+            if n % 2:
+                await asyncio.sleep(0)
+            await loop.sock_sendall(b, b"%d" % n)
+            assert await receiving == b"%d" % n
+        came = asyncio.Event()
+        loop.add_reader(a, came.set)
+        b.send(b"x")
+        await came.wait()
+        loop.remove_reader(a)
+
+
+class Datagrams(asyncio.DatagramProtocol):
+    def __init__(self, answers: bool) -> None:
+        self.answers = answers
+        self.came: asyncio.Queue[bytes] = asyncio.Queue()
+
+    def connection_made(self, transport) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data, address) -> None:
+        if self.answers:
+            self.transport.sendto(data, address)
+        else:
+            self.came.put_nowait(data)
+
+
+async def datagrams() -> None:
+    loop = asyncio.get_running_loop()
+    server, _ = await loop.create_datagram_endpoint(lambda: Datagrams(True), (HOST, 0))
+    client, protocol = await loop.create_datagram_endpoint(
+        lambda: Datagrams(False), remote_addr=server.get_extra_info("sockname")
+    )
+    for n in range(times(100)):
+        client.sendto(b"%d" % n)
+        assert await protocol.came.get() == b"%d" % n
+    client.close()
+    server.close()
+
+
+async def children() -> None:
+    child = await asyncio.create_subprocess_exec("cat", stdin=-1, stdout=-1)
+    assert await child.communicate(b"z" * 100_000) == (b"z" * 100_000, None)
+    r, w = os.pipe()
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    with open(r, "rb", 0) as reading, open(w, "wb", 0) as writing:
+        read, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), reading
+        )
+        write, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, writing)
+        write.write(b"through a pipe\n")
+        assert await reader.readline() == b"through a pipe\n"
+        read.close()
+        write.close()
+        await asyncio.sleep(0)
+
+
+async def generators() -> None:
+    async def numbers(n: int):
+        for i in range(n):
+            await asyncio.sleep(0)
+            yield i
+
+    async for n in numbers(50):
+        if n == 20:
+            break
+    assert [n async for n in numbers(20)] == list(range(20))
+    async with asyncio.timeout(20):
+        async with asyncio.TaskGroup() as group:
+            for n in range(times(100)):
+                group.create_task(asyncio.sleep(n / 50000))
+
+
+KINDS = (callbacks, connections, sockets, datagrams, children, generators)
+
+
+def case_loops() -> None:
+    def one() -> None:
+        for main in KINDS * times(2):
+            run(main)
+
+    in_threads(*[one] * THREADS)
+
+
+def case_debug() -> None:
+    def one() -> None:
+        for main in KINDS:
+            with asyncio.Runner(loop_factory=new_event_loop, debug=True) as runner:
+                runner.get_loop().slow_callback_duration = 1000
+                runner.run(main())
+
+    scale(0.2)
+    in_threads(*[one] * THREADS)
+
+
+def case_tls() -> None:
+    authority, certificate = FILES
+    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_context.load_cert_chain(certificate)
+    client_context = ssl.create_default_context(cafile=authority)
+
+    async def main() -> None:
+        server = await asyncio.start_server(echo_server, HOST, 0, ssl=server_context)
+        await echo_clients(server, 3, times(20), ssl=client_context)
+        server.close()
+
+    def one() -> None:
+        for _ in range(times(3)):
+            run(main)
+
+    in_threads(*[one] * THREADS)
+
+
+# ------------------------------------------------------------ calls of other threads
+
+
+def case_flood() -> None:
+    """Each thread's calls come, all of them and in order, in each of two loops."""
+    total = times(10_000)
+    with Running() as one, Running() as two:
+        seen: dict[object, list[int]] = {
+            (loop, t): [] for loop in (one, two) for t in range(THREADS)
+        }
+
+        def flood(thread: int) -> None:
+            for n in range(total):
+                for loop in (one, two):
+                    loop.call_soon_threadsafe(seen[loop, thread].append, n)
+
+        in_threads(*(lambda t=t: flood(t) for t in range(THREADS)))
+        for loop in (one, two):
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result()
+    assert all(numbers == list(range(total)) for numbers in seen.values())
+
+
+def case_wake() -> None:
+    """No call is lost while the loop goes to sleep."""
+    with Running() as loop:
+
+        def ping() -> None:
+            for _ in range(times(1500)):
+                came = threading.Event()
+                loop.call_soon_threadsafe(came.set)
+                assert came.wait(20)
+
+        in_threads(*[ping] * 3)
+
+
+def case_coroutines() -> None:
+    async def double(n: int) -> int:
+        await asyncio.sleep(n % 3 / 10000)
+        return 2 * n
+
+    with Running() as one, Running() as two:
+
+        def call() -> None:
+            for n in range(times(150)):
+                futures = [
+                    asyncio.run_coroutine_threadsafe(double(n), loop)
+                    for loop in (one, two, one)
+                ]
+                if n % 10 == 0:
+                    futures[0].cancel()
+                assert futures[1].result() == 2 * n
+                try:
+                    assert futures[0].result() == 2 * n
+                except concurrent.futures.CancelledError:
+                    assert n % 10 == 0
+                futures[2].result()
+
+        in_threads(*[call] * THREADS)
+
+
+def case_executor() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        jobs = [loop.run_in_executor(None, pow, 3, n) for n in range(times(150))]
+        names = [loop.getaddrinfo("localhost", 80 + n) for n in range(times(20))]
+        assert await asyncio.gather(*jobs) == [3**n for n in range(times(150))]
+        assert all(await asyncio.gather(*names))
+        assert await asyncio.to_thread(threading.get_ident) != threading.get_ident()
+
+    def one() -> None:
+        for _ in range(times(3)):
+            run(main)
+
+    in_threads(*[one] * THREADS)
+
+
+def case_cancel() -> None:
+    """Handles are cancelled by other threads while their loop runs them."""
+    ran = [0]
+
+    def called(*args) -> None:
+        ran[0] += 1
+
+    with Running() as loop:
+        batches: list[list[asyncio.Handle]] = []
+
+        def fill(made: threading.Event, batch: list) -> None:
+            for n in range(200):
+                batch.append(loop.call_later(n % 20 / 10000, called, n))
+                batch.append(loop.call_later(100 + n, called, n))
+                batch.append(loop.call_soon(called, (n,)))
+            made.set()
+
+        def cancel() -> None:
+            for _ in range(times(30)):
+                made, batch = threading.Event(), []
+                loop.call_soon_threadsafe(fill, made, batch)
+                made.wait()
+                handles = [loop.call_soon_threadsafe(called, n) for n in range(200)]
+                for handle in batch + handles:
+                    handle.cancel()
+                    assert handle.cancelled()
+                    repr(handle)
+
+        in_threads(*[cancel] * THREADS)
+        batches.clear()
+
+
+def case_close() -> None:
+    """A loop closes under threads that call: RuntimeError, and nothing else."""
+    for _ in range(times(60)):
+        loop = new_event_loop()
+        running = threading.Thread(target=loop.run_forever)
+        running.start()
+
+        def call(loop=loop) -> None:
+            try:
+                while True:
+                    loop.call_soon_threadsafe(int)
+                    loop._write_to_self()
+            except RuntimeError as exc:
+                assert str(exc) == "Event loop is closed", exc
+
+        def close(loop=loop, running=running) -> None:
+            time.sleep(0.001)
+            loop.call_soon_threadsafe(loop.stop)
+            running.join()
+            loop.close()
+
+        in_threads(close, *[call] * (THREADS - 1))
+
+
+# --------------------------------------------------------------- ends, in any thread
+
+
+def case_ends() -> None:
+    """Transports, coroutines and loops in cycles end in the collector's thread."""
+    warnings.simplefilter("ignore")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(Echo, HOST, 0)
+        address = server.sockets[0].getsockname()
+        kept = []
+        for n in range(times(30)):
+            transport, protocol = await loop.create_connection(Idle, *address)
+            transport.pause_reading()
+            protocol.cycle = [protocol, transport]
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(b"some")
+            assert await reader.read(4) == b"some"
+            writer.transport.pause_reading()
+            reader.cycle = [reader, writer]
+            kept.append((transport, writer) if n % 3 == 0 else None)
+            a, b = socket.socketpair()
+            a.setblocking(False)
+            given, protocol = await loop.create_connection(Idle, sock=a)
+            given.pause_reading()
+            protocol.cycle = [protocol, given, b]
+            task = loop.create_task(asyncio.sleep(0))
+            waits = loop.create_future()
+            task.cycle = [task, waits, loop.call_soon(int), loop.sock_recv(b, 1)]
+            task.cycle[-1].close()
+            del transport, protocol, reader, writer, a, b, given, task, waits
+            timer = loop.call_later(50, int)
+            timer.cancel()
+            await asyncio.sleep(0.0003)
+        server.close()
+        for pair in kept:
+            if pair is not None:
+                pair[0].close()
+                pair[1].close()
+
+    def one() -> None:
+        for _ in range(times(3)):
+            run(main)
+
+    in_threads(*[one] * THREADS)
+
+
+def case_writers() -> None:
+    """Writers that nobody closed, over TLS as well, and what runs beside them."""
+    warnings.simplefilter("ignore")
+
+    def unraisable(told) -> None:
+        # close() by the collector's thread fails there as it does on the standard loop:
+        # what it has just looked at is closed meanwhile
+        if "StreamWriter.__del__" not in f"{told.err_msg} {told.object!r}":
+            sys.__unraisablehook__(told)
+
+    sys.unraisablehook = unraisable
+    authority, certificate = FILES
+    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_context.load_cert_chain(certificate)
+    client_context = ssl.create_default_context(cafile=authority)
+
+    async def main() -> None:
+        for context, secure in ((None, None), (server_context, client_context)):
+            server = await asyncio.start_server(echo_server, HOST, 0, ssl=context)
+            address = server.sockets[0].getsockname()
+            for _ in range(times(15)):
+                reader, writer = await asyncio.open_connection(*address, ssl=secure)
+                writer.write(b"line\n")
+                assert await reader.readline() == b"line\n"
+                writer.transport.pause_reading()
+                reader.cycle = [reader, writer]
+                del reader, writer
+                await asyncio.sleep(0.0005)
+            server.close()
+
+    def one() -> None:
+        for _ in range(times(2)):
+            with asyncio.Runner(loop_factory=new_event_loop) as runner:
+                # connections that are lost in the middle are reported here
+                runner.get_loop().set_exception_handler(lambda *args: None)
+                runner.run(main())
+
+    in_threads(*[one] * THREADS)
+
+
+def case_handed() -> None:
+    """Loops are made here, run there, and end elsewhere."""
+    for _ in range(times(20)):
+        loops = [new_event_loop() for _ in range(THREADS)]
+        handles = [loop.call_soon(loop.call_later, 0.001, loop.stop) for loop in loops]
+        in_threads(*(loop.run_forever for loop in loops))
+        handles += [loop.call_soon(int) for loop in loops]
+        in_threads(*(loop.close for loop in loops))
+        in_threads(loops.clear, handles.clear)
+
+
+def case_collected() -> None:
+    """An open transport that the collector finds elsewhere is closed by its loop."""
+    warnings.simplefilter("ignore")
+
+    async def connect(a: socket.socket):
+        loop = asyncio.get_running_loop()
+        transport, protocol = await loop.create_connection(Idle, sock=a)
+        transport.pause_reading()
+        protocol.cycle = [protocol, transport]
+
+    with Running() as loop:
+        for _ in range(times(50)):
+            a, b = socket.socketpair()
+            a.setblocking(False)
+            asyncio.run_coroutine_threadsafe(connect(a), loop).result()
+            del a
+            with b:
+                b.settimeout(20)
+                gc.collect()
+                assert b.recv(1) == b""
+
+
+def case_wrong() -> None:
+    """Calls on a transport from a foreign thread, which asyncio forbids: no fault."""
+
+    async def connect(loop, address):
+        client = Quiet(20 * len(b"abc"))
+        transport, _ = await loop.create_connection(lambda: client, *address)
+        transport.pause_reading()
+        return transport, client
+
+    async def wait(client):
+        return await client.done
+
+    with Running() as loop:
+        server = asyncio.run_coroutine_threadsafe(
+            loop.create_server(Echo, HOST, 0), loop
+        ).result()
+        address = server.sockets[0].getsockname()
+
+        def use() -> None:
+            for n in range(times(40)):
+                transport, client = asyncio.run_coroutine_threadsafe(
+                    connect(loop, address), loop
+                ).result()
+                transport.resume_reading()
+                for _ in range(20):
+                    transport.write(b"abc")
+                    transport.is_closing()
+                    with contextlib.suppress(RuntimeError):  # refused
+                        transport.get_write_buffer_size()
+                        transport.get_extra_info("peername")
+                transport.abort() if n % 2 else transport.close()
+                left = asyncio.run_coroutine_threadsafe(wait(client), loop)
+                assert isinstance(left.result(), int)
+                del transport, client
+
+        in_threads(*[use] * THREADS)
+        loop.call_soon_threadsafe(server.close)
+
+
+CASES = {
+    name.removeprefix("case_"): function
+    for name, function in list(globals().items())
+    if name.startswith("case_")
+}
+
+
+def main(case: str, loop: str) -> None:
+    global new_event_loop
+    if loop == "asyncio":
+        new_event_loop = asyncio.new_event_loop
+    else:
+        import asynccore
+
+        new_event_loop = asynccore.new_event_loop
+    over = threading.Event()
+
+    def collect() -> None:
+        while not over.wait(0.002):
+            gc.collect()
+
+    collecting = threading.Thread(target=collect)
+    collecting.start()
+    try:
+        CASES[case]()
+    finally:
+        over.set()
+        collecting.join()
+    gc.collect()
+    assert threading.active_count() == 1
+    print("GIL" if getattr(sys, "_is_gil_enabled", lambda: True)() else "no GIL")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
