@@ -36,6 +36,76 @@ def test_create_future(loop):
     assert loop.run_until_complete(future) == 1
 
 
+def state_of(future):
+    """All that can be asked of a future, but for whose it is."""
+    names = ("_state", "_result", "_exception", "_log_traceback", "_source_traceback")
+    names += ("_asyncio_future_blocking", "_cancel_message", "_callbacks")
+    found = {name: getattr(future, name) for name in names}
+    return found | {
+        "type": type(future),
+        "repr": repr(future),
+        "tracked": gc.is_tracked(future),
+        "size": sys.getsizeof(future),
+        "waiters": getattr(future, "_asyncio_awaited_by", None),
+    }
+
+
+def test_new_futures_are_as_those_of_the_class(loop):
+    loop.set_debug(False)
+    for _ in range(3):
+        future = loop.create_future()
+        assert state_of(future) == state_of(asyncio.Future(loop=loop))
+    assert weakref.ref(future)() is future
+    future.set_exception(ValueError("seen"))
+    with pytest.raises(ValueError, match="seen"):
+        loop.run_until_complete(future)
+
+
+def test_futures_hold_their_loop_once(loop):
+    loop.set_debug(False)
+    loop.create_future()
+    before = sys.getrefcount(loop)
+    futures = [loop.create_future() for _ in range(10)]
+    assert sys.getrefcount(loop) == before + 10
+    del futures
+    assert sys.getrefcount(loop) == before
+
+
+def test_exception_of_a_future_that_nobody_asked(loop):
+    told = []
+    loop.set_exception_handler(lambda loop, context: told.append(context["message"]))
+    loop.create_future().set_exception(ValueError())
+    gc.collect()
+    assert told == ["Future exception was never retrieved"]
+
+
+def test_debug_mode_is_asked_for_each_future(loop):
+    loop.set_debug(False)
+    assert loop.create_future()._source_traceback is None
+    loop.set_debug(True)
+    assert loop.create_future()._source_traceback is not None
+    loop.set_debug(False)
+    assert loop.create_future()._source_traceback is None
+
+
+def test_override_of_get_debug(loop, trace):
+    def get_debug():
+        trace.append("asked")
+        return True
+
+    loop.create_future()
+    loop.get_debug = get_debug
+    assert loop.create_future()._source_traceback is not None
+    assert trace == ["asked"]
+    del loop.get_debug
+    loop.set_debug(False)
+    assert loop.create_future()._source_traceback is None
+    loop.get_debug = lambda: 1 // 0
+    with pytest.raises(ZeroDivisionError):
+        loop.create_future()
+    del loop.get_debug
+
+
 def test_callbacks_of_a_future_run_in_the_next_turn(loop, trace):
     future = loop.create_future()
     future.add_done_callback(lambda future: trace.append(future.result()))

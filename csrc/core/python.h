@@ -46,10 +46,8 @@
 #endif
 
 #if PY_VERSION_HEX >= 0x030D0000
-#define AC_HAVE_SET_WAKEUP_FD 1    /* PySignal_SetWakeupFd: a few instructions */
-#define AC_RUNNING_LOOP_IS_CHEAP 1 /* asyncio asks no getpid() to know it */
+#define AC_HAVE_SET_WAKEUP_FD 1 /* PySignal_SetWakeupFd: a few instructions */
 #else
-#define AC_RUNNING_LOOP_IS_CHEAP 0
 #define AC_HAVE_SET_WAKEUP_FD 0
 #endif
 

@@ -44,7 +44,6 @@
     X(fast_Future)              \
     X(future_done)              \
     X(future_set_result)        \
-    X(get_running_loop)         \
     X(asyncio_Task)             \
     X(standard_create_task)     \
     X(names_task)               \
@@ -205,12 +204,6 @@ inspect_futures(ac_state *state)
     state->future_done = PyObject_GetAttr(state->fast_Future, state->str_done);
     state->future_set_result =
         PyObject_GetAttr(state->fast_Future, state->str_set_result);
-#if AC_RUNNING_LOOP_IS_CHEAP
-    state->get_running_loop = ac_state_import("_asyncio", "_get_running_loop");
-    if (state->get_running_loop == NULL) {
-        return -1;
-    }
-#endif
     return state->future_done == NULL || state->future_set_result == NULL ? -1 : 0;
 }
 

@@ -239,9 +239,7 @@ typedef struct ac_state {
     PyObject *fast_Future;   /* _asyncio.Future, whose methods stay, and two */
     PyObject *future_done;   /* of these; NULL where there is none */
     PyObject *future_set_result;
-    PyObject
-        *get_running_loop;  /* of _asyncio, where it makes no system call; or NULL */
-    PyObject *asyncio_Task; /* the one in C, and BaseEventLoop.create_task: */
+    PyObject *asyncio_Task;         /* the one in C, and BaseEventLoop.create_task: */
     PyObject *standard_create_task; /* NULL where they are not the interpreter's */
     PyObject *names_task;           /* ("loop", "name", "context") */
     PyObject *names_eager_task;     /* and "eager_start" */
@@ -315,6 +313,8 @@ typedef struct ac_state {
     const uint64_t *time_changes;         /* changes with time_dict */
     uint64_t time_unreplaced;             /* what it was when time.monotonic was that */
     Py_ssize_t context_offset;            /* of the variables in a context */
+    Py_ssize_t
+        future_loop; /* where a Future keeps it; 0: not yet known, -1: by a call */
     unsigned int socket_version; /* of socket.socket, if its methods are its base's */
     uint8_t socket_layout;       /* of its struct: unknown, proven, other; plain.c */
     unsigned long main_thread;   /* its identifier, 0 until looked up */

@@ -28,27 +28,62 @@ ac_future_call(LoopObject *loop, PyObject *type, PyObject *args)
     return future;
 }
 
-/* Future() of the class in C, which takes the running loop: 200 instructions less than
- * to give it as a keyword. NULL, without an exception, if that is another loop. */
-static PyObject *
-make_running(LoopObject *loop)
+/* Where a Future that was just made keeps its loop: the offset, if everything else of
+ * it is zero, or -1. */
+static Py_ssize_t
+find_loop(PyObject *future, LoopObject *loop)
 {
-    ac_state *state = loop->state;
-    PyObject *running = PyObject_Vectorcall(state->get_running_loop, NULL, 0, NULL);
-    if (running == NULL) {
-        return NULL;
+    Py_ssize_t found = -1;
+    for (Py_ssize_t i = sizeof(PyObject); i < Py_TYPE(future)->tp_basicsize;
+         i += sizeof(void *))
+    {
+        const void *word = *(void **)((char *)future + i);
+        if (word == loop && found < 0) {
+            found = i;
+        }
+        else if (word != NULL) {
+            return -1;
+        }
     }
-    Py_DECREF(running);  // the thread keeps it
-    return running == (PyObject *)loop
-               ? PyObject_Call(state->fast_Future, state->empty_tuple, NULL)
-               : NULL;
+    return found;
 }
 
-/* futures.Future(loop=loop), as BaseEventLoop.create_future. */
+/* Future(loop=loop) of the class in C, where it has been seen to do no more than this:
+ * 500 instructions less. NULL with an exception. */
+static PyObject *
+make_known(LoopObject *loop, Py_ssize_t offset)
+{
+    PyTypeObject *type = (PyTypeObject *)loop->state->fast_Future;
+    PyObject *future = type->tp_alloc(type, 0);
+    if (future != NULL) {
+        *(PyObject **)((char *)future + offset) = Py_NewRef(loop);
+    }
+    return future;
+}
+
+/* The same by a call, which is looked at if nobody has before. */
+static PyObject *
+make_by_call(LoopObject *loop, PyObject *type, bool usual)
+{
+    ac_state *state = loop->state;
+    Py_INCREF(type);
+    PyObject *future = ac_future_call(loop, type, state->empty_tuple);
+    Py_DECREF(type);
+    if (future != NULL && usual && AC_LOAD(state->future_loop) == 0) {
+        AC_STORE(state->future_loop, find_loop(future, loop));
+    }
+    return future;
+}
+
+/* futures.Future(loop=loop), as BaseEventLoop.create_future. It asks the loop whether
+ * it is in debug mode. */
 static PyObject *
 future_make(LoopObject *loop)
 {
     ac_state *state = loop->state;
+    if (ac_overrides_check(loop) < 0) {
+        return NULL;
+    }
     PyObject *type =
         PyDict_GetItemWithError(PyModule_GetDict(state->futures), state->str_Future);
     if (type == NULL) {
@@ -57,17 +92,11 @@ future_make(LoopObject *loop)
         }
         return NULL;
     }
-    if (type == state->fast_Future && loop->running && state->get_running_loop != NULL)
-    {
-        PyObject *future = make_running(loop);
-        if (future != NULL || PyErr_Occurred()) {
-            return future;
-        }
-    }
-    Py_INCREF(type);
-    PyObject *future = ac_future_call(loop, type, state->empty_tuple);
-    Py_DECREF(type);
-    return future;
+    bool usual = type == state->fast_Future && !loop->debug
+                 && !(loop->overridden & AC_OVERRIDE_GET_DEBUG);
+    Py_ssize_t offset = AC_LOAD(state->future_loop);
+    return usual && offset > 0 ? make_known(loop, offset)
+                               : make_by_call(loop, type, usual);
 }
 
 PyObject *

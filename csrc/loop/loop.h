@@ -30,6 +30,7 @@ enum {
     AC_OVERRIDE_TIME = 1u << 2,
     AC_OVERRIDE_CREATE_FUTURE = 1u << 3,
     AC_OVERRIDE_RUN_ONCE = 1u << 4,
+    AC_OVERRIDE_GET_DEBUG = 1u << 5,
 };
 
 /* Something that stays open beyond a call and belongs to a loop (a stream). The

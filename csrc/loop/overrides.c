@@ -13,6 +13,7 @@ static const struct {
     {offsetof(ac_state, str_call_at), AC_OVERRIDE_CALL_AT},
     {offsetof(ac_state, str_time), AC_OVERRIDE_TIME},
     {offsetof(ac_state, str_create_future), AC_OVERRIDE_CREATE_FUTURE},
+    {offsetof(ac_state, str_get_debug), AC_OVERRIDE_GET_DEBUG},
     {offsetof(ac_state, str__run_once), AC_OVERRIDE_RUN_ONCE},
 };
 #define OVERRIDABLE (sizeof(overridable) / sizeof(overridable[0]))
