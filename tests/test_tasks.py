@@ -391,16 +391,22 @@ def test_task_class_is_looked_up_when_used(loop, monkeypatch):
     class Task(asyncio.tasks._PyTask):
         pass
 
+    loop.run_until_complete(loop.create_task(value()))
     monkeypatch.setattr(asyncio.tasks, "Task", Task)
     task = loop.create_task(value(4))
     assert type(task) is Task
     assert loop.run_until_complete(task) == 4
+    monkeypatch.undo()
+    usual = loop.create_task(value(5))
+    assert type(usual) is asyncio.Task
+    assert loop.run_until_complete(usual) == 5
 
 
 def test_tasks_module_is_looked_up_when_used(loop, monkeypatch):
     class Task(asyncio.tasks._PyTask):
         pass
 
+    loop.run_until_complete(loop.create_task(value()))
     other = types.SimpleNamespace(**vars(asyncio.tasks))
     other.Task = Task
     monkeypatch.setattr(asyncio.base_events, "tasks", other)
@@ -420,12 +426,21 @@ def test_future_class_is_looked_up_when_used(loop, monkeypatch):
     class Future(asyncio.futures._PyFuture):
         pass
 
+    usual = loop.create_future()
     monkeypatch.setattr(asyncio.futures, "Future", Future)
     future = loop.create_future()
     assert type(future) is Future
     loop.call_soon(future.set_result, 4)
     monkeypatch.undo()
     assert loop.run_until_complete(future) == 4
+    assert type(loop.create_future()) is type(usual) is asyncio.Future
+
+
+def test_future_class_that_is_gone(loop, monkeypatch):
+    loop.create_future()
+    monkeypatch.delattr(asyncio.futures, "Future")
+    with pytest.raises(AttributeError, match="Future"):
+        loop.create_future()
 
 
 eager = pytest.mark.skipif(

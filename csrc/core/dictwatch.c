@@ -1,7 +1,8 @@
-/* Programs replace time.monotonic, and the standard loop looks it up at each call. That
- * takes 110 instructions, each turn and each call_later (3.13). Here it is looked up
- * when the module's dict has changed. In the same way an echo over streams does without
- * the look-ups that tell that nobody has overridden a method in its protocol.
+/* Programs replace time.monotonic, and the standard loop looks it up at each call, as
+ * asyncio.futures.Future and asyncio.tasks.Task. That takes 110 to 150 instructions,
+ * each turn, call_later and future (3.13). Here they are looked up when one of these
+ * modules has changed. In the same way an echo over streams does without the look-ups
+ * that tell that nobody has overridden a method in its protocol.
  *
  * On 3.11 a dict has a version; later ones have watchers, of which an interpreter has a
  * handful, so that all states of one share it. A watcher is told nothing but the dict,
@@ -10,6 +11,8 @@
 #include "core/python.h"
 
 #include "core/dictwatch.h"
+
+#include <string.h>
 
 #if AC_HAVE_DICT_WATCHERS
 
@@ -28,6 +31,25 @@ find_borrowed(void)
     return found;
 }
 
+static void
+module_dicts_borrowed(const ac_state *state, PyObject *dicts[AC_MODULE_DICTS])
+{
+    dicts[0] = state->time_dict;
+    dicts[1] = state->futures_dict;
+    dicts[2] = state->tasks_dict;
+    dicts[3] = state->base_events_dict;
+}
+
+static bool
+is_of_module(const ac_dict_changes *changes, PyObject *dict)
+{
+    bool found = false;
+    for (size_t i = 0; i < AC_MODULE_DICTS; i++) {
+        found = found || changes->module_dicts[i] == dict;
+    }
+    return found;
+}
+
 static int
 on_change(PyDict_WatchEvent event, PyObject *dict, PyObject *Py_UNUSED(key),
           PyObject *Py_UNUSED(value))
@@ -39,8 +61,8 @@ on_change(PyDict_WatchEvent event, PyObject *dict, PyObject *Py_UNUSED(key),
     PyObject *capsule = find_borrowed();
     if (capsule != NULL) {
         ac_dict_changes *changes = PyCapsule_GetPointer(capsule, NAME);
-        if (dict == changes->time_dict) {
-            AC_INCREMENT(changes->time);
+        if (is_of_module(changes, dict)) {
+            AC_INCREMENT(changes->modules);
         }
         else {
             AC_INCREMENT(changes->noted);
@@ -52,7 +74,22 @@ on_change(PyDict_WatchEvent event, PyObject *dict, PyObject *Py_UNUSED(key),
 static void
 free_counts(PyObject *capsule)
 {
-    PyMem_Free(PyCapsule_GetPointer(capsule, NAME));
+    ac_dict_changes *changes = PyCapsule_GetPointer(capsule, NAME);
+    for (size_t i = 0; i < AC_MODULE_DICTS; i++) {
+        Py_DECREF(changes->module_dicts[i]);
+    }
+    PyMem_Free(changes);
+}
+
+/* Returns 0, or -1 with an exception. */
+static int
+watch_modules(const ac_dict_changes *changes)
+{
+    int rc = 0;
+    for (size_t i = 0; i < AC_MODULE_DICTS && rc == 0; i++) {
+        rc = PyDict_Watch(changes->watcher, changes->module_dicts[i]);
+    }
+    return rc;
 }
 
 /* Assigns to an attribute, or deletes it (value NULL): whether that was counted. */
@@ -87,7 +124,7 @@ prove_instances(ac_dict_changes *changes)
 
 /* Makes the counts of this interpreter. New reference, NULL with an exception. */
 static PyObject *
-make_counts(PyObject *time_dict)
+make_counts(const ac_state *state)
 {
     PyObject *dict = PyInterpreterState_GetDict(PyInterpreterState_Get());  // borrowed
     ac_dict_changes *changes = PyMem_Malloc(sizeof(*changes));
@@ -95,14 +132,18 @@ make_counts(PyObject *time_dict)
         PyMem_Free(changes);
         return PyErr_NoMemory();
     }
-    *changes = (ac_dict_changes){.time = 1, .noted = 1, .time_dict = time_dict};
+    *changes = (ac_dict_changes){.modules = 1, .noted = 1};
+    module_dicts_borrowed(state, changes->module_dicts);
     PyObject *capsule = PyCapsule_New(changes, NAME, free_counts);
     if (capsule == NULL) {
         PyMem_Free(changes);
         return NULL;
     }
+    for (size_t i = 0; i < AC_MODULE_DICTS; i++) {
+        Py_INCREF(changes->module_dicts[i]);
+    }
     changes->watcher = PyDict_AddWatcher(on_change);
-    if (changes->watcher < 0 || PyDict_Watch(changes->watcher, time_dict) < 0
+    if (changes->watcher < 0 || watch_modules(changes) < 0
         || PyDict_SetItemString(dict, NAME, capsule) < 0)
     {
         Py_CLEAR(capsule);
@@ -118,11 +159,16 @@ ac_dictwatch_open(ac_state *state)
 {
     state->dict_watch = Py_XNewRef(find_borrowed());
     if (state->dict_watch == NULL) {
-        state->dict_watch = make_counts(state->time_dict);
+        state->dict_watch = make_counts(state);
     }
     if (state->dict_watch != NULL) {
         state->dict_changes = PyCapsule_GetPointer(state->dict_watch, NAME);
-        state->time_changes = &state->dict_changes->time;
+        PyObject *dicts[AC_MODULE_DICTS];
+        module_dicts_borrowed(state, dicts);
+        // else those of modules that were imported again are not the ones it watches
+        if (memcmp(dicts, state->dict_changes->module_dicts, sizeof(dicts)) == 0) {
+            state->module_changes = &state->dict_changes->modules;
+        }
     }
     else if (PyErr_ExceptionMatches(PyExc_RuntimeError)) {
         PyErr_Clear();  // others have all the watchers
@@ -164,9 +210,8 @@ ac_dictwatch_drop(ac_state *state, ac_dict_note *note)
 #else
 
 int
-ac_dictwatch_open(ac_state *state)
+ac_dictwatch_open(ac_state *Py_UNUSED(state))
 {
-    state->time_changes = &((PyDictObject *)state->time_dict)->ma_version_tag;
     return 0;
 }
 

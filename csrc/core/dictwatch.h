@@ -1,15 +1,19 @@
-/* Whether dicts have changed since they were looked at: that of the module time, and
- * those of which somebody keeps a note. */
+/* Whether dicts have changed since they were looked at: those of the modules whose
+ * names the standard loop looks up each time, and those of which somebody keeps a note.
+ */
 #ifndef AC_DICTWATCH_H
 #define AC_DICTWATCH_H
 
 #include "core/state.h"
 
+#define AC_MODULE_DICTS \
+    4 /* of the modules: time, asyncio.futures, tasks, base_events */
+
 /* What the watcher of an interpreter counts. */
 typedef struct ac_dict_changes {
-    uint64_t time;       /* changes of the module's dict */
-    uint64_t noted;      /* of any that has a note */
-    PyObject *time_dict; /* to tell them apart by; owned by whoever made this */
+    uint64_t modules;                        /* changes of the dicts of modules */
+    uint64_t noted;                          /* of any that has a note */
+    PyObject *module_dicts[AC_MODULE_DICTS]; /* to tell them apart by; owned */
     int watcher;
     bool instances; /* it is told of attributes, too; not so by 3.13.0 */
 } ac_dict_changes;
@@ -19,6 +23,21 @@ typedef struct {
     PyObject *dict; /* owned */
     uint64_t seen;  /* what it was when it was looked at */
 } ac_dict_note;
+
+/* What is another number after each change in one of the modules; 0 if the interpreter
+ * cannot tell. */
+static inline uint64_t
+ac_dictwatch_modules(const ac_state *state)
+{
+#if AC_HAVE_DICT_WATCHERS
+    return state->module_changes == NULL ? 0 : AC_LOAD(*state->module_changes);
+#else
+    // each change takes a greater number than all before it
+    return ac_dict_version(state->time_dict) + ac_dict_version(state->futures_dict)
+           + ac_dict_version(state->tasks_dict)
+           + ac_dict_version(state->base_events_dict);
+#endif
+}
 
 /* What is another number after each change of a dict; 0 if the interpreter cannot
  * tell. */
@@ -63,9 +82,8 @@ ac_dictwatch_note(ac_state *state, ac_dict_note *note, PyObject *dict);
 void
 ac_dictwatch_drop(ac_state *state, ac_dict_note *note);
 
-/* Sets state->time_changes to a number that is another one after each change of
- * state->time_dict; NULL if the interpreter cannot tell. Sets state->dict_changes.
- * Returns 0, or -1 with an exception. */
+/* Begins to watch the modules; sets state->dict_changes. Returns 0, or -1 with an
+ * exception. */
 int
 ac_dictwatch_open(ac_state *state);
 

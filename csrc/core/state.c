@@ -102,6 +102,9 @@
     X(sslproto)                 \
     X(streams)                  \
     X(time_dict)                \
+    X(futures_dict)             \
+    X(tasks_dict)               \
+    X(base_events_dict)         \
     X(time_monotonic)           \
     X(dict_watch)
 
@@ -248,14 +251,15 @@ ac_state_init(ac_state *state)
     {
         return -1;
     }
-    PyObject *time = PyImport_ImportModule("time");
-    if (time == NULL) {
-        return -1;
-    }
-    state->time_dict = Py_NewRef(PyModule_GetDict(time));
-    state->time_monotonic = PyObject_GetAttr(time, state->str_monotonic);
-    Py_DECREF(time);
-    if (state->time_monotonic == NULL) {
+    if ((state->time_dict = ac_state_import("time", "__dict__")) == NULL
+        || (state->futures_dict = ac_state_import("asyncio.futures", "__dict__"))
+               == NULL
+        || (state->tasks_dict = ac_state_import("asyncio.tasks", "__dict__")) == NULL
+        || (state->base_events_dict =
+                ac_state_import("asyncio.base_events", "__dict__"))
+               == NULL
+        || (state->time_monotonic = ac_state_import("time", "monotonic")) == NULL)
+    {
         return -1;
     }
     return inspect_format_helper(state) < 0 || inspect_transports(state) < 0
@@ -286,6 +290,7 @@ ac_state_clear(ac_state *state)
     AC_NAMES(CLEAR_NAME)
 #undef CLEAR_NAME
     state->dict_changes = NULL;  // dict_watch has kept it
+    state->module_changes = NULL;
     return 0;
 }
 

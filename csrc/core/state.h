@@ -298,7 +298,10 @@ typedef struct ac_state {
     PyObject *futures;
     PyObject *sslproto;
     PyObject *streams;
-    PyObject *time_dict;      /* of the module time */
+    PyObject *time_dict; /* of the module time; dictwatch.h watches these four */
+    PyObject *futures_dict;
+    PyObject *tasks_dict;
+    PyObject *base_events_dict;
     PyObject *time_monotonic; /* time.monotonic as it was at import */
     PyObject *dict_watch;     /* keeps `dict_changes` alive; NULL where it need not */
 
@@ -310,9 +313,11 @@ typedef struct ac_state {
     PyObject *tls_pieces[AC_TLS_PIECES]; /* exact bytes or NULL; tls/pieces.h */
 
     struct ac_dict_changes *dict_changes; /* NULL if there are none; dictwatch.h */
-    const uint64_t *time_changes;         /* changes with time_dict */
-    uint64_t time_unreplaced;             /* what it was when time.monotonic was that */
-    Py_ssize_t context_offset;            /* of the variables in a context */
+    const uint64_t *module_changes;       /* of them; NULL if nobody can tell */
+    uint64_t time_unreplaced; /* ac_dictwatch_modules() when time.monotonic was that, */
+    uint64_t future_unreplaced; /* asyncio.futures.Future the one in C, */
+    uint64_t task_unreplaced;   /* and base_events.tasks.Task */
+    Py_ssize_t context_offset;  /* of the variables in a context */
     Py_ssize_t
         future_loop; /* where a Future keeps it; 0: not yet known, -1: by a call */
     unsigned int socket_version; /* of socket.socket, if its methods are its base's */

@@ -42,7 +42,7 @@ time_from_result_steal(PyObject *value, double *now)
 static int
 look_up_clock(ac_state *state, PyObject **found)
 {
-    uint64_t changes = state->time_changes == NULL ? 0 : AC_LOAD(*state->time_changes);
+    uint64_t changes = ac_dictwatch_modules(state);
     PyObject *monotonic =
         PyDict_GetItemWithError(state->time_dict, state->str_monotonic);
     if (monotonic == state->time_monotonic) {

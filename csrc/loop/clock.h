@@ -2,6 +2,7 @@
 #ifndef AC_CLOCK_H
 #define AC_CLOCK_H
 
+#include "core/dictwatch.h"
 #include "loop/overrides.h"
 
 /* Sets *now to the loop's time in seconds, by a replaced loop.time() if there is one.
@@ -23,8 +24,8 @@ ac_clock_both(LoopObject *loop, double *now, double *real);
 static inline bool
 ac_clock_module_is_unchanged(const ac_state *state)
 {
-    return state->time_changes != NULL
-           && AC_LOAD(*state->time_changes) == AC_LOAD(state->time_unreplaced);
+    uint64_t changes = ac_dictwatch_modules(state);
+    return changes != 0 && changes == AC_LOAD(state->time_unreplaced);
 }
 
 /* Whether the loop's time is known to be that of the system's clock. */

@@ -2,6 +2,7 @@
  * asyncio.futures.Future is. */
 #include "core/python.h"
 
+#include "core/dictwatch.h"
 #include "loop/future.h"
 #include "loop/overrides.h"
 #include "loop/owner.h"
@@ -75,6 +76,24 @@ make_by_call(LoopObject *loop, PyObject *type, bool usual)
     return future;
 }
 
+/* futures.Future. Borrowed, NULL with an exception. */
+static PyObject *
+class_borrowed(ac_state *state)
+{
+    uint64_t changes = ac_dictwatch_modules(state);
+    if (changes != 0 && changes == AC_LOAD(state->future_unreplaced)) {
+        return state->fast_Future;
+    }
+    PyObject *type = PyDict_GetItemWithError(state->futures_dict, state->str_Future);
+    if (type == NULL && !PyErr_Occurred()) {
+        PyErr_SetObject(PyExc_AttributeError, state->str_Future);
+    }
+    if (type != NULL && type == state->fast_Future) {
+        AC_STORE(state->future_unreplaced, changes);
+    }
+    return type;
+}
+
 /* futures.Future(loop=loop), as BaseEventLoop.create_future. It asks the loop whether
  * it is in debug mode. */
 static PyObject *
@@ -84,12 +103,8 @@ future_make(LoopObject *loop)
     if (ac_overrides_check(loop) < 0) {
         return NULL;
     }
-    PyObject *type =
-        PyDict_GetItemWithError(PyModule_GetDict(state->futures), state->str_Future);
+    PyObject *type = class_borrowed(state);
     if (type == NULL) {
-        if (!PyErr_Occurred()) {
-            PyErr_SetObject(PyExc_AttributeError, state->str_Future);
-        }
         return NULL;
     }
     bool usual = type == state->fast_Future && !loop->debug

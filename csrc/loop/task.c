@@ -7,6 +7,7 @@
  * else it is called: it differs from one to the next. */
 #include "core/python.h"
 
+#include "core/dictwatch.h"
 #include "core/method.h"
 #include "loop/future.h"
 #include "loop/task.h"
@@ -61,9 +62,17 @@ of_module(PyObject *module, PyObject *name)
 static bool
 class_is_standard(ac_state *state)
 {
+    uint64_t changes = ac_dictwatch_modules(state);
+    if (changes != 0 && changes == AC_LOAD(state->task_unreplaced)) {
+        return true;
+    }
     PyObject *tasks = of_module(state->base_events, state->str_tasks);
     PyObject *type = of_module(tasks, state->str_Task);
-    return type != NULL && type == state->asyncio_Task;
+    bool standard = type != NULL && type == state->asyncio_Task;
+    if (standard && PyModule_GetDict(tasks) == state->tasks_dict) {
+        AC_STORE(state->task_unreplaced, changes);
+    }
+    return standard;
 }
 
 static bool
