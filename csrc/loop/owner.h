@@ -57,8 +57,8 @@ ac_owner_enter(LoopObject *loop);
 void
 ac_owner_leave(LoopObject *loop);
 #else
-#define ac_owner_enter(loop) true
-#define ac_owner_leave(loop) ((void)0)
+#define ac_owner_enter(loop) ((void)(loop), true)
+#define ac_owner_leave(loop) ((void)(loop))
 #endif
 
 /* The same for a call of the program: another thread's is refused with RuntimeError.
