@@ -50,7 +50,7 @@ find_loop(PyObject *future, LoopObject *loop)
 }
 
 /* Future(loop=loop) of the class in C, where it has been seen to do no more than this:
- * 500 instructions less. NULL with an exception. */
+ * 715 instructions less. NULL with an exception. */
 static PyObject *
 make_known(LoopObject *loop, Py_ssize_t offset)
 {
