@@ -7,6 +7,7 @@ import contextlib
 import errno
 import gc
 import os
+import socket
 import weakref
 from typing import Any
 
@@ -632,3 +633,53 @@ async def test_connection_lost_runs_in_a_later_turn_and_in_order() -> None:
         await held.protocol.lost()
         await asyncio.sleep(0)
         assert order == ["before", "lost", "after"]
+
+
+NO_LOOP = "'NoneType' object has no attribute 'call_soon'"
+
+
+@looped
+async def test_ended_while_it_is_made() -> None:
+    """By a call_soon() of the program that calls at once."""
+    loop = asyncio.get_running_loop()
+    original = loop.call_soon
+
+    def call_soon(callback: Any, *args: Any, context: Any = None) -> Any:
+        if getattr(callback, "__name__", "") == "connection_made":
+            callback(*args)
+            args[0]._call_connection_lost(None)
+        return original(callback, *args, context=context)
+
+    loop.call_soon = call_soon  # type: ignore[method-assign]
+    protocol = Recorder()
+    here, there = socket.socketpair()
+    with there:
+        try:
+            with pytest.raises(AttributeError, match=NO_LOOP):
+                await loop.create_connection(lambda: protocol, sock=here)
+        finally:
+            del loop.call_soon
+        assert there.recv(1) == b""
+    assert protocol.names() == ["connection_made", "connection_lost"]
+
+
+def test_ended_by_the_look_up_of_eof_received(loop: Any) -> None:
+    reported: list[str] = []
+    loop.set_exception_handler(lambda _, told: reported.append(str(told["exception"])))
+
+    class Protocol(Recorder):
+        @property
+        def eof_received(self) -> Any:  # type: ignore[override]
+            self.transport._call_connection_lost(None)
+            return list
+
+    async def main() -> None:
+        reading, writing = os.pipe()
+        pipe = open(reading, "rb", 0)  # noqa: SIM115
+        _, protocol = await loop.connect_read_pipe(Protocol, pipe)
+        os.close(writing)
+        await settle()
+        assert protocol.names() == ["connection_made", "connection_lost"]
+
+    loop.run_until_complete(main())
+    assert reported == [NO_LOOP]

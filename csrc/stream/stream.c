@@ -34,6 +34,11 @@ int
 ac_stream_call_soon(StreamObject *self, PyObject *callback, PyObject *const *args,
                     Py_ssize_t nargs)
 {
+    if (self->loop == NULL) {  // closed by the look-up of `callback`, or by a call_soon
+        PyErr_SetString(PyExc_AttributeError,
+                        "'NoneType' object has no attribute 'call_soon'");
+        return -1;
+    }
     PyObject *context =
         self->flags & AC_STREAM_OWN_CONTEXT ? Py_NewRef(self->read_context) : NULL;
     int rc = ac_ready_call_soon(self->loop, callback, args, nargs, context);
