@@ -116,8 +116,8 @@ ac_call_sink(StreamObject *self, const char *data, size_t len)
         return 0;
     }
     PyObject *bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)len);
-    if (bytes == NULL) {
-        return -1;
+    if (bytes == NULL) {  // they are lost: nothing may come behind them
+        return ac_close_fatal_raised(self, "Fatal read error on socket transport");
     }
     rc = ac_call_data_received(self, bytes);
     Py_DECREF(bytes);

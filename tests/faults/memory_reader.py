@@ -44,7 +44,7 @@ class Streams:
         """Nothing that was not taken is lost, and it goes on."""
         assert self.reader._waiter is None
         assert self.fed.endswith(bytes(self.reader._buffer)), self.reader._buffer
-        if self.reader._eof or self.reader._paused:
+        if self.reader._eof or self.reader._paused or self.transport.is_closing():
             return
         self.there.send(b"more")
         turns(self.loop)
@@ -179,6 +179,18 @@ def reader_turn(loop: Any) -> Iterator[Call]:
         s.fed = bytes(s.reader._buffer)
         assert s.fed == b"one" or s.transport.is_closing()
         coro.close()
+
+
+@step
+def reader_turn_of_a_patched_protocol(loop: Any) -> Iterator[Call]:
+    with streams(loop) as s:
+        stock = s.protocol.data_received
+        s.protocol.data_received = lambda data: stock(data)
+        s.there.send(b"one")
+        yield one_turn(loop)
+        turns(loop)
+        s.fed = bytes(s.reader._buffer)
+        assert s.fed == b"one" or s.transport.is_closing()
 
 
 @step
