@@ -16,6 +16,8 @@
 #include "stream/refused.h"
 #include "stream/write.h"
 
+#include <errno.h>
+
 /* ------------------------------------------------------- refused and failed -- */
 
 int
@@ -32,9 +34,16 @@ ac_refused_wait(StreamObject *self)
     }
     int rc = -1;
     if (self->write_context == NULL || ac_events_watch(self, AC_WRITE) < 0) {
-        PyObject *exc = ac_err_take();
-        ac_refused_drop(self);
-        ac_err_restore_steal(exc);
+        if (PyErr_ExceptionMatches(PyExc_MemoryError)) {
+            // a part has left, and write() may have returned: it ends here
+            PyErr_Clear();
+            rc = ac_refused_fail(self, -ENOMEM);
+        }
+        else {
+            PyObject *exc = ac_err_take();
+            ac_refused_drop(self);
+            ac_err_restore_steal(exc);
+        }
     }
     else {
         rc = ac_call_pause_writing(self, writer);

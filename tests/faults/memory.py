@@ -394,6 +394,25 @@ def flush_turn(loop: Any) -> Iterator[Call]:
 
 
 @step
+def cork_turn(loop: Any) -> Iterator[Call]:
+    """The kernel takes a part of what a callback has written: the rest follows it."""
+    written = b"w" * 30_000
+    with connected(loop) as (transport, _, there):
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        loop.call_soon(transport.write, written)
+        held = [contextvars.copy_context() for _ in range(HELD)]
+        yield one_turn(loop)
+        held.clear()
+        got = b""
+        for _ in range(30):
+            with contextlib.suppress(BlockingIOError):
+                got += there.recv(1 << 20)
+            turns(loop, 1)
+        assert got in (b"", written) or transport.is_closing(), len(got)
+
+
+@step
 def drain_turn(loop: Any) -> Iterator[Call]:
     """The queue leaves in several turns, then the transport closes."""
     with connected(loop) as (transport, _, there):
