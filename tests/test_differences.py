@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import gc
 import inspect
 import logging
 import os
@@ -329,6 +330,24 @@ def test_no_selector(both: Any) -> None:
     assert (standard, ours) == (True, False)
     with pytest.raises(TypeError):
         asynccore.Loop(None)  # type: ignore[call-arg]
+
+
+def test_loop_that_is_dropped(both_factories: Any) -> None:
+    def warned(factory: Any) -> tuple[int, int]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            loop = factory()
+            del loop
+            at_once = len(caught)
+            gc.collect()
+        return at_once, len(caught)
+
+    gc.collect()  # what other tests have left
+    gc.disable()
+    try:
+        assert [warned(factory) for factory in both_factories] == [(0, 1), (1, 1)]
+    finally:
+        gc.enable()
 
 
 def test_name_in_the_log(both: Any, caplog: pytest.LogCaptureFixture) -> None:
