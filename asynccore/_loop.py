@@ -18,7 +18,7 @@ from asyncio import constants
 from asyncio.trsock import TransportSocket
 from functools import lru_cache, partial
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
-from weakref import WeakSet, ref
+from weakref import ref
 
 from . import _core, _datagram, _streams, _tls
 
@@ -102,7 +102,7 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
         _core.Loop.__init__(self)
         self.c_streams = _streams.mode() == "c"
         try:
-            self._own_sockets: WeakSet[socket.socket] | None = None
+            self._own_sockets: set[ref[socket.socket]] = set()
             super(_core.Loop, self).__init__(_LibuvSelector(self))  # type: ignore[arg-type]
         except BaseException:
             self._shut()
@@ -189,9 +189,7 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
         del args, kwargs
         sock: socket.socket = await connecting
         # nobody else has seen its number, so libuv may watch it directly
-        if self._own_sockets is None:
-            self._own_sockets = WeakSet()
-        self._own_sockets.add(sock)
+        self._own_sockets.add(ref(sock, self._own_sockets.discard))
         return sock
 
     def _make_socket_transport(
@@ -211,8 +209,8 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
                 sock, protocol, waiter, extra=extra, server=server, **rest
             )
             return standard
-        self._ensure_fd_no_transport(sock)
-        own = self._own_sockets is not None and sock in self._own_sockets
+        self._ensure_number_free(sock)
+        own = bool(self._own_sockets) and ref(sock) in self._own_sockets
         return _core.StreamTransport(
             self, sock, protocol, waiter, extra, server, context, own=own
         )
@@ -264,7 +262,7 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
             )
             return standard
         if _datagram.CHECKS_NUMBER:
-            self._ensure_fd_no_transport(sock)
+            self._ensure_number_free(sock)
         return _datagram.DatagramTransport(self, sock, protocol, address, waiter, extra)
 
     async def start_tls(

@@ -1,4 +1,4 @@
-"""Clients as they are: what a request costs the process that makes it.
+"""Clients as they are: what a request or a connection costs the process that makes it.
 
 Ten connections ask, each one request at a time. The server is a process of its own,
 on the other CPU, and the same for every loop: aiohttp asks uvicorn, and websockets its
@@ -231,6 +231,37 @@ async def redis(n: int) -> int:
         return await _measure(n, [await asker() for _ in range(CONNECTIONS)])
 
 
+async def connect(n: int) -> int:
+    """Connections one after the other, each closed at once."""
+    loop = asyncio.get_running_loop()
+    port = _peer("tcp-1k-10")
+
+    class Brief(asyncio.Protocol):
+        def __init__(self) -> None:
+            self.over = loop.create_future()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self.over.set_result(None)
+
+    async def one() -> None:
+        transport, protocol = await loop.create_connection(Brief, "127.0.0.1", port)
+        transport.close()
+        await protocol.over
+
+    return await _measure(n, [one])
+
+
+async def connect_streams(n: int) -> int:
+    port = _peer("tcp-1k-10")
+
+    async def one() -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.close()
+        await writer.wait_closed()
+
+    return await _measure(n, [one])
+
+
 PEERS = {
     peer.name: peer
     for peer in (
@@ -244,5 +275,11 @@ WORKLOADS = [
         ("websockets", "websockets client, echo 1 KiB, 10", websockets, 5_000),
         ("asyncpg", "asyncpg `select 1`, 10", asyncpg, 5_000),
         ("redis", "redis-py GET 1 KiB, 10", redis, 5_000),
+    )
+] + [
+    Timed(name, title, "network", run, 3_000, repeat=(3, 2))
+    for name, title, run in (
+        ("client-connect", "connect + close, client", connect),
+        ("client-streams", "open_connection + close, client", connect_streams),
     )
 ]

@@ -438,6 +438,28 @@ def test_wrong_arguments_equal_the_standard_ones(
     faults.take_log()
 
 
+@looped
+async def test_small_segments_leave_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nagle's algorithm is off, by a function that may be replaced."""
+    loop = asyncio.get_running_loop()
+    seen: list[Any] = []
+    with listening() as sock:
+        for replaced in (False, True):
+            if replaced:
+                monkeypatch.setattr(asyncio.base_events, "_set_nodelay", seen.append)
+            transport, _ = await loop.create_connection(
+                asyncio.Protocol, *sock.getsockname()
+            )
+            here = transport.get_extra_info("socket")
+            on = here.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert bool(on) is not replaced
+            assert len(seen) == replaced
+            transport.close()
+            await settle()
+
+
 # --- sock= ---
 
 

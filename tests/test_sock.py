@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from support import compare, needs_ipv6
 from support.sockets import listener, pair, udp
 
 __all__ = ["listener", "pair"]  # fixtures
@@ -218,6 +219,112 @@ def test_connect_to_a_unix_socket(loop, run, tmp_path):
             other.setblocking(False)
             with pytest.raises(FileNotFoundError):
                 run(loop.sock_connect(other, path + "-not"))
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["4", "6"])
+@pytest.mark.parametrize("rest", [(), (0,), (0, 0)], ids=len)
+def test_words_of_a_failed_connection(both_factories, family, rest):
+    if family == socket.AF_INET6:
+        needs_ipv6()
+    host = "::1" if family == socket.AF_INET6 else "127.0.0.1"
+    with socket.socket(family) as unused:
+        unused.bind((host, 0))
+        address = (host, unused.getsockname()[1], *rest)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        with socket.socket(family) as client:
+            client.setblocking(False)
+            try:
+                await loop.sock_connect(client, address)
+            except OSError as exc:
+                return type(exc), exc.args, str(exc)
+
+    kind, (_, words), _ = compare(both_factories, main)
+    if family == socket.AF_INET6 or not rest:
+        assert kind is ConnectionRefusedError
+        assert words.startswith("Connect call failed ")
+
+
+def test_turns_of_a_connection(both_factories, listener):
+    """It takes the turns of the standard loop."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        turns = 0
+
+        def turn():
+            nonlocal turns, handle
+            turns += 1
+            handle = loop.call_soon(turn)
+
+        handle = loop.call_soon(turn)
+        with socket.socket() as client:
+            client.setblocking(False)
+            await loop.sock_connect(client, listener.getsockname())
+        handle.cancel()
+        return turns
+
+    assert compare(both_factories, main) > 0
+
+
+def test_connect_that_is_replaced_in_the_class(loop, run, listener, monkeypatch):
+    seen = []
+    original = socket.socket.connect
+
+    def connect(self, address):
+        seen.append(address)
+        return original(self, address)
+
+    async def main():
+        with socket.socket() as client:
+            client.setblocking(False)
+            await loop.sock_connect(client, listener.getsockname())
+            assert client.getpeername() == listener.getsockname()
+
+    monkeypatch.setattr(socket.socket, "connect", connect, raising=False)
+    run(main())
+    assert seen == [listener.getsockname()]
+
+
+def test_audit_hooks_see_a_connection(script):
+    script(
+        """
+        import asyncio, socket, sys
+
+        seen = []
+        refuses = False
+
+        def hook(event, args):
+            if event == "socket.connect":
+                seen.append(args)
+                if refuses:
+                    raise PermissionError("not there")
+
+        sys.addaudithook(hook)
+
+        async def main():
+            global refuses
+            loop = asyncio.get_running_loop()
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                address = server.getsockname()
+                for refuses in (False, True):
+                    with socket.socket() as client:
+                        client.setblocking(False)
+                        try:
+                            await loop.sock_connect(client, address)
+                        except PermissionError as exc:
+                            assert refuses and str(exc) == "not there"
+                        else:
+                            assert not refuses
+                        assert seen.pop() == (client, address)
+            assert not seen
+
+        loop = new_event_loop()
+        loop.run_until_complete(main())
+        loop.close()
+        """
+    )
 
 
 def test_connect_twice(loop, run, listener):

@@ -30,6 +30,7 @@ OPERATIONS = {
     "sock_sendall": lambda loop, sock: loop.sock_sendall(sock, bytes(1 << 24)),
     "sock_sendto": lambda loop, sock: loop.sock_sendto(sock, b"x", "name"),
     "sock_accept": lambda loop, sock: loop.sock_accept(sock),
+    "sock_connect": lambda loop, sock: loop.sock_connect(sock, "name"),
 }
 
 

@@ -10,8 +10,9 @@
 #include <sys/socket.h>
 
 /* What C code does in their place; everything else goes through the object. */
-static const char *const methods[] = {"recv", "recv_into", "send", "fileno",
-                                      "gettimeout"};
+static const char *const methods[] = {
+    "recv", "recv_into", "send", "connect", "fileno", "gettimeout", "getsockopt",
+};
 
 /* Looks whether the class has the methods of its C base class, which is immutable. A
  * class that has is remembered by its version. Returns -1 with an exception. */
@@ -53,6 +54,8 @@ ac_plain_is(ac_state *state, PyObject *sock)
 
 /* ----------------------------------------------------------------- the struct -- */
 
+#define TYPE_MASK 0xf /* without SOCK_NONBLOCK, SOCK_CLOEXEC */
+
 /* PySocketSockObject of Modules/socketmodule.h, as far as it is needed. */
 typedef struct {
     PyObject_HEAD
@@ -78,8 +81,8 @@ trial_agrees(PyObject *sock, PyObject *timeout, int64_t nanoseconds)
     PyObject *number = PyObject_CallMethod(sock, "fileno", NULL);
     const socket_struct *seen = (const socket_struct *)sock;
     bool agrees = done != NULL && number != NULL && PyLong_AsLong(number) == seen->fd
-                  && seen->family == AF_UNIX && (seen->type & 0xf) == SOCK_STREAM
-                  && seen->timeout == nanoseconds;
+                  && seen->family == AF_UNIX && (seen->type & TYPE_MASK) == SOCK_STREAM
+                  && seen->proto == 0 && seen->timeout == nanoseconds;
     Py_XDECREF(done);
     Py_XDECREF(number);
     return agrees;
@@ -135,6 +138,19 @@ ac_plain_number(ac_state *state, PyObject *sock)
     int fd = (int)PyLong_AsLong(number);
     Py_DECREF(number);
     return fd;
+}
+
+bool
+ac_plain_kind(ac_state *state, PyObject *sock, int *family, int *type, int *proto)
+{
+    if (!layout_is_known(state)) {
+        return false;
+    }
+    const socket_struct *seen = (const socket_struct *)sock;
+    *family = seen->family;
+    *type = seen->type & TYPE_MASK;
+    *proto = seen->proto;
+    return true;
 }
 
 int

@@ -15,6 +15,11 @@ ac_plain_is(ac_state *state, PyObject *sock);
 int
 ac_plain_number(ac_state *state, PyObject *sock);
 
+/* What socket() was called with for a plain socket, the type without flags. False if it
+ * cannot be told without the socket's methods. Runs no Python. */
+bool
+ac_plain_kind(ac_state *state, PyObject *sock, int *family, int *type, int *proto);
+
 /* Whether sock.gettimeout() of a plain socket is 0: its calls do not wait. Returns -1
  * with an exception. Runs no Python. */
 int

@@ -40,6 +40,7 @@
     X(socket_base)              \
     X(socket_fileno)            \
     X(socket_gettimeout)        \
+    X(stock_set_nodelay)        \
     X(standard_sock)            \
     X(fast_Future)              \
     X(future_done)              \

@@ -118,6 +118,7 @@
     X(clear)                              \
     X(close)                              \
     X(compression)                        \
+    X(connect)                            \
     X(connection_lost)                    \
     X(connection_made)                    \
     X(context)                            \
@@ -235,6 +236,7 @@ typedef struct ac_state {
     PyObject *socket_base; /* its C base class, and methods of it */
     PyObject *socket_fileno;
     PyObject *socket_gettimeout;
+    PyObject *stock_set_nodelay; /* of asyncio.base_events; NULL: another one */
     PyObject *standard_sock; /* the standard loop's sock_* functions: a tuple */
     PyObject *fast_Future;   /* _asyncio.Future, whose methods stay, and two */
     PyObject *future_done;   /* of these; NULL where there is none */

@@ -273,6 +273,19 @@ loop__watched(PyObject *self, PyObject *fileobj)
     return handles;
 }
 
+PyDoc_STRVAR(loop__ensure_number_free_doc,
+             "_ensure_number_free($self, fileobj, /)\n--\n\n"
+             "_ensure_fd_no_transport(), not called if no transport can have it.");
+
+static PyObject *
+loop__ensure_number_free(PyObject *self, PyObject *fileobj)
+{
+    if (ac_number_ensure_free((LoopObject *)self, fileobj) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef add_reader_methods[] = {
     {"add_reader", AC_CFUNCTION(loop_add_reader), METH_FASTCALL | METH_KEYWORDS,
      loop_add_reader_doc},
@@ -283,6 +296,8 @@ static PyMethodDef add_reader_methods[] = {
     {"remove_writer", AC_CFUNCTION(loop_remove_writer), METH_FASTCALL | METH_KEYWORDS,
      loop_remove_writer_doc},
     {"_watched", loop__watched, METH_O, loop__watched_doc},
+    {"_ensure_number_free", loop__ensure_number_free, METH_O,
+     loop__ensure_number_free_doc},
     {"_add_reader", AC_CFUNCTION(loop__add_reader), METH_FASTCALL | METH_KEYWORDS,
      loop__add_reader_doc},
     {"_add_writer", AC_CFUNCTION(loop__add_writer), METH_FASTCALL | METH_KEYWORDS,

@@ -1,6 +1,7 @@
 /* The sock_* methods of the loop. */
 #include "core/python.h"
 
+#include "sock/connect.h"
 #include "sock/incoming.h"
 #include "sock/methods.h"
 #include "sock/receive.h"
@@ -10,7 +11,7 @@
 static const ac_operation_kind *const kinds[] = {
     &ac_receive_recv,          &ac_receive_recv_into, &ac_receive_recvfrom,
     &ac_receive_recvfrom_into, &ac_transmit_sendall,  &ac_transmit_sendto,
-    &ac_incoming_accept,
+    &ac_incoming_accept,       &ac_connect,
 };
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
@@ -22,6 +23,7 @@ enum {
     SENDALL,
     SENDTO,
     ACCEPT,
+    CONNECT,
 };
 
 PyDoc_STRVAR(loop_sock_recv_doc,
@@ -101,6 +103,16 @@ loop_sock_accept(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     return ac_operation_new(self, kinds[ACCEPT], ACCEPT, args, nargs, kwnames);
 }
 
+PyDoc_STRVAR(loop_sock_connect_doc, "sock_connect($self, /, sock, address)\n--\n\n"
+                                    "Connect to an address.");
+
+static PyObject *
+loop_sock_connect(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                  PyObject *kwnames)
+{
+    return ac_operation_new(self, kinds[CONNECT], CONNECT, args, nargs, kwnames);
+}
+
 #define METHOD(name)                                                     \
     {                                                                    \
 #name, AC_CFUNCTION(loop_##name), METH_FASTCALL | METH_KEYWORDS, \
@@ -110,7 +122,7 @@ loop_sock_accept(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
 static PyMethodDef sock_methods[] = {
     METHOD(sock_recv),          METHOD(sock_recv_into), METHOD(sock_recvfrom),
     METHOD(sock_recvfrom_into), METHOD(sock_sendall),   METHOD(sock_sendto),
-    METHOD(sock_accept),        {NULL, NULL, 0, NULL},
+    METHOD(sock_accept),        METHOD(sock_connect),   {NULL, NULL, 0, NULL},
 };
 
 #undef METHOD

@@ -163,7 +163,7 @@ ac_operation_new(PyObject *op, const ac_operation_kind *kind, size_t index,
         if (plain < 0) {
             return NULL;
         }
-        if (plain && (kind->accepts == NULL || kind->accepts(args + 1))) {
+        if (plain && (kind->accepts == NULL || kind->accepts(state, args))) {
             return operation_make(loop, kind, function, args, nargs);
         }
     }

@@ -15,9 +15,10 @@ typedef struct {
     Py_ssize_t min_args; /* after the socket */
     Py_ssize_t max_args;
     unsigned int event; /* AC_READ or AC_WRITE: what it waits for */
-    /* Whether these arguments (after the socket) are of the usual types; others are
-     * left to the interpreter's method. NULL: all are. Runs no Python. */
-    bool (*accepts)(PyObject *const *args);
+    /* Whether these arguments, the first of which is a plain socket, are of the usual
+     * types; others are left to the interpreter's method. NULL: all are. Runs no
+     * Python. */
+    bool (*accepts)(ac_state *state, PyObject *const *args);
     /* One try. Returns 1 with *result, 0 if it would block, -1 with an exception. */
     int (*attempt)(OperationObject *self, PyObject **result);
 } ac_operation_kind;

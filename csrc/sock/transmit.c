@@ -11,9 +11,9 @@
 
 /* Data whose len() is its size in bytes, which the standard's counts with. */
 static bool
-sendall_accepts(PyObject *const *args)
+sendall_accepts(ac_state *Py_UNUSED(state), PyObject *const *args)
 {
-    PyObject *data = args[0];
+    PyObject *data = args[1];
     if (PyMemoryView_Check(data)) {
         const Py_buffer *view = PyMemoryView_GET_BUFFER(data);
         return view->ndim == 1 && view->itemsize == 1

@@ -9,8 +9,11 @@
  * owner. */
 #include "core/python.h"
 
+#include "core/code.h"
+#include "core/errors.h"
 #include "core/method.h"
 #include "core/nosignal.h"
+#include "core/plain.h"
 #include "stream/sock.h"
 #include "stream/write.h"
 
@@ -143,14 +146,83 @@ kept_proto(long proto)
     return proto >= 0 && proto < PROTO_UNKNOWN ? (uint16_t)proto : PROTO_UNKNOWN;
 }
 
-/* base_events._set_nodelay(sock) */
+/* What a socket object says of itself. */
+typedef struct {
+    long fd, family, proto;
+    int type; /* of a plain socket */
+    bool plain;
+} description;
+
+/* Asks the object, which is a plain socket, or has to be asked by its methods. Returns
+ * 0, or -1 with an exception. */
 static int
-set_nodelay(ac_state *state, PyObject *sock)
+describe(ac_state *state, PyObject *sock, description *of)
 {
-    PyObject *result =
-        PyObject_CallMethodOneArg(state->base_events, state->str__set_nodelay, sock);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
+    int family, proto;
+    int plain = ac_plain_is(state, sock);
+    if (plain < 0) {
+        return -1;
+    }
+    of->plain = plain && ac_plain_kind(state, sock, &family, &of->type, &proto);
+    of->fd = of->plain ? ac_plain_number(state, sock)
+                       : ac_method_number(sock, state->str_fileno);
+    if (of->fd < 0 || of->fd > INT_MAX) {
+        if (!PyErr_Occurred()) {
+            PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %ld", of->fd);
+        }
+        return -1;
+    }
+    if (of->plain) {
+        of->family = family;
+        of->proto = proto;
+        return 0;
+    }
+    of->family = ac_method_attribute_number(sock, state->str_family);
+    if (of->family == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    of->proto = ac_method_attribute_number(sock, state->str_proto);
+    return of->proto == -1 && PyErr_Occurred() ? -1 : 0;
+}
+
+static bool
+is_tcp(long family, long proto)
+{
+    return proto == IPPROTO_TCP && (family == AF_INET || family == AF_INET6);
+}
+
+static int
+set_nodelay_fd(int fd)
+{
+    int on = 1;
+    return setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
+/* base_events._set_nodelay(sock), whose frames are needed if it is not the function
+ * that is known, or the socket not plain. Returns 0, or -1 with an exception. */
+static int
+set_nodelay(ac_state *state, PyObject *sock, const description *of)
+{
+    PyObject *function = PyObject_GetAttr(state->base_events, state->str__set_nodelay);
+    if (function == NULL) {
+        return -1;
+    }
+    int rc = 0;
+    if (of->plain && function == state->stock_set_nodelay) {
+        if (of->type == SOCK_STREAM && is_tcp(of->family, of->proto)
+            && set_nodelay_fd((int)of->fd) < 0)
+        {
+            (void)ac_errors_errno(errno);
+            rc = -1;
+        }
+    }
+    else {
+        PyObject *result = PyObject_CallOneArg(function, sock);
+        Py_XDECREF(result);
+        rc = result == NULL ? -1 : 0;
+    }
+    Py_DECREF(function);
+    return rc;
 }
 
 /* Reads both addresses, unless `has_peer`: then that one is in `extra`. */
@@ -237,26 +309,12 @@ int
 ac_sock_adopt(StreamObject *self, ac_state *state, PyObject *sock, PyObject *extra,
               bool own)
 {
-    long fd = ac_method_number(sock, state->str_fileno);
-    if (fd < 0 || fd > INT_MAX) {
-        if (!PyErr_Occurred()) {
-            PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %ld", fd);
-        }
+    description of;
+    if (describe(state, sock, &of) < 0 || set_nodelay(state, sock, &of) < 0) {
         return -1;
     }
-    long family = ac_method_attribute_number(sock, state->str_family);
-    if (family == -1 && PyErr_Occurred()) {
-        return -1;
-    }
-    long proto = ac_method_attribute_number(sock, state->str_proto);
-    if (proto == -1 && PyErr_Occurred()) {
-        return -1;
-    }
-    if (set_nodelay(state, sock) < 0) {
-        return -1;
-    }
-    self->fd = (int)fd;
-    self->proto = kept_proto(proto);
+    self->fd = (int)of.fd;
+    self->proto = kept_proto(of.proto);
     Py_XSETREF(self->extra, Py_XNewRef(extra));
     if (extra != NULL) {
         int has_peer = PyDict_Contains(extra, state->str_peername);
@@ -265,7 +323,7 @@ ac_sock_adopt(StreamObject *self, ac_state *state, PyObject *sock, PyObject *ext
         }
         self->flags |= has_peer ? AC_STREAM_HAS_PEERNAME : 0;
     }
-    int rc = ac_sockaddr_is_known((int)family)
+    int rc = ac_sockaddr_is_known((int)of.family)
                  ? read_addresses(self, self->flags & AC_STREAM_HAS_PEERNAME)
                  : ask_addresses(self, state, sock);
     if (rc < 0) {
@@ -302,9 +360,8 @@ ac_sock_adopt_fd(StreamObject *self, int fd, long proto,
         return -1;
     }
     int family = ac_sockaddr_pair_family(self->addresses);
-    if (proto == IPPROTO_TCP && (family == AF_INET || family == AF_INET6)) {
-        int on = 1;  // as base_events._set_nodelay; fails only for a dead connection
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    if (is_tcp(family, proto)) {
+        (void)set_nodelay_fd(fd);  // fails only for a dead connection
     }
     self->fd = fd;
     self->proto = kept_proto(proto);
@@ -589,3 +646,20 @@ PyMethodDef ac_sock_methods[] = {
      METH_VARARGS | METH_KEYWORDS, stream_get_extra_info_doc},
     {NULL, NULL, 0, NULL},
 };
+
+int
+ac_sock_register(ac_state *state)
+{
+    static const char *const known[] = {
+        "family", "socket",     "AF_INET",     "AF_INET6",    "type", "SOCK_STREAM",
+        "proto",  "setsockopt", "IPPROTO_TCP", "TCP_NODELAY", NULL,
+    };
+    PyObject *function = PyObject_GetAttr(state->base_events, state->str__set_nodelay);
+    int rc =
+        function == NULL
+            ? -1
+            : ac_code_uses_only(function, PyModule_GetDict(state->base_events), known);
+    state->stock_set_nodelay = rc > 0 ? Py_NewRef(function) : NULL;
+    Py_XDECREF(function);
+    return rc < 0 ? -1 : 0;
+}

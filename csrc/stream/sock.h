@@ -44,4 +44,8 @@ ac_sock_extra(StreamObject *self);
 
 extern PyMethodDef ac_sock_methods[];
 
+/* Looks at the standard's functions. Returns 0, or -1 with an exception. */
+int
+ac_sock_register(ac_state *state);
+
 #endif

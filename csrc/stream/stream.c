@@ -378,7 +378,7 @@ ac_stream_register(PyObject *module, ac_state *state)
     }
     PyObject *type = (PyObject *)state->Stream;
     return add_attributes(type, state) < 0 || adapt_methods(type, state) < 0
-                   || ac_clients_register(state) < 0
+                   || ac_clients_register(state) < 0 || ac_sock_register(state) < 0
                ? -1
                : PyModule_AddFunctions(module, ac_events_functions);
 }
