@@ -65,6 +65,12 @@ def unexpected(loop, context) -> None:
     os._exit(3)
 
 
+def closed_loop():
+    loop = new_event_loop()
+    loop.close()
+    return loop
+
+
 class Running:
     """A loop that runs in a thread of its own."""
 
@@ -436,6 +442,67 @@ def case_close() -> None:
             loop.close()
 
         in_threads(close, *[call] * (THREADS - 1))
+
+
+# ------------------------------------------------------------- what modules are asked
+
+
+def case_patches() -> None:
+    """What a thread puts into a module is there, whoever looks at it meanwhile."""
+    real = time.monotonic
+    over = threading.Event()
+
+    def look() -> None:
+        loop = new_event_loop()
+        while not over.is_set():
+            loop.time()
+        loop.close()
+
+    def patch() -> None:
+        loop = new_event_loop()
+        try:
+            for n in range(times(20_000)):
+                time.monotonic = lambda n=n: -float(n + 1)
+                assert loop.time() == -float(n + 1)
+                time.monotonic = real
+                assert loop.time() > 0
+        finally:
+            time.monotonic = real
+            over.set()
+        loop.close()
+
+    in_threads(patch, *[look] * (THREADS - 1))
+
+
+def case_overrides() -> None:
+    """What a thread puts into a class is seen by the loops of others."""
+    class_of_loop = type("Mine", (type(closed_loop()),), {})
+    over = threading.Event()
+    seen = [0.0] * (THREADS - 1)
+
+    def look(place: int) -> None:
+        with contextlib.closing(class_of_loop()) as loop:
+            while not over.is_set():
+                timer = loop.call_later(1, int)
+                seen[place] = timer.when()
+                timer.cancel()
+                time.sleep(0)
+
+    def patch() -> None:
+        try:
+            for n in range(times(1000)):
+                if n % 2:  # while they look at this one, there is another
+                    del class_of_loop.time
+                    time.sleep(n % 100 / 1e6)
+                class_of_loop.time = lambda self, n=n: n + 1e9
+                late = time.monotonic() + 20
+                while seen != [n + 1e9 + 1] * len(seen):
+                    time.sleep(0)
+                    assert time.monotonic() < late, (n, seen)
+        finally:
+            over.set()
+
+    in_threads(patch, *(lambda n=n: look(n) for n in range(len(seen))))
 
 
 # --------------------------------------------------------------- ends, in any thread

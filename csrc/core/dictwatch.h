@@ -5,6 +5,7 @@
 #define AC_DICTWATCH_H
 
 #include "core/state.h"
+#include "core/threads.h"
 
 #define AC_MODULE_DICTS \
     4 /* of the modules: time, asyncio.futures, tasks, base_events */
@@ -37,6 +38,18 @@ ac_dictwatch_modules(const ac_state *state)
            + ac_dict_version(state->tasks_dict)
            + ac_dict_version(state->base_events_dict);
 #endif
+}
+
+/* What a dict has by a name, all of it that is counted: the number is to be read
+ * before. New reference; NULL for nothing, or with an exception. */
+static inline PyObject *
+ac_dictwatch_get(PyObject *dict, PyObject *name)
+{
+    PyObject *value;
+    AC_BEGIN_DICT(dict);
+    value = ac_dict_get(dict, name);
+    AC_END_DICT();
+    return value;
 }
 
 /* What is another number after each change of a dict; 0 if the interpreter cannot

@@ -19,6 +19,7 @@ static const char *const methods[] = {
 static int
 look_again(ac_state *state)
 {
+    unsigned int version = ac_type_version_to_note((PyTypeObject *)state->socket_type);
     bool unchanged = true;
     for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
         PyObject *base = PyObject_GetAttrString(state->socket_base, methods[i]);
@@ -33,9 +34,8 @@ look_again(ac_state *state)
         }
         unchanged = unchanged && same;
     }
-    if (unchanged) {  // the version was given by the look-ups
-        AC_STORE(state->socket_version,
-                 ac_type_version((PyTypeObject *)state->socket_type));
+    if (unchanged) {
+        AC_STORE(state->socket_version, version);
     }
     return unchanged;
 }

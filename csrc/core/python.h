@@ -275,6 +275,20 @@ ac_weakref_get(PyObject *ref)
 #endif
 }
 
+/* What a dict has by a name: a new reference; NULL for nothing, or with an exception.
+ */
+static inline PyObject *
+ac_dict_get(PyObject *dict, PyObject *name)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    PyObject *value = NULL;
+    (void)PyDict_GetItemRef(dict, name, &value);
+    return value;
+#else
+    return Py_XNewRef(PyDict_GetItemWithError(dict, name));
+#endif
+}
+
 /* The attributes of an instance of a class written in Python. Borrowed, kept by the
  * object; NULL without an exception where there is none. Runs no Python. */
 static inline PyObject *
@@ -303,6 +317,22 @@ ac_type_version(PyTypeObject *type)
 #else
     return type->tp_version_tag;
 #endif
+}
+
+/* The same of one that has it, for what is about to be found out about the type and
+ * remembered by this number: it is another one if a thread changes the type meanwhile.
+ * May run Python where the metaclass has such a look-up. */
+static inline unsigned int
+ac_type_version_to_note(PyTypeObject *type)
+{
+    if (ac_type_version(type) == 0) {  // a look-up gives it
+        PyObject *found = PyObject_GetAttrString((PyObject *)type, "__sizeof__");
+        if (found == NULL) {
+            PyErr_Clear();
+        }
+        Py_XDECREF(found);
+    }
+    return ac_type_version(type);
 }
 
 #endif

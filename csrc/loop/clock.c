@@ -43,15 +43,13 @@ static int
 look_up_clock(ac_state *state, PyObject **found)
 {
     uint64_t changes = ac_dictwatch_modules(state);
-    PyObject *monotonic =
-        PyDict_GetItemWithError(state->time_dict, state->str_monotonic);
-    if (monotonic == state->time_monotonic) {
+    *found = ac_dictwatch_get(state->time_dict, state->str_monotonic);
+    if (*found == state->time_monotonic) {
         AC_STORE(state->time_unreplaced, changes);
-        *found = NULL;
+        Py_CLEAR(*found);
         return 0;
     }
-    *found = Py_XNewRef(monotonic);
-    return monotonic == NULL && PyErr_Occurred() ? -1 : 0;
+    return *found == NULL && PyErr_Occurred() ? -1 : 0;
 }
 
 /* As look_up_clock(), where nobody has changed the module since. */

@@ -67,24 +67,31 @@ static PyObject *
 make_by_call(LoopObject *loop, PyObject *type, bool usual)
 {
     ac_state *state = loop->state;
-    Py_INCREF(type);
     PyObject *future = ac_future_call(loop, type, state->empty_tuple);
-    Py_DECREF(type);
     if (future != NULL && usual && AC_LOAD(state->future_loop) == 0) {
         AC_STORE(state->future_loop, find_loop(future, loop));
     }
     return future;
 }
 
-/* futures.Future. Borrowed, NULL with an exception. */
+/* Class(loop=loop). It asks the loop whether it is in debug mode. */
 static PyObject *
-class_borrowed(ac_state *state)
+make(LoopObject *loop, PyObject *type)
+{
+    ac_state *state = loop->state;
+    bool usual = type == state->fast_Future && !loop->debug
+                 && !(loop->overridden & AC_OVERRIDE_GET_DEBUG);
+    Py_ssize_t offset = AC_LOAD(state->future_loop);
+    return usual && offset > 0 ? make_known(loop, offset)
+                               : make_by_call(loop, type, usual);
+}
+
+/* futures.Future, looked up. New reference, NULL with an exception. */
+static PyObject *
+look_up_class(ac_state *state)
 {
     uint64_t changes = ac_dictwatch_modules(state);
-    if (changes != 0 && changes == AC_LOAD(state->future_unreplaced)) {
-        return state->fast_Future;
-    }
-    PyObject *type = PyDict_GetItemWithError(state->futures_dict, state->str_Future);
+    PyObject *type = ac_dictwatch_get(state->futures_dict, state->str_Future);
     if (type == NULL && !PyErr_Occurred()) {
         PyErr_SetObject(PyExc_AttributeError, state->str_Future);
     }
@@ -94,8 +101,7 @@ class_borrowed(ac_state *state)
     return type;
 }
 
-/* futures.Future(loop=loop), as BaseEventLoop.create_future. It asks the loop whether
- * it is in debug mode. */
+/* futures.Future(loop=loop), as BaseEventLoop.create_future. */
 static PyObject *
 future_make(LoopObject *loop)
 {
@@ -103,15 +109,14 @@ future_make(LoopObject *loop)
     if (ac_overrides_check(loop) < 0) {
         return NULL;
     }
-    PyObject *type = class_borrowed(state);
-    if (type == NULL) {
-        return NULL;
+    uint64_t changes = ac_dictwatch_modules(state);
+    if (changes != 0 && changes == AC_LOAD(state->future_unreplaced)) {
+        return make(loop, state->fast_Future);
     }
-    bool usual = type == state->fast_Future && !loop->debug
-                 && !(loop->overridden & AC_OVERRIDE_GET_DEBUG);
-    Py_ssize_t offset = AC_LOAD(state->future_loop);
-    return usual && offset > 0 ? make_known(loop, offset)
-                               : make_by_call(loop, type, usual);
+    PyObject *type = look_up_class(state);
+    PyObject *future = type == NULL ? NULL : make(loop, type);
+    Py_XDECREF(type);
+    return future;
 }
 
 PyObject *

@@ -28,6 +28,7 @@ int
 ac_overrides_refresh(LoopObject *loop)
 {
     PyTypeObject *type = Py_TYPE(loop);
+    unsigned int version = ac_type_version_to_note(type);
     unsigned int found = 0;
     for (size_t i = 0; i < OVERRIDABLE; i++) {
         PyObject *name = overridable_name(loop->state, i);
@@ -43,7 +44,7 @@ ac_overrides_refresh(LoopObject *loop)
         found |= same ? 0 : overridable[i].bit;
     }
     AC_STORE(loop->overridden, found | loop->instance_overridden);
-    AC_STORE(loop->type_version, ac_type_version(type));  // given by the look-ups
+    AC_STORE(loop->type_version, version);
     return 0;
 }
 

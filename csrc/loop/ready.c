@@ -151,6 +151,7 @@ ac_ready_check_patches(LoopObject *loop)
     if (version != 0 && version == loop->handle_version) {
         return 0;
     }
+    version = ac_type_version_to_note(type);
     PyObject *run = PyObject_GetAttr((PyObject *)type, state->str__run);
     if (run == NULL) {
         return -1;
@@ -158,7 +159,7 @@ ac_ready_check_patches(LoopObject *loop)
     loop->handle_run_patched = run != state->handle_run;
     loop->instrumented = loop->debug || loop->handle_run_patched;
     Py_DECREF(run);
-    loop->handle_version = ac_type_version(type);  // given by the look-up
+    loop->handle_version = version;
     return 0;
 }
 

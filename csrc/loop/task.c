@@ -35,6 +35,7 @@ standard_is_next(LoopObject *loop)
     if (version != 0 && version == AC_LOAD(loop->task_version)) {
         return AC_LOAD(loop->task_standard);
     }
+    version = ac_type_version_to_note(type);
     PyObject *method = inherited(loop->state, (PyObject *)type);
     if (method == NULL) {
         return -1;
@@ -42,16 +43,16 @@ standard_is_next(LoopObject *loop)
     bool standard = method == loop->state->standard_create_task;
     Py_DECREF(method);
     AC_STORE(loop->task_standard, standard);
-    AC_STORE(loop->task_version, ac_type_version(type));  // given by the look-up
+    AC_STORE(loop->task_version, version);
     return standard;
 }
 
-/* What a module has by a name. Borrowed, NULL for nothing. */
+/* What a module has by a name. New reference, NULL for nothing. */
 static PyObject *
 of_module(PyObject *module, PyObject *name)
 {
     PyObject *value = module != NULL && PyModule_Check(module)
-                          ? PyDict_GetItemWithError(PyModule_GetDict(module), name)
+                          ? ac_dictwatch_get(PyModule_GetDict(module), name)
                           : NULL;
     PyErr_Clear();  // whatever it is, the method that is called instead raises it
     return value;
@@ -72,6 +73,8 @@ class_is_standard(ac_state *state)
     if (standard && PyModule_GetDict(tasks) == state->tasks_dict) {
         AC_STORE(state->task_unreplaced, changes);
     }
+    Py_XDECREF(tasks);
+    Py_XDECREF(type);
     return standard;
 }
 

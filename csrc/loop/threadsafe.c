@@ -46,6 +46,9 @@ int
 ac_threadsafe_look_for_patches(LoopObject *loop)
 {
     ac_state *state = loop->state;
+    // an assignment to the base changes it, too
+    unsigned int version =
+        ac_type_version_to_note((PyTypeObject *)state->asyncio_ThreadSafeHandle);
     PyObject *now = classes_functions(state);
     if (now == NULL) {
         return -1;
@@ -58,9 +61,7 @@ ac_threadsafe_look_for_patches(LoopObject *loop)
     }
     Py_DECREF(now);
     AC_STORE(loop->threadsafe_patched, patched);
-    // given by the look-ups; an assignment to the base changes it, too
-    AC_STORE(loop->threadsafe_version,
-             ac_type_version((PyTypeObject *)state->asyncio_ThreadSafeHandle));
+    AC_STORE(loop->threadsafe_version, version);
     return 0;
 }
 

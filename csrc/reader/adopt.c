@@ -289,19 +289,34 @@ sink_accepts(ac_state *state, PyObject *protocol)
 
 /* --------------------------------------------------------------------- as a sink -- */
 
-/* Looks at a protocol, and notes it if it is as asyncio made it and can write. Runs no
- * Python but that of a dict that is freed. */
+/* Whether a protocol is as asyncio made it and can write; then note->reader is set.
+ * Runs no Python. */
+static bool
+is_as_made(ac_state *state, ac_sink_note *note, PyObject *dict)
+{
+    bool as_made;
+    AC_BEGIN_DICT(dict);
+    note->reader = PyDict_GetItemWithError(dict, state->str__stream_reader_wr);
+    as_made = note->reader != NULL && PyWeakref_CheckRef(note->reader)
+              && PyDict_GetItemWithError(dict, state->str_data_received) == NULL
+              && PyDict_GetItemWithError(dict, state->str__drain_helper) == NULL
+              && PyDict_GetItemWithError(dict, state->str__connection_lost) == Py_False
+              && PyDict_GetItemWithError(dict, state->str__paused) == Py_False;
+    AC_END_DICT();
+    return as_made;
+}
+
+/* Looks at a protocol, and notes it if it is as asyncio made it. Runs no Python but
+ * that of a dict that is freed. */
 static void
 note_protocol(ac_state *state, ac_sink_note *note, PyObject *dict)
 {
-    note->reader = PyDict_GetItemWithError(dict, state->str__stream_reader_wr);
-    if (note->reader != NULL && PyWeakref_CheckRef(note->reader)
-        && PyDict_GetItemWithError(dict, state->str_data_received) == NULL
-        && PyDict_GetItemWithError(dict, state->str__drain_helper) == NULL
-        && PyDict_GetItemWithError(dict, state->str__connection_lost) == Py_False
-        && PyDict_GetItemWithError(dict, state->str__paused) == Py_False)
-    {
+    if (is_as_made(state, note, dict)) {
         ac_dictwatch_note(state, &note->attributes, dict);
+        // another thread may have changed it before it was watched
+        if (AC_FREE_THREADED && !is_as_made(state, note, dict)) {
+            ac_dictwatch_drop(state, &note->attributes);
+        }
     }
 }
 

@@ -45,24 +45,15 @@ class_is_unchanged(PyObject *type, PyObject *attributes)
     return true;
 }
 
-/* The version of a type, which a look-up gives to one that has none yet: else a program
- * that never uses it would compare each time. */
-static unsigned int
-version_of(PyTypeObject *type)
-{
-    if (ac_type_version(type) == 0) {
-        PyObject *found = PyObject_GetAttrString((PyObject *)type, "__sizeof__");
-        if (found == NULL) {
-            PyErr_Clear();
-        }
-        Py_XDECREF(found);
-    }
-    return ac_type_version(type);
-}
-
 bool
 ac_stock_compare(ac_state *state)
 {
+    PyTypeObject *types[] = {state->Reader, state->Writer,
+                             (PyTypeObject *)state->stock_protocol};
+    unsigned int versions[3];
+    for (size_t i = 0; i < 3; i++) {
+        versions[i] = ac_type_version_to_note(types[i]);
+    }
     PyObject *list = state->stock_attributes;
     Py_ssize_t n = PyList_GET_SIZE(list);
     bool unchanged = n > 0;
@@ -73,10 +64,9 @@ ac_stock_compare(ac_state *state)
     }
     if (unchanged || !AC_FREE_THREADED) {  // see core/threads.h
         AC_STORE(state->stock_unchanged, unchanged);
-        AC_STORE(state->stock_versions[0], version_of(state->Reader));
-        AC_STORE(state->stock_versions[1], version_of(state->Writer));
-        AC_STORE(state->stock_versions[2],
-                 version_of((PyTypeObject *)state->stock_protocol));
+        for (size_t i = 0; i < 3; i++) {
+            AC_STORE(state->stock_versions[i], versions[i]);
+        }
     }
     return unchanged;
 }

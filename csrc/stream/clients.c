@@ -51,6 +51,8 @@ look_up(ac_state *state)
 static int
 look_again(ac_state *state)
 {
+    unsigned int server = ac_type_version_to_note((PyTypeObject *)state->server_type);
+    unsigned int set = ac_type_version_to_note((PyTypeObject *)state->weakset_type);
     PyObject *now = look_up(state);
     if (now == NULL) {
         return -1;
@@ -62,11 +64,9 @@ look_again(ac_state *state)
         }
     }
     Py_DECREF(now);
-    if (unchanged) {  // the versions were given by the look-ups
-        AC_STORE(state->clients_versions[0],
-                 ac_type_version((PyTypeObject *)state->server_type));
-        AC_STORE(state->clients_versions[1],
-                 ac_type_version((PyTypeObject *)state->weakset_type));
+    if (unchanged) {
+        AC_STORE(state->clients_versions[0], server);
+        AC_STORE(state->clients_versions[1], set);
     }
     return unchanged;
 }

@@ -42,6 +42,7 @@ is_code_of(PyObject *member, PyObject *names)
 static int
 find_version(PyObject *ssl, PyTypeObject *type, unsigned int *version)
 {
+    unsigned int before = ac_type_version_to_note(type);
     PyObject *members = PyObject_GetAttrString((PyObject *)type, "__dict__");
     PyObject *values = members == NULL ? NULL : PyMapping_Values(members);
     int rc = values == NULL ? -1 : 1;
@@ -50,7 +51,7 @@ find_version(PyObject *ssl, PyTypeObject *type, unsigned int *version)
     }
     Py_XDECREF(members);
     Py_XDECREF(values);
-    *version = rc > 0 ? ac_type_version(type) : 0;
+    *version = rc > 0 ? before : 0;
     return rc < 0 ? -1 : 0;
 }
 
