@@ -633,29 +633,36 @@ def test_lock_that_the_callback_releases_ends_the_run(loop, fails):
 
 @with_lock
 def test_waiting_is_interrupted_by_a_signal(loop):
+    came = []
+
     def on_signal(signum, frame):
-        raise LookupError("signal")
+        came.append(signum)
+        if len(came) == 1:
+            raise LookupError("signal")
 
     handle = loop.call_soon_threadsafe(int)
-    held, over = threading.Event(), threading.Event()
+    held, waits, over = threading.Event(), threading.Event(), threading.Event()
 
     def hold():
         with handle._lock:
             held.set()
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
-            over.wait(10)
+            waits.wait(10)
+            while not over.wait(0.01):  # one may come just before cancel() waits
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
 
     old = signal.signal(signal.SIGUSR1, on_signal)
     thread = threading.Thread(target=hold)
     try:
+        thread.start()
+        assert held.wait(10)
         with pytest.raises(LookupError, match="signal"):
-            thread.start()
-            assert held.wait(10)
+            waits.set()
             handle.cancel()
     finally:
-        signal.signal(signal.SIGUSR1, old)
+        waits.set()
         over.set()
         thread.join()
+        signal.signal(signal.SIGUSR1, old)
     assert handle.cancelled() is False
     turn(loop)
 
