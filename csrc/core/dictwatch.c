@@ -14,6 +14,16 @@
 
 #include <string.h>
 
+PyObject *
+ac_dictwatch_get(PyObject *dict, PyObject *name)
+{
+    PyObject *value;
+    AC_BEGIN_DICT(dict);
+    value = ac_dict_get(dict, name);
+    AC_END_DICT();
+    return value;
+}
+
 #if AC_HAVE_DICT_WATCHERS
 
 #define NAME "asynccore._core.dict_changes"

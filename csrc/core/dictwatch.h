@@ -42,15 +42,8 @@ ac_dictwatch_modules(const ac_state *state)
 
 /* What a dict has by a name, all of it that is counted: the number is to be read
  * before. New reference; NULL for nothing, or with an exception. */
-static inline PyObject *
-ac_dictwatch_get(PyObject *dict, PyObject *name)
-{
-    PyObject *value;
-    AC_BEGIN_DICT(dict);
-    value = ac_dict_get(dict, name);
-    AC_END_DICT();
-    return value;
-}
+PyObject *
+ac_dictwatch_get(PyObject *dict, PyObject *name);
 
 /* What is another number after each change of a dict; 0 if the interpreter cannot
  * tell. */

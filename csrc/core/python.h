@@ -319,20 +319,4 @@ ac_type_version(PyTypeObject *type)
 #endif
 }
 
-/* The same of one that has it, for what is about to be found out about the type and
- * remembered by this number: it is another one if a thread changes the type meanwhile.
- * May run Python where the metaclass has such a look-up. */
-static inline unsigned int
-ac_type_version_to_note(PyTypeObject *type)
-{
-    if (ac_type_version(type) == 0) {  // a look-up gives it
-        PyObject *found = PyObject_GetAttrString((PyObject *)type, "__sizeof__");
-        if (found == NULL) {
-            PyErr_Clear();
-        }
-        Py_XDECREF(found);
-    }
-    return ac_type_version(type);
-}
-
 #endif

@@ -295,6 +295,19 @@ ac_state_clear(ac_state *state)
     return 0;
 }
 
+unsigned int
+ac_type_version_to_note(PyTypeObject *type)
+{
+    if (ac_type_version(type) == 0) {  // a look-up gives it
+        PyObject *found = PyObject_GetAttrString((PyObject *)type, "__sizeof__");
+        if (found == NULL) {
+            PyErr_Clear();
+        }
+        Py_XDECREF(found);
+    }
+    return ac_type_version(type);
+}
+
 PyTypeObject *
 ac_state_add_type(PyObject *module, PyType_Spec *spec, PyObject *bases)
 {

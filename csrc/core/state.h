@@ -367,6 +367,12 @@ ac_state_of_object(PyObject *object)
     return ac_state_of(PyType_GetModuleByDef(Py_TYPE(object), &ac_module_def));
 }
 
+/* ac_type_version() of a type that is given one, for what is about to be found out
+ * about the type and remembered by this number: it is another one if a thread changes
+ * the type meanwhile. May run Python where a metaclass has such a look-up. */
+unsigned int
+ac_type_version_to_note(PyTypeObject *type);
+
 /* Creates a heap type of the module and adds it under its name; `bases` may be
  * NULL. Returns a new reference, or NULL with an exception. */
 PyTypeObject *
