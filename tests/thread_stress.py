@@ -665,6 +665,59 @@ def case_wrong() -> None:
         loop.call_soon_threadsafe(server.close)
 
 
+class Sender(asyncio.DatagramProtocol):
+    """Counts what comes back."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def datagram_received(self, data, address) -> None:
+        self.count += 1
+
+    def connection_lost(self, exc) -> None:
+        self.lost.set_result(exc)
+
+
+def case_wrong_datagrams() -> None:
+    """The same on a datagram transport."""
+
+    async def connect(loop, **options):
+        return await loop.create_datagram_endpoint(Sender, **options)
+
+    async def wait(protocol):
+        return await protocol.lost
+
+    with Running() as loop:
+        server, _ = asyncio.run_coroutine_threadsafe(
+            loop.create_datagram_endpoint(lambda: Datagrams(True), (HOST, 0)), loop
+        ).result()
+        address = server.get_extra_info("sockname")
+        ways = ({"remote_addr": address}, {"local_addr": (HOST, 0)})
+
+        def use() -> None:
+            for n in range(times(60)):
+                transport, protocol = asyncio.run_coroutine_threadsafe(
+                    connect(loop, **ways[n // 2 % 2]), loop
+                ).result()
+                for i in range(20):
+                    data = bytearray(b"datagram %d" % i)
+                    transport.sendto(data, address)
+                    data[:] = b""
+                    repr(transport)
+                    transport.is_closing()
+                    transport.get_extra_info("sockname")
+                    with contextlib.suppress(RuntimeError):  # refused
+                        transport.set_protocol(protocol)
+                transport.abort() if n % 2 else transport.close()
+                left = asyncio.run_coroutine_threadsafe(wait(protocol), loop)
+                assert left.result() is None
+                del transport, protocol
+
+        in_threads(*[use] * THREADS)
+        loop.call_soon_threadsafe(server.close)
+
+
 CASES = {
     name.removeprefix("case_"): function
     for name, function in list(globals().items())

@@ -6,6 +6,7 @@
 
 #include "core/errors.h"
 #include "datagram/datagram.h"
+#include "datagram/elsewhere.h"
 #include "datagram/reading.h"
 #include "datagram/sending.h"
 
@@ -105,24 +106,31 @@ datagram_dealloc(PyObject *op)
 static PyObject *
 datagram_get_object(PyObject *self, void *closure)
 {
+    AC_LOCK_OBJECT(self);
     PyObject *value = *(PyObject **)((char *)self + (Py_ssize_t)closure);
-    return Py_NewRef(value == NULL ? Py_None : value);
+    value = Py_NewRef(value == NULL ? Py_None : value);
+    AC_UNLOCK_OBJECT(self);
+    return value;
 }
 
 static int
 datagram_set_object(PyObject *op, PyObject *value, void *closure)
 {
-    if (ac_errors_refuse_delete(value) < 0) {
+    DatagramObject *self = (DatagramObject *)op;
+    if (ac_errors_refuse_delete(value) < 0 || ac_elsewhere_check(self) < 0) {
         return -1;
     }
-    DatagramObject *self = (DatagramObject *)op;
     PyObject **member = (PyObject **)((char *)self + (Py_ssize_t)closure);
     if (member == &self->sock) {  // what is kept was made for the old one
         self->family = AF_UNSPEC;
         ac_address_free(self->addresses);
         self->addresses = NULL;
     }
-    Py_XSETREF(*member, Py_NewRef(value));
+    AC_LOCK_OBJECT(self);
+    PyObject *former = *member;
+    *member = Py_NewRef(value);
+    AC_UNLOCK_OBJECT(self);
+    Py_XDECREF(former);
     return 0;
 }
 
@@ -205,8 +213,13 @@ ac_datagram_register(PyObject *module, ac_state *state)
     if (state->Datagram == NULL) {
         return -1;
     }
-    return ac_state_add_methods(state->Datagram, ac_reading_methods) < 0
-                   || ac_state_add_methods(state->Datagram, ac_sending_methods) < 0
-               ? -1
-               : 0;
+    if (ac_state_add_methods(state->Datagram, ac_reading_methods) < 0) {
+        return -1;
+    }
+#if AC_FREE_THREADED
+    if (ac_state_add_methods(state->Datagram, ac_elsewhere_methods) < 0) {
+        return -1;
+    }
+#endif
+    return ac_state_add_methods(state->Datagram, ac_sending_methods);
 }

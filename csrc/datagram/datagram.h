@@ -10,6 +10,7 @@
  *   sending.c   sendto, _sendto_ready
  *   call.c      every call into the user's protocol
  *   address.c   addresses, kept in both forms
+ *   elsewhere.c calls of other threads than the loop's, where there is no GIL
  *
  * References: the loop owns the transport through the handles of its callbacks, as
  * the standard loop does; the socket object owns the descriptor, and is asked for it

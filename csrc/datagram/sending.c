@@ -11,6 +11,7 @@
 #include "core/method.h"
 #include "core/nosignal.h"
 #include "datagram/call.h"
+#include "datagram/elsewhere.h"
 #include "datagram/sending.h"
 
 #include <errno.h>
@@ -166,6 +167,10 @@ datagram_sendto(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
              && ac_args_is(PyTuple_GET_ITEM(kwnames, 0), state->str_addr))
     {
         address = args[1];
+    }
+    int handed = address == NULL ? 0 : ac_elsewhere_send(self, args[0], address);
+    if (handed != 0) {
+        return handed < 0 ? NULL : Py_NewRef(Py_None);
     }
     outcome result = address == NULL ? UNKNOWN : send_now(self, args[0], address);
     if (result == RAISED) {

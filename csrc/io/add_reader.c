@@ -251,18 +251,21 @@ PyDoc_STRVAR(
     loop__watched_doc,
     "_watched($self, fd, /)\n--\n\n"
     "The (reader, writer) handles of fd, None for each that is not there; None\n"
-    "if fd is not watched.");
+    "if fd is not watched, or by a loop that another thread runs.");
 
 static PyObject *
 loop__watched(PyObject *self, PyObject *fileobj)
 {
     LoopObject *loop = (LoopObject *)self;
     int fd = ac_number_of(loop->state, fileobj);
-    if (fd < 0 || ac_owner_enter_or_raise(loop) < 0) {
+    if (fd < 0) {
         return NULL;
     }
-    ac_registration *found = ac_watch_at_borrowed(loop, fd);
     PyObject *handles = Py_NewRef(Py_None);
+    if (!ac_owner_enter(loop)) {  // a repr asks, which shall not fail
+        return handles;
+    }
+    ac_registration *found = ac_watch_at_borrowed(loop, fd);
     if (found != NULL) {
         PyObject *reader = ac_watch_handle_borrowed(found, AC_WATCH_READER);
         PyObject *writer = ac_watch_handle_borrowed(found, AC_WATCH_WRITER);
