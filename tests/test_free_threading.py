@@ -1,4 +1,4 @@
-"""Without the GIL: on a free-threaded 3.13 it stays off, later ones turn it on.
+"""Without the GIL: on a free-threaded 3.13 or 3.14 it stays off, 3.15 turns it on.
 
 What several threads do at once is in thread_stress.py, a program; its cases run on
 every interpreter, each as it is.
@@ -20,7 +20,7 @@ from support.interpreter import FREE_THREADED
 free_threaded = pytest.mark.skipif(not FREE_THREADED, reason="this build has the GIL")
 
 # Whether the module says that it does without: where that was tested.
-DECLARED = FREE_THREADED and sys.version_info < (3, 14)
+DECLARED = FREE_THREADED and sys.version_info < (3, 15)
 
 LIMIT = 60  # seconds for a program
 STRESS = """

@@ -73,10 +73,10 @@
 #define AC_FREE_THREADED 0
 #endif
 
-#if PY_VERSION_HEX >= 0x030D0000 && PY_VERSION_HEX < 0x030E0000
+#if PY_VERSION_HEX >= 0x030D0000 && PY_VERSION_HEX < 0x030F0000
 #define AC_MOD_GIL Py_MOD_GIL_NOT_USED
-#elif PY_VERSION_HEX >= 0x030E0000
-#define AC_MOD_GIL Py_MOD_GIL_USED /* such a build of these was not tested */
+#elif PY_VERSION_HEX >= 0x030F0000
+#define AC_MOD_GIL Py_MOD_GIL_USED /* such a build was not tested enough */
 #endif
 
 /* A function with other parameters than a PyCFunction, for a PyMethodDef. */
