@@ -6,6 +6,8 @@ import asyncio
 
 from benchmarks.harness import BACKLOG, IdleMemory, Load, Serve, keep, port_of
 
+FRAME = 1 << 20
+
 
 async def echo_bytes(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -25,6 +27,19 @@ async def echo_lines(
     writer.close()
 
 
+async def echo_frames(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    while True:
+        try:
+            data = await reader.readexactly(FRAME)
+        except asyncio.IncompleteReadError:
+            break
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
 async def echo(_: str) -> int:
     server = await asyncio.start_server(echo_bytes, "127.0.0.1", 0, backlog=BACKLOG)
     keep(server)
@@ -33,6 +48,12 @@ async def echo(_: str) -> int:
 
 async def lines(_: str) -> int:
     server = await asyncio.start_server(echo_lines, "127.0.0.1", 0, backlog=BACKLOG)
+    keep(server)
+    return port_of(server)
+
+
+async def frames(_: str) -> int:
+    server = await asyncio.start_server(echo_frames, "127.0.0.1", 0, backlog=BACKLOG)
     keep(server)
     return port_of(server)
 
@@ -55,6 +76,13 @@ WORKLOADS = [
         "streams",
         lines,
         Load(100, 64),
+    ),
+    Serve(
+        "streams-frames",
+        "streams readexactly 1 MiB, TCP, 4",
+        "streams",
+        frames,
+        Load(4, FRAME),
     ),
     Serve("streams-unix", "streams echo 1 KiB, unix, 100", "streams", unix, Load(100)),
     IdleMemory(

@@ -587,6 +587,53 @@ async def test_cancelled_read_loses_nothing(name: str) -> None:
         assert await s.reader.readline() == b"later\n"
 
 
+@pytest.mark.parametrize("seed", range(20))
+@looped
+async def test_exactly_in_pieces(seed: int) -> None:
+    """The bytes for a waiting readexactly() come in pieces, and more behind them."""
+    choose = random.Random(seed)
+    async with streams() as s:
+        for size in (1, 255, 256, 257, 5_000, 300_000):
+            data = choose.randbytes(size + choose.choice([0, 1, size, 10 * size]))
+            rest = data
+            task = asyncio.create_task(s.reader.readexactly(size))
+            await asyncio.sleep(0)
+            while rest:
+                n = choose.choice([1, max(1, size // 9), max(1, size // 2), size])
+                s.reader.feed_data(rest[:n])
+                rest = rest[n:]
+                what = choose.choice(["wait", "look", "cancel", "nothing"])
+                if what == "wait":
+                    await settle()
+                elif what == "look" and not task.done():
+                    seen = bytes(s.reader._buffer)
+                    assert data.startswith(seen)
+                elif what == "cancel" and not task.done():
+                    task.cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await task
+                    task = asyncio.create_task(s.reader.readexactly(size))
+                    await asyncio.sleep(0)
+            assert await task == data[:size]
+            assert await s.reader.readexactly(len(data) - size) == data[size:]
+            assert not s.reader._buffer
+
+
+@looped
+async def test_exactly_more_than_ever_comes() -> None:
+    async with streams() as s:
+        task = asyncio.create_task(s.reader.readexactly(sys.maxsize))
+        await asyncio.sleep(0)
+        s.reader.feed_data(b"begin")
+        await settle()
+        s.reader.feed_data(b"end")
+        s.reader.feed_eof()
+        with pytest.raises(asyncio.IncompleteReadError) as caught:
+            await task
+        assert caught.value.partial == b"beginend"
+        assert caught.value.expected == sys.maxsize
+
+
 @looped
 async def test_cancelled_in_the_turn_of_the_data() -> None:
     async with streams() as s:

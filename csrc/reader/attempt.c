@@ -118,6 +118,7 @@ attempt_exactly(ReadingObject *self, PyObject **result)
     if (state->len >= (size_t)self->n) {
         return take(state, (size_t)self->n, result);
     }
+    state->wanted = (size_t)self->n;
     return state->eof == Py_True ? raise_incomplete(state, self->argument) : 0;
 }
 

@@ -9,54 +9,66 @@
 
 #include <stddef.h>
 
-#define SIZE_MIN 256                   /* of owned memory */
-#define SIZE_KEPT (4 * AC_READ_BUFFER) /* of memory that is mostly empty */
-#define NO_LIMIT (PY_SSIZE_T_MAX / 4)  /* twice this does not overflow */
+#define SIZE_MIN 256                   /* of a chunk with room */
+#define SIZE_KEPT (4 * AC_READ_BUFFER) /* of one that is mostly empty */
+#define AHEAD 8 /* times as many as there are: the most that is made room for */
+#define NO_LIMIT (PY_SSIZE_T_MAX / 4) /* twice this does not overflow */
 
 /* -------------------------------------------------------------------- the bytes -- */
 
 static void
 drop_bytes(ReaderState *self)
 {
-    char *owned = self->chunk == NULL ? self->data : NULL;
-    self->data = NULL;
-    self->start = self->len = self->size = 0;
+    self->start = self->len = 0;
+    self->roomy = false;
     Py_CLEAR(self->chunk);
-    PyMem_Free(owned);
 }
 
-/* Into owned memory for `need` bytes, and some more. */
+static size_t
+chunk_size(const ReaderState *self)
+{
+    return self->chunk == NULL ? 0 : (size_t)PyBytes_GET_SIZE(self->chunk);
+}
+
+/* Whether there will soon be as many bytes as somebody waits for: with a chunk of that
+ * very size they need not be copied again. */
+static bool
+expects(const ReaderState *self, size_t need)
+{
+    return self->wanted > need && self->wanted / AHEAD <= need;
+}
+
+/* Into a chunk for `need` bytes, and some more. */
 static int
 move_bytes(ReaderState *self, size_t need)
 {
     size_t size = need + need / 2;
-    size = size < SIZE_MIN ? SIZE_MIN : size;
-    char *data = PyMem_Malloc(size);
-    if (data == NULL) {
-        PyErr_NoMemory();
+    size = expects(self, need) ? self->wanted : size < SIZE_MIN ? SIZE_MIN : size;
+    PyObject *chunk = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+    if (chunk == NULL) {
         return -1;
     }
     size_t len = self->len;
     if (len > 0) {
-        memcpy(data, self->data + self->start, len);
+        memcpy(PyBytes_AS_STRING(chunk), ac_reader_bytes(self), len);
     }
     drop_bytes(self);
-    self->data = data;
+    self->chunk = chunk;
     self->len = len;
-    self->size = size;
+    self->roomy = true;
     return 0;
 }
 
-/* Owned memory with room for `more` bytes behind those there are. */
+/* A chunk with room for `more` bytes behind those there are. */
 static int
 make_room(ReaderState *self, size_t more)
 {
-    if (self->chunk == NULL && self->start + self->len + more <= self->size) {
+    size_t size = chunk_size(self), need = self->len + more;
+    if (self->roomy && self->start + need <= size) {
         return 0;
     }
-    size_t need = self->len + more;
-    if (self->chunk == NULL && need <= self->size && self->start >= self->len) {
-        memcpy(self->data, self->data + self->start, self->len);
+    if (self->roomy && need <= size && self->start >= self->len) {
+        memcpy(PyBytes_AS_STRING(self->chunk), ac_reader_bytes(self), self->len);
         self->start = 0;
         return 0;
     }
@@ -66,20 +78,19 @@ make_room(ReaderState *self, size_t more)
 int
 ac_reader_append(ReaderState *self, const char *data, size_t len, PyObject *whole)
 {
-    if (self->len == 0 && self->data == NULL) {
+    if (self->chunk == NULL && !expects(self, len)) {
         self->chunk = whole == NULL ? PyBytes_FromStringAndSize(data, (Py_ssize_t)len)
                                     : Py_NewRef(whole);
         if (self->chunk == NULL) {
             return -1;
         }
-        self->data = PyBytes_AS_STRING(self->chunk);
         self->len = len;
         return 0;
     }
     if (make_room(self, len) < 0) {
         return -1;
     }
-    memcpy(self->data + self->start + self->len, data, len);
+    memcpy(PyBytes_AS_STRING(self->chunk) + self->start + self->len, data, len);
     self->len += len;
     return 0;
 }
@@ -94,8 +105,7 @@ ac_reader_consume(ReaderState *self, size_t n)
         drop_bytes(self);
         return;
     }
-    size_t size =
-        self->chunk == NULL ? self->size : (size_t)PyBytes_GET_SIZE(self->chunk);
+    size_t size = chunk_size(self);
     if (size > SIZE_KEPT && self->len < size / 4 && move_bytes(self, self->len) < 0) {
         PyErr_Clear();  // it can stay where it is
     }
@@ -105,7 +115,7 @@ PyObject *
 ac_reader_take(ReaderState *self, size_t n)
 {
     assert(n <= self->len);
-    if (self->chunk != NULL && n == (size_t)PyBytes_GET_SIZE(self->chunk)) {
+    if (self->chunk != NULL && n == chunk_size(self)) {
         PyObject *chunk = Py_NewRef(self->chunk);
         drop_bytes(self);
         return chunk;

@@ -19,9 +19,10 @@
  *   drain.c       its coroutines
  *   adopt.c       how a connection comes by them; the sink
  *
- * The bytes are in one of three places: `chunk`, the bytes object that has come, which
- * read() mostly returns as it is; memory of our own; `shown`, the bytearray that
- * somebody has asked for, which is taken back when nobody else holds it. */
+ * The bytes are in one of two places: `chunk`, a bytes object, the one that has come or
+ * one of our own with room for more, which is returned as it is when all of it is asked
+ * for; `shown`, the bytearray that somebody has asked for, which is taken back when
+ * nobody else holds it. */
 #ifndef AC_READER_H
 #define AC_READER_H
 
@@ -41,11 +42,11 @@ typedef struct {
     PyObject *transport;
     PyObject *paused;
     /* `_buffer` */
-    PyObject *shown; /* a bytearray, or NULL: then the bytes are in */
-    PyObject *chunk; /* exact bytes that `data` points into, or NULL: `data` is owned */
-    char *data;
-    size_t start, len; /* the bytes: data[start : start + len] */
-    size_t size;       /* of owned memory */
+    PyObject *shown;   /* a bytearray, or NULL: then the bytes are in */
+    PyObject *chunk;   /* exact bytes; NULL: there are none */
+    size_t start, len; /* the bytes: chunk[start : start + len] */
+    size_t wanted;     /* so many at once, by who waits; 0: unknown */
+    bool roomy;        /* nobody else knows `chunk`: there is room behind the bytes */
     Py_ssize_t limit_value;
     bool odd; /* an attribute has an odd value, or a method is overridden */
 } ReaderState;
@@ -94,7 +95,7 @@ ac_reader_take(ReaderState *self, size_t n);
 static inline const char *
 ac_reader_bytes(const ReaderState *self)
 {
-    return self->data + self->start;
+    return PyBytes_AS_STRING(self->chunk) + self->start;
 }
 
 /* `_waiter = None` */

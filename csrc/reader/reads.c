@@ -80,6 +80,7 @@ end_wait(ReadingObject *self)
         return;
     }
     self->waiting = false;
+    self->state->wanted = 0;
     ac_state *state = self->state->state;
     if (Py_TYPE(self->reader) == state->Reader) {
         ac_reader_clear_waiter(self->state);
