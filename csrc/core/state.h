@@ -237,9 +237,9 @@ typedef struct ac_state {
     PyObject *socket_fileno;
     PyObject *socket_gettimeout;
     PyObject *stock_set_nodelay; /* of asyncio.base_events; NULL: another one */
-    PyObject *standard_sock; /* the standard loop's sock_* functions: a tuple */
-    PyObject *fast_Future;   /* _asyncio.Future, whose methods stay, and two */
-    PyObject *future_done;   /* of these; NULL where there is none */
+    PyObject *standard_sock;     /* the standard loop's sock_* functions: a tuple */
+    PyObject *fast_Future;       /* _asyncio.Future, whose methods stay, and two */
+    PyObject *future_done;       /* of these; NULL where there is none */
     PyObject *future_set_result;
     PyObject *asyncio_Task;         /* the one in C, and BaseEventLoop.create_task: */
     PyObject *standard_create_task; /* NULL where they are not the interpreter's */
