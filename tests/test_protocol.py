@@ -341,6 +341,66 @@ def test_factory_that_raises_is_reported_in_debug_mode(
     faults.take_unraisable()
 
 
+@pytest.mark.parametrize("always", [True, False])
+def test_a_factory_that_raises_is_reported_as_by_the_interpreter(
+    script: Any, always: bool
+) -> None:
+    """Without debug mode it is not, until gh-155934."""
+    script(
+        """
+        import asyncio, inspect, socket, sys, textwrap
+        from asyncio import selector_events
+
+        always = sys.argv[1] == "True"
+        method = selector_events.BaseSelectorEventLoop._accept_connection2
+        code = textwrap.dedent(inspect.getsource(method))
+        if not always and "_debug" not in code:
+            sys.exit()  # the interpreter is as new
+        if always:
+            code = code.replace("if self._debug:", "if True:")
+        names = vars(selector_events)
+        exec(code, names)
+        selector_events.BaseSelectorEventLoop._accept_connection2 = names.pop(
+            "_accept_connection2"
+        )
+        make = new_event_loop
+        if "asynccore" in sys.modules:  # which has looked at the method already
+            for name in [name for name in sys.modules if "asynccore" in name]:
+                del sys.modules[name]
+            from asynccore import new_event_loop as make
+
+        reports = []
+
+        def factory():
+            raise ValueError("hostile")
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            loop.set_debug(False)
+            loop.set_exception_handler(lambda _, context: reports.append(context))
+            server = await loop.create_server(factory, "127.0.0.1", 0)
+            with socket.socket() as client:
+                client.connect(server.sockets[0].getsockname())
+                client.setblocking(False)
+                try:
+                    await asyncio.wait_for(loop.sock_recv(client, 1), 0.5)
+                except TimeoutError:  # closed by the collector
+                    pass
+            server.close()
+
+        loop = make()
+        loop.run_until_complete(main())
+        loop.close()
+        assert len(reports) == always, reports
+        if always:
+            assert str(reports[0]["exception"]) == "hostile"
+            text = "Error on transport creation for incoming connection"
+            assert reports[0]["message"] == text
+        """,
+        str(always),
+    )
+
+
 def test_connect_with_a_factory_that_raises_equals_the_standard_loop(
     both_factories: Any,
 ) -> None:

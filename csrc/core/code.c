@@ -15,13 +15,34 @@ is_known(PyObject *name, const char *const *known)
     return false;
 }
 
+/* New reference, NULL with an exception. */
+static PyObject *
+names_of(PyObject *function)
+{
+    return PyObject_GetAttrString(PyFunction_GET_CODE(function), "co_names");
+}
+
+int
+ac_code_uses(PyObject *function, const char *name)
+{
+    if (!PyFunction_Check(function)) {
+        return 0;
+    }
+    PyObject *names = names_of(function);
+    PyObject *text = names == NULL ? NULL : PyUnicode_FromString(name);
+    int uses = text == NULL ? -1 : PySequence_Contains(names, text);
+    Py_XDECREF(names);
+    Py_XDECREF(text);
+    return uses;
+}
+
 int
 ac_code_uses_only(PyObject *function, PyObject *globals, const char *const *known)
 {
     if (!PyFunction_Check(function) || PyFunction_GET_GLOBALS(function) != globals) {
         return 0;
     }
-    PyObject *names = PyObject_GetAttrString(PyFunction_GET_CODE(function), "co_names");
+    PyObject *names = names_of(function);
     if (names == NULL) {
         return -1;
     }

@@ -10,4 +10,9 @@
 int
 ac_code_uses_only(PyObject *function, PyObject *globals, const char *const *known);
 
+/* Whether an object is a function that uses a global or an attribute of this name. -1
+ * with an exception. */
+int
+ac_code_uses(PyObject *function, const char *name);
+
 #endif

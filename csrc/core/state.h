@@ -338,8 +338,9 @@ typedef struct ac_state {
     unsigned int clients_versions[2]; /* of the two, while they are unchanged */
     Py_ssize_t weakset_parts;         /* how many attributes a WeakSet has */
     bool server_takes_transport;      /* Server._attach(transport), since 3.13 */
-    bool create_task_passes_on;       /* create_task(**kwargs), since 3.13.3 */
-    bool format_has_debug;            /* _format_callback_source takes debug= */
+    bool accept_reports; /* failed factories, without debug mode as well (gh-155934) */
+    bool create_task_passes_on; /* create_task(**kwargs), since 3.13.3 */
+    bool format_has_debug;      /* _format_callback_source takes debug= */
 
 #define AC_NAME_MEMBER(name) PyObject *str_##name;
     AC_NAMES(AC_NAME_MEMBER)

@@ -7,6 +7,7 @@
  * accept(), with the standard's own code. */
 #include "core/python.h"
 
+#include "core/code.h"
 #include "core/method.h"
 #include "loop/ready.h"
 #include "loop/report.h"
@@ -111,7 +112,7 @@ accepted_failed(AcceptedObject *self, PyObject *protocol, StreamObject *stream)
     }
     PyObject *exc = ac_err_take();
     int rc = 0;
-    if (self->loop->debug) {
+    if (self->loop->debug || self->loop->state->accept_reports) {
         rc = ac_report_context(
             self->loop, "Error on transport creation for incoming connection", exc,
             "protocol", protocol, "transport", (PyObject *)stream, NULL);
@@ -309,10 +310,26 @@ static PyMethodDef accept_functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* Whether the interpreter's code asks for debug mode before it reports. Returns 0, or
+ * -1 with an exception. */
+static int
+look_at_standard(ac_state *state)
+{
+    PyObject *type = ac_state_import("asyncio", "SelectorEventLoop");
+    PyObject *function =
+        type == NULL ? NULL : PyObject_GetAttrString(type, "_accept_connection2");
+    int asks = function == NULL ? -1 : ac_code_uses(function, "_debug");
+    state->accept_reports = asks == 0 && PyFunction_Check(function);
+    Py_XDECREF(type);
+    Py_XDECREF(function);
+    return asks < 0 ? -1 : 0;
+}
+
 int
 ac_accept_register(PyObject *module, ac_state *state)
 {
     state->Accepted = ac_state_add_type(module, &accepted_spec, NULL);
-    return state->Accepted == NULL ? -1
-                                   : PyModule_AddFunctions(module, accept_functions);
+    return state->Accepted == NULL || look_at_standard(state) < 0
+               ? -1
+               : PyModule_AddFunctions(module, accept_functions);
 }
