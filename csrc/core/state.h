@@ -338,7 +338,8 @@ typedef struct ac_state {
     unsigned int clients_versions[2]; /* of the two, while they are unchanged */
     Py_ssize_t weakset_parts;         /* how many attributes a WeakSet has */
     bool server_takes_transport;      /* Server._attach(transport), since 3.13 */
-    bool accept_reports; /* failed factories, without debug mode as well (gh-155934) */
+    bool accept_reports;  /* failed factories, without debug mode as well (gh-155934) */
+    uint8_t factory_call; /* how create_task() calls the task factory: loop/task.c */
     bool create_task_passes_on; /* create_task(**kwargs), since 3.13.3 */
     bool format_has_debug;      /* _format_callback_source takes debug= */
 

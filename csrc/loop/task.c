@@ -1,12 +1,14 @@
 /* create_task: the usual call without the frame of BaseEventLoop.create_task.
  *
- * Usual is: no task factory, no debug mode, no keywords but name=, context= and, where
- * it passes on what it does not know, eager_start=; the interpreter's own Task, and the
- * interpreter's own create_task next in the method resolution order. Then that does
- * nothing but Task(coro, loop=self, ...), in every release of 3.11 to 3.15. For all
- * else it is called: it differs from one to the next. */
+ * Usual is: no debug mode, no keywords but name=, context= and, where it passes on what
+ * it does not know, eager_start=; the interpreter's own Task, and the interpreter's own
+ * create_task next in the method resolution order. Then that does nothing but
+ * Task(coro, loop=self, ...), in every release of 3.11 to 3.15. With a task factory it
+ * differs from one to the next: where its code is known, the factory is called as it
+ * does. For all else it is called. */
 #include "core/python.h"
 
+#include "core/code.h"
 #include "core/dictwatch.h"
 #include "core/method.h"
 #include "loop/future.h"
@@ -78,15 +80,12 @@ class_is_standard(ac_state *state)
     return standard;
 }
 
-static bool
-has_no_factory(LoopObject *loop)
-{
-    PyObject *factory =
-        PyObject_GetAttr((PyObject *)loop, loop->state->str__task_factory);
-    Py_XDECREF(factory);
-    PyErr_Clear();  // as above
-    return factory == Py_None;
-}
+/* How the interpreter's create_task() calls a task factory. */
+enum {
+    FACTORY_UNKNOWN,   /* it is called instead */
+    FACTORY_LEGACY,    /* factory(loop, coro), if there is neither name nor context */
+    FACTORY_PASSES_ON, /* factory(loop, coro, **kwargs) */
+};
 
 /* The keywords of a usual call. NULL: not given; of name and context also None. */
 typedef struct {
@@ -139,6 +138,29 @@ task_make(LoopObject *loop, PyObject *coro, const task_keywords *keywords)
                                                              : state->names_eager_task);
 }
 
+/* create_task(coro, **keywords) with a factory, as far as it is known. Sets *task, to
+ * NULL with an exception; returns false if the inherited method is to be called. */
+static bool
+call_factory(LoopObject *loop, PyObject *factory, PyObject *const *args,
+             PyObject *kwnames, PyObject **task)
+{
+    ac_state *state = loop->state;
+    if (state->factory_call == FACTORY_PASSES_ON) {
+        *task = ac_method_pass_on(factory, (PyObject *)loop, args, 1, kwnames);
+        return true;
+    }
+    task_keywords keywords = {NULL, NULL, NULL};
+    if (state->factory_call == FACTORY_UNKNOWN
+        || !take_keywords(state, args + 1, kwnames, &keywords) || keywords.name != NULL
+        || keywords.context != NULL)
+    {
+        return false;
+    }
+    PyObject *stack[] = {(PyObject *)loop, args[0]};
+    *task = PyObject_Vectorcall(factory, stack, 2, NULL);
+    return true;
+}
+
 /* The inherited create_task(*args, **kwargs). */
 static PyObject *
 call_inherited(LoopObject *loop, bool standard, PyObject *const *args, Py_ssize_t nargs,
@@ -166,11 +188,25 @@ loop_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     if (standard < 0) {
         return NULL;
     }
-    if (standard && !loop->debug && !AC_LOAD(loop->closed) && nargs == 1
-        && has_no_factory(loop) && class_is_standard(loop->state)
-        && take_keywords(loop->state, args + 1, kwnames, &keywords))
-    {
-        return task_make(loop, args[0], &keywords);
+    if (standard && !loop->debug && !AC_LOAD(loop->closed) && nargs == 1) {
+        PyObject *factory =
+            PyObject_GetAttr((PyObject *)loop, loop->state->str__task_factory);
+        PyObject *task;
+        bool done = false;
+        if (factory != NULL && factory != Py_None) {
+            done = call_factory(loop, factory, args, kwnames, &task);
+        }
+        else if (factory == Py_None && class_is_standard(loop->state)
+                 && take_keywords(loop->state, args + 1, kwnames, &keywords))
+        {
+            task = task_make(loop, args[0], &keywords);
+            done = true;
+        }
+        Py_XDECREF(factory);
+        if (done) {
+            return task;
+        }
+        PyErr_Clear();  // of a look-up: the method that is called instead raises it
     }
     return call_inherited(loop, standard, args, nargs, kwnames);
 }
@@ -210,6 +246,30 @@ is_of_base_events(ac_state *state, PyObject *function)
            && PyFunction_GetGlobals(function) == PyModule_GetDict(state->base_events);
 }
 
+/* Looks at the interpreter's create_task(); one that does more to a task, as that of
+ * 3.13.0, which names it None, is called. Returns 0, or -1 with an exception. */
+static int
+look_at_factory_call(ac_state *state, PyObject *function)
+{
+    static const char *const all[] = {
+        "_check_closed", "_task_factory", "tasks", "Task", "_source_traceback", NULL,
+    };
+    static const char *const legacy[] = {
+        "_check_closed",     "_task_factory",  "tasks", "Task",
+        "_source_traceback", "_set_task_name", NULL,
+    };
+    const PyCodeObject *code = (PyCodeObject *)PyFunction_GET_CODE(function);
+    bool passes_on = state->create_task_passes_on && code->co_kwonlyargcount == 0;
+    int rc = state->create_task_passes_on && !passes_on
+                 ? 0
+                 : ac_code_uses_only(function, PyModule_GetDict(state->base_events),
+                                     passes_on ? all : legacy);
+    state->factory_call = rc <= 0     ? FACTORY_UNKNOWN
+                          : passes_on ? FACTORY_PASSES_ON
+                                      : FACTORY_LEGACY;
+    return rc < 0 ? -1 : 0;
+}
+
 int
 ac_task_register(ac_state *state)
 {
@@ -235,6 +295,10 @@ ac_task_register(ac_state *state)
         const PyCodeObject *code = (PyCodeObject *)PyFunction_GET_CODE(function);
         state->standard_create_task = Py_NewRef(function);
         state->create_task_passes_on = (code->co_flags & CO_VARKEYWORDS) != 0;
+        if (look_at_factory_call(state, function) < 0) {
+            Py_DECREF(function);
+            return -1;
+        }
     }
     Py_DECREF(function);
     state->names_task =
