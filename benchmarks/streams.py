@@ -84,6 +84,13 @@ WORKLOADS = [
         frames,
         Load(4, FRAME),
     ),
+    Serve(
+        "streams-connect",
+        "connect + streams echo 1 KiB + close, TCP, 10",
+        "streams",
+        echo,
+        Load(10, options=("reconnect",)),
+    ),
     Serve("streams-unix", "streams echo 1 KiB, unix, 100", "streams", unix, Load(100)),
     IdleMemory(
         "memory-streams",

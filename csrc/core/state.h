@@ -34,6 +34,7 @@
     X(_asyncgen_finalizer_hook)           \
     X(_asyncgen_firstiter_hook)           \
     X(_attach)                            \
+    X(_buffer)                            \
     X(_call_connection_lost)              \
     X(_call_eof_received)                 \
     X(_cancelled)                         \
@@ -48,6 +49,7 @@
     X(_control_app_writing)               \
     X(_control_ssl_reading)               \
     X(_coroutine_origin_tracking_enabled) \
+    X(_eof)                               \
     X(_detach)                            \
     X(_do_flush)                          \
     X(_do_handshake)                      \
@@ -57,12 +59,14 @@
     X(_drain_helper)                      \
     X(_drain_waiters)                     \
     X(_ensure_fd_no_transport)            \
+    X(_exception)                         \
     X(_fatal_error)                       \
     X(_format_callback_source)            \
     X(_get_app_transport)                 \
     X(_get_close_waiter)                  \
     X(_get_running_loop)                  \
     X(_handle_signal)                     \
+    X(_limit)                             \
     X(_loop)                              \
     X(_msg_callback)                      \
     X(_on_handshake_complete)             \
@@ -72,6 +76,7 @@
     X(_process_outgoing)                  \
     X(_protocol)                          \
     X(_read_ready)                        \
+    X(_reader)                            \
     X(_ready)                             \
     X(_remove)                            \
     X(_remove_reader)                     \

@@ -186,6 +186,9 @@ keep_others(ac_state *state, PyObject *attributes, ReaderState *made)
 {
     PyObject *name, *value;
     Py_ssize_t pos = 0;
+    if (PyDict_GET_SIZE(attributes) == AC_READER_ATTRIBUTES) {
+        return 1;  // which `made` has
+    }
     while (PyDict_Next(attributes, &pos, &name, &value)) {
         if (!PyUnicode_CheckExact(name)) {  // its hash may run Python
             return 0;

@@ -177,21 +177,33 @@ look_at_attributes(ReaderState *self)
                 || !PyBool_Check(self->eof) || !PyBool_Check(self->paused);
 }
 
+bool
+ac_reader_copy(const ac_state *state, PyObject *dict, void *object,
+               const ac_reader_attribute *wanted, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        PyObject *name = *(PyObject *const *)((const char *)state + wanted[i].name);
+        PyObject *value = PyDict_GetItemWithError(dict, name);
+        if (value == NULL) {
+            return false;
+        }
+        *(PyObject **)((char *)object + wanted[i].member) = Py_NewRef(value);
+    }
+    return true;
+}
+
 int
 ac_reader_make(ac_state *state, PyObject *attributes, ReaderState **made)
 {
-    static const struct {
-        const char *name;
-        size_t offset;
-    } wanted[] = {
-        {"_limit", offsetof(ReaderState, limit)},
-        {"_loop", offsetof(ReaderState, loop)},
-        {"_eof", offsetof(ReaderState, eof)},
-        {"_waiter", offsetof(ReaderState, waiter)},
-        {"_exception", offsetof(ReaderState, exception)},
-        {"_transport", offsetof(ReaderState, transport)},
-        {"_paused", offsetof(ReaderState, paused)},
-        {"_buffer", offsetof(ReaderState, shown)},
+    static const ac_reader_attribute wanted[AC_READER_ATTRIBUTES] = {
+        {offsetof(ac_state, str__limit), offsetof(ReaderState, limit)},
+        {offsetof(ac_state, str__loop), offsetof(ReaderState, loop)},
+        {offsetof(ac_state, str__eof), offsetof(ReaderState, eof)},
+        {offsetof(ac_state, str__waiter), offsetof(ReaderState, waiter)},
+        {offsetof(ac_state, str__exception), offsetof(ReaderState, exception)},
+        {offsetof(ac_state, str__transport), offsetof(ReaderState, transport)},
+        {offsetof(ac_state, str__paused), offsetof(ReaderState, paused)},
+        {offsetof(ac_state, str__buffer), offsetof(ReaderState, shown)},
     };
     *made = NULL;
     PyTypeObject *type = state->ReaderState;
@@ -201,12 +213,8 @@ ac_reader_make(ac_state *state, PyObject *attributes, ReaderState **made)
         return -1;
     }
     self->state = state;
-    bool complete = true;
-    for (size_t i = 0; complete && i < sizeof(wanted) / sizeof(wanted[0]); i++) {
-        PyObject *value = PyDict_GetItemString(attributes, wanted[i].name);
-        *(PyObject **)((char *)self + wanted[i].offset) = Py_XNewRef(value);
-        complete = value != NULL;
-    }
+    bool complete =
+        ac_reader_copy(state, attributes, self, wanted, AC_READER_ATTRIBUTES);
     if (complete) {
         look_at_attributes(self);
     }

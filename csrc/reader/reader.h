@@ -73,6 +73,21 @@ ac_reader_is_usual(ReaderState *self)
            && (self->shown == NULL || ac_reader_take_back(self));
 }
 
+/* An attribute of a stock object, and where ours has it: offsets in ac_state and in the
+ * object. */
+typedef struct {
+    size_t name, member;
+} ac_reader_attribute;
+
+/* Copies `n` attributes out of a dict into the members of an object, which are NULL.
+ * Returns whether all are there. Runs no Python. */
+bool
+ac_reader_copy(const ac_state *state, PyObject *dict, void *object,
+               const ac_reader_attribute *wanted, size_t n);
+
+/* How many attributes a plain reader has. */
+#define AC_READER_ATTRIBUTES 8
+
 /* A state with the attributes of a plain reader, by its dict, and with none in its own.
  * *made is NULL if one of them is missing or odd. Returns 0, or -1 with an exception.
  */

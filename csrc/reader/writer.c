@@ -221,14 +221,11 @@ static PyMemberDef writer_members[] = {
 PyObject *
 ac_writer_make(ac_state *state, PyObject *plain)
 {
-    static const struct {
-        const char *name;
-        size_t offset;
-    } wanted[] = {
-        {"_transport", offsetof(WriterObject, transport)},
-        {"_protocol", offsetof(WriterObject, protocol)},
-        {"_reader", offsetof(WriterObject, reader)},
-        {"_loop", offsetof(WriterObject, loop)},
+    static const ac_reader_attribute wanted[] = {
+        {offsetof(ac_state, str__transport), offsetof(WriterObject, transport)},
+        {offsetof(ac_state, str__protocol), offsetof(WriterObject, protocol)},
+        {offsetof(ac_state, str__reader), offsetof(WriterObject, reader)},
+        {offsetof(ac_state, str__loop), offsetof(WriterObject, loop)},
     };
     PyObject *dict = ac_instance_dict_borrowed(plain);
     if (dict == NULL || !Py_IS_TYPE(plain, (PyTypeObject *)state->stock_writer)) {
@@ -236,13 +233,10 @@ ac_writer_make(ac_state *state, PyObject *plain)
     }
     PyTypeObject *type = state->Writer;
     WriterObject *self = (WriterObject *)type->tp_alloc(type, 0);
-    bool complete = self != NULL;
-    for (size_t i = 0; complete && i < sizeof(wanted) / sizeof(wanted[0]); i++) {
-        PyObject *value = PyDict_GetItemString(dict, wanted[i].name);
-        *(PyObject **)((char *)self + wanted[i].offset) = Py_XNewRef(value);
-        complete = value != NULL;
-    }
-    if (!complete) {
+    if (self != NULL
+        && !ac_reader_copy(state, dict, self, wanted,
+                           sizeof(wanted) / sizeof(wanted[0])))
+    {
         Py_CLEAR(self);
     }
     return (PyObject *)self;
