@@ -210,7 +210,7 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
             )
             return standard
         self._ensure_number_free(sock)
-        own = bool(self._own_sockets) and ref(sock) in self._own_sockets
+        own = type(sock) is _socket and ref(sock) in self._own_sockets
         return _core.StreamTransport(
             self, sock, protocol, waiter, extra, server, context, own=own
         )

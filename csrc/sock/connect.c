@@ -79,7 +79,7 @@ raise_failed(OperationObject *self, int err)
 
 /* sock.connect(address). What is not usual goes to the method. */
 static int
-connect_first(OperationObject *self, int fd, PyObject **result)
+connect_first(OperationObject *self, PyObject **result)
 {
     ac_state *state = self->loop->state;
     struct sockaddr_storage address;
@@ -93,6 +93,10 @@ connect_first(OperationObject *self, int fd, PyObject **result)
     if (PySys_Audit("socket.connect", "OO", self->sock, self->args[0]) < 0) {
         return -1;
     }
+    int fd = ac_plain_number(state, self->sock);  // a hook may have closed it
+    if (fd == -2) {
+        return -1;
+    }
     if (connect(fd, (struct sockaddr *)&address, len) < 0) {
         return ac_operation_failed(-errno);
     }
@@ -103,12 +107,12 @@ connect_first(OperationObject *self, int fd, PyObject **result)
 static int
 connect_attempt(OperationObject *self, PyObject **result)
 {
+    if (!self->waited) {
+        return connect_first(self, result);
+    }
     int fd = ac_plain_number(self->loop->state, self->sock);
     if (fd == -2) {
         return -1;
-    }
-    if (!self->waited) {
-        return connect_first(self, fd, result);
     }
     int err = 0;
     socklen_t len = sizeof(err);
