@@ -493,6 +493,11 @@ async def sock_methods() -> None:
         await loop.sock_connect(here, server.getsockname())
         there, _ = await accepted
         stack.enter_context(there)
+        with socket.socket() as unused, socket.socket() as refused:
+            unused.bind(("127.0.0.1", 0))
+            refused.setblocking(False)
+            with contextlib.suppress(ConnectionRefusedError):
+                await loop.sock_connect(refused, unused.getsockname())
         received = asyncio.ensure_future(loop.sock_recv(there, 100))
         await turns()
         await loop.sock_sendall(here, DATA)
@@ -729,6 +734,11 @@ async def stream_methods() -> None:
         assert await reader.readline() == b"line\n"
         assert await reader.readuntil(b"--") == b"until--"
         assert await reader.readexactly(4) == b"four"
+        large = asyncio.ensure_future(reader.readexactly(900))
+        await turns()
+        for _ in range(3):
+            reader.feed_data(bytes(300))
+        assert len(await large) == 900
         with contextlib.suppress(ValueError):
             await reader.readuntil(b"")
         reading = reader.read(10)
