@@ -225,6 +225,23 @@ class SockCoroutine(Coroutine[Any, Any, Any]):
     def __next__(self) -> Any: ...
 
 @final
+class ConnectionCoroutine(Coroutine[Any, Any, Any]):
+    __name__: str
+    __qualname__: str
+    cr_await: Any
+    cr_code: CodeType
+    cr_frame: FrameType | None
+    cr_origin: tuple[tuple[str, int, str], ...] | None
+    cr_running: bool
+    cr_state: str
+    cr_suspended: bool
+    def close(self) -> None: ...
+    def send(self, arg: Any, /) -> Any: ...
+    def throw(self, *args: Any) -> Any: ...
+    def __await__(self) -> Any: ...
+    def __next__(self) -> Any: ...
+
+@final
 class ReaderCoroutine(Coroutine[Any, Any, Any]):
     __name__: str
     __qualname__: str
@@ -329,6 +346,20 @@ class TLSTransport(_FlowControlMixin):
 class Accepted:
     def __call__(self, *args: object, **kwargs: object) -> None: ...
 
+def connect(
+    loop: Loop,
+    protocol_factory: Callable[[], asyncio.BaseProtocol],
+    host: object,
+    port: object,
+    /,
+) -> ConnectionCoroutine | None: ...
+def connect_unix(
+    loop: Loop,
+    protocol_factory: Callable[[], asyncio.BaseProtocol],
+    path: object,
+    /,
+) -> ConnectionCoroutine | None: ...
+def _set_loop_class(type: type[Loop], /) -> None: ...
 def accept_ready(
     loop: Loop,
     protocol_factory: Callable[[], asyncio.BaseProtocol],

@@ -16,7 +16,7 @@ import socket
 import sys
 from asyncio import constants
 from asyncio.trsock import TransportSocket
-from functools import lru_cache, partial
+from functools import lru_cache, partial, wraps
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from weakref import ref
 
@@ -31,6 +31,16 @@ if TYPE_CHECKING:
     from typing import Any, TypeVarTuple
 
     _Ts = TypeVarTuple("_Ts")
+
+
+# Keyword arguments that change nothing where they are given.
+_CONNECTION_DEFAULTS, _UNIX_CONNECTION_DEFAULTS = (
+    (method.__kwdefaults__ or {}).items()
+    for method in (
+        asyncio.SelectorEventLoop.create_connection,
+        asyncio.SelectorEventLoop.create_unix_connection,
+    )
+)
 
 
 class _LibuvSelector:
@@ -182,6 +192,32 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
         )
 
     # -- stream transports
+
+    if not TYPE_CHECKING:  # their types are those of the standard loop's
+
+        @wraps(asyncio.SelectorEventLoop.create_connection)
+        async def create_connection(
+            self, protocol_factory, host=None, port=None, **options
+        ):
+            connecting = None
+            if options.items() <= _CONNECTION_DEFAULTS:
+                connecting = _core.connect(self, protocol_factory, host, port)
+            if connecting is None:
+                connecting = super().create_connection(
+                    protocol_factory, host, port, **options
+                )
+            return await connecting
+
+        @wraps(asyncio.SelectorEventLoop.create_unix_connection)
+        async def create_unix_connection(self, protocol_factory, path=None, **options):
+            connecting = None
+            if options.items() <= _UNIX_CONNECTION_DEFAULTS:
+                connecting = _core.connect_unix(self, protocol_factory, path)
+            if connecting is None:
+                connecting = super().create_unix_connection(
+                    protocol_factory, path, **options
+                )
+            return await connecting
 
     async def _connect_sock(self, *args: Any, **kwargs: Any) -> socket.socket:
         connecting = super()._connect_sock(*args, **kwargs)  # type: ignore[misc]
@@ -423,6 +459,8 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
                 f"File descriptor {fd!r} is used by transport {transport!r}"
             )
 
+
+_core._set_loop_class(Loop)
 
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 

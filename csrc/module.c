@@ -17,6 +17,7 @@
 #include "reader/adopt.h"
 #include "sock/methods.h"
 #include "stream/accept.h"
+#include "stream/connection.h"
 #include "stream/pipe.h"
 #include "stream/stream.h"
 #include "tls/tls.h"
@@ -81,8 +82,9 @@ core_exec(PyObject *module)
         || ac_threadsafe_register(module, state) < 0 || ac_task_register(state) < 0
         || ac_loop_register(module, state) < 0 || ac_watch_register(module, state) < 0
         || ac_add_reader_register(state) < 0 || ac_stream_register(module, state) < 0
-        || ac_accept_register(module, state) < 0 || ac_pipe_register(module, state) < 0
-        || ac_awaiter_register(module, state) < 0
+        || ac_accept_register(module, state) < 0
+        || ac_connection_register(module, state) < 0
+        || ac_pipe_register(module, state) < 0 || ac_awaiter_register(module, state) < 0
         || ac_methods_register(module, state) < 0
         || ac_datagram_register(module, state) < 0
         || ac_adopt_register(module, state) < 0 || ac_tls_register(module, state) < 0)

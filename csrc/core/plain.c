@@ -41,15 +41,20 @@ look_again(ac_state *state)
 }
 
 int
-ac_plain_is(ac_state *state, PyObject *sock)
+ac_plain_class_is(ac_state *state)
 {
-    if (!Py_IS_TYPE(sock, (PyTypeObject *)state->socket_type)) {
-        return 0;
-    }
     unsigned int version = ac_type_version((PyTypeObject *)state->socket_type);
     return version != 0 && version == AC_LOAD(state->socket_version)
                ? 1
                : look_again(state);
+}
+
+int
+ac_plain_is(ac_state *state, PyObject *sock)
+{
+    return Py_IS_TYPE(sock, (PyTypeObject *)state->socket_type)
+               ? ac_plain_class_is(state)
+               : 0;
 }
 
 /* ----------------------------------------------------------------- the struct -- */

@@ -10,6 +10,10 @@
 int
 ac_plain_is(ac_state *state, PyObject *sock);
 
+/* The same of any that socket.socket() makes. */
+int
+ac_plain_class_is(ac_state *state);
+
 /* sock.fileno() of a plain socket: -1 when it is closed. Returns -2 with an exception.
  * Runs no Python. */
 int

@@ -12,6 +12,7 @@
     X(FdHandles)                \
     X(Stream)                   \
     X(Datagram)                 \
+    X(Connection)               \
     X(Accepted)                 \
     X(ReadPipe)                 \
     X(WritePipe)                \
@@ -36,11 +37,15 @@
     X(datagram_max_size)        \
     X(deque_type)               \
     X(TransportSocket)          \
+    X(socket_module)            \
     X(socket_type)              \
     X(socket_base)              \
     X(socket_fileno)            \
     X(socket_gettimeout)        \
     X(stock_set_nodelay)        \
+    X(stock_ipaddr_info)        \
+    X(connection_parts)         \
+    X(standard_loop)            \
     X(standard_sock)            \
     X(fast_Future)              \
     X(future_done)              \
@@ -101,6 +106,7 @@
     X(format_helpers)           \
     X(futures)                  \
     X(sslproto)                 \
+    X(unix_events)              \
     X(streams)                  \
     X(time_dict)                \
     X(futures_dict)             \

@@ -45,10 +45,12 @@
     X(_client_connected_cb)               \
     X(_clients)                           \
     X(_closed)                            \
+    X(_connect_sock)                      \
     X(_connection_lost)                   \
     X(_control_app_writing)               \
     X(_control_ssl_reading)               \
     X(_coroutine_origin_tracking_enabled) \
+    X(_create_connection_transport)       \
     X(_eof)                               \
     X(_detach)                            \
     X(_do_flush)                          \
@@ -59,6 +61,7 @@
     X(_drain_helper)                      \
     X(_drain_waiters)                     \
     X(_ensure_fd_no_transport)            \
+    X(_ensure_resolved)                   \
     X(_exception)                         \
     X(_fatal_error)                       \
     X(_format_callback_source)            \
@@ -67,7 +70,9 @@
     X(_get_running_loop)                  \
     X(_handle_signal)                     \
     X(_limit)                             \
+    X(_ipaddr_info)                       \
     X(_loop)                              \
+    X(_make_socket_transport)             \
     X(_msg_callback)                      \
     X(_on_handshake_complete)             \
     X(_on_shutdown_complete)              \
@@ -180,6 +185,7 @@
     X(setblocking)                        \
     X(shutdown)                           \
     X(sleep)                              \
+    X(sock_connect)                       \
     X(socket)                             \
     X(sockname)                           \
     X(source_traceback)                   \
@@ -211,6 +217,7 @@ typedef struct ac_state {
     PyTypeObject *FdHandles;        /* the reader and writer of one descriptor */
     PyTypeObject *Stream;
     PyTypeObject *Datagram;
+    PyTypeObject *Connection;
     PyTypeObject *Accepted; /* a connection that waits for its turn to be set up */
     PyTypeObject *ReadPipe;
     PyTypeObject *WritePipe;
@@ -237,11 +244,15 @@ typedef struct ac_state {
     PyObject *datagram_max_size;
     PyObject *deque_type; /* of the queue of a datagram transport */
     PyObject *TransportSocket;
+    PyObject *socket_module;
     PyObject *socket_type;
     PyObject *socket_base; /* its C base class, and methods of it */
     PyObject *socket_fileno;
     PyObject *socket_gettimeout;
     PyObject *stock_set_nodelay; /* of asyncio.base_events; NULL: another one */
+    PyObject *stock_ipaddr_info; /* likewise */
+    PyObject *connection_parts;  /* tuple: see connection_parts.h; NULL if not known */
+    PyObject *standard_loop;     /* asyncio.SelectorEventLoop */
     PyObject *standard_sock;     /* the standard loop's sock_* functions: a tuple */
     PyObject *fast_Future;       /* _asyncio.Future, whose methods stay, and two */
     PyObject *future_done;       /* of these; NULL where there is none */
@@ -304,6 +315,7 @@ typedef struct ac_state {
     PyObject *format_helpers;
     PyObject *futures;
     PyObject *sslproto;
+    PyObject *unix_events;
     PyObject *streams;
     PyObject *time_dict; /* of the module time; dictwatch.h watches these four */
     PyObject *futures_dict;
@@ -343,6 +355,7 @@ typedef struct ac_state {
     unsigned int clients_versions[2]; /* of the two, while they are unchanged */
     Py_ssize_t weakset_parts;         /* how many attributes a WeakSet has */
     bool server_takes_transport;      /* Server._attach(transport), since 3.13 */
+    bool connection_has_context; /* one for all callbacks of a connection, since 3.15 */
     bool accept_reports;  /* failed factories, without debug mode as well (gh-155934) */
     uint8_t factory_call; /* how create_task() calls the task factory: loop/task.c */
     bool create_task_passes_on; /* create_task(**kwargs), since 3.13.3 */

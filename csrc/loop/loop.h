@@ -31,7 +31,18 @@ enum {
     AC_OVERRIDE_CREATE_FUTURE = 1u << 3,
     AC_OVERRIDE_RUN_ONCE = 1u << 4,
     AC_OVERRIDE_GET_DEBUG = 1u << 5,
+    /* parts of create_connection(), of an instance only: stream/connection_parts.c */
+    AC_OVERRIDE_CONNECT_SOCK = 1u << 6,
+    AC_OVERRIDE_CREATE_CONNECTION_TRANSPORT = 1u << 7,
+    AC_OVERRIDE_ENSURE_RESOLVED = 1u << 8,
+    AC_OVERRIDE_MAKE_SOCKET_TRANSPORT = 1u << 9,
+    AC_OVERRIDE_SOCK_CONNECT = 1u << 10,
 };
+
+#define AC_OVERRIDE_CONNECTION                                          \
+    (AC_OVERRIDE_CONNECT_SOCK | AC_OVERRIDE_CREATE_CONNECTION_TRANSPORT \
+     | AC_OVERRIDE_ENSURE_RESOLVED | AC_OVERRIDE_MAKE_SOCKET_TRANSPORT  \
+     | AC_OVERRIDE_SOCK_CONNECT)
 
 /* Something that stays open beyond a call and belongs to a loop (a stream). The
  * loop's list makes what it holds visible to the collector. */
@@ -111,10 +122,11 @@ struct LoopObject {
     unsigned int forks;      /* state->forks when the kernel's sets were made */
     unsigned int overridden; /* AC_OVERRIDE_* */
     unsigned int instance_overridden; /* the part of it that __dict__ holds */
-    unsigned int type_version;   /* of the class, when `overridden` was worked out */
-    unsigned int task_version;   /* of it, when create_task was looked up: */
-    bool task_standard;          /* the class inherits the interpreter's */
-    unsigned int handle_version; /* of asyncio.Handle, when _run was looked up */
+    unsigned int type_version; /* of the class, when `overridden` was worked out */
+    unsigned int task_version; /* of it, when create_task was looked up: */
+    bool task_standard;        /* the class inherits the interpreter's */
+    unsigned int connection_version; /* of it, when it made connections as is known */
+    unsigned int handle_version;     /* of asyncio.Handle, when _run was looked up */
     unsigned int threadsafe_version; /* of _ThreadSafeHandle, likewise; and whether */
     bool threadsafe_patched;         /* it is not what it was at import */
     double slow_callback_duration;   /* seconds */

@@ -4,7 +4,8 @@
 
 #include <stddef.h>
 
-/* The names that may be replaced, with their bit. */
+/* The names that may be replaced, with their bit; first those of methods that are ours,
+ * which a class may replace as well. */
 static const struct {
     size_t name; /* offset in ac_state */
     unsigned int bit;
@@ -15,7 +16,14 @@ static const struct {
     {offsetof(ac_state, str_create_future), AC_OVERRIDE_CREATE_FUTURE},
     {offsetof(ac_state, str_get_debug), AC_OVERRIDE_GET_DEBUG},
     {offsetof(ac_state, str__run_once), AC_OVERRIDE_RUN_ONCE},
+    {offsetof(ac_state, str__connect_sock), AC_OVERRIDE_CONNECT_SOCK},
+    {offsetof(ac_state, str__create_connection_transport),
+     AC_OVERRIDE_CREATE_CONNECTION_TRANSPORT},
+    {offsetof(ac_state, str__ensure_resolved), AC_OVERRIDE_ENSURE_RESOLVED},
+    {offsetof(ac_state, str__make_socket_transport), AC_OVERRIDE_MAKE_SOCKET_TRANSPORT},
+    {offsetof(ac_state, str_sock_connect), AC_OVERRIDE_SOCK_CONNECT},
 };
+#define OF_CLASS 6
 #define OVERRIDABLE (sizeof(overridable) / sizeof(overridable[0]))
 
 static PyObject *
@@ -30,7 +38,7 @@ ac_overrides_refresh(LoopObject *loop)
     PyTypeObject *type = Py_TYPE(loop);
     unsigned int version = ac_type_version_to_note(type);
     unsigned int found = 0;
-    for (size_t i = 0; i < OVERRIDABLE; i++) {
+    for (size_t i = 0; i < OF_CLASS; i++) {
         PyObject *name = overridable_name(loop->state, i);
         PyObject *own = PyObject_GetAttr((PyObject *)loop->state->Loop, name);
         PyObject *actual =

@@ -8,6 +8,7 @@
 #include "core/python.h"
 
 #include "core/code.h"
+#include "core/fresh.h"
 #include "core/method.h"
 #include "loop/ready.h"
 #include "loop/report.h"
@@ -16,8 +17,6 @@
 #include "stream/stream.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -165,31 +164,6 @@ static PyType_Spec accepted_spec = {
 
 /* ---------------------------------------------------------------- accepting -- */
 
-/* A non-blocking descriptor that no child inherits, or a negative errno. */
-static int
-accept_one(int fd, struct sockaddr_storage *peer, socklen_t *peer_len)
-{
-    *peer_len = sizeof(*peer);
-#ifdef __linux__
-    int accepted =
-        accept4(fd, (struct sockaddr *)peer, peer_len, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    return accepted < 0 ? -errno : accepted;
-#else
-    int accepted = accept(fd, (struct sockaddr *)peer, peer_len);
-    if (accepted < 0) {
-        return -errno;
-    }
-    if (fcntl(accepted, F_SETFD, FD_CLOEXEC) < 0
-        || fcntl(accepted, F_SETFL, fcntl(accepted, F_GETFL) | O_NONBLOCK) < 0)
-    {
-        int err = -errno;
-        close(accepted);
-        return err;
-    }
-    return accepted;
-#endif
-}
-
 /* What the connections of one listening socket have in common; borrowed. */
 typedef struct {
     LoopObject *loop;
@@ -245,7 +219,7 @@ accept_all(const listener *common, int fd, long limit)
     for (long i = 0; i <= limit; i++) {
         struct sockaddr_storage peer;
         socklen_t peer_len;
-        int accepted = accept_one(fd, &peer, &peer_len);
+        int accepted = ac_fresh_accept(fd, &peer, &peer_len);
         if (accepted == -ECONNABORTED) {  // gone already: the next one
             continue;
         }

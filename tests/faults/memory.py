@@ -161,6 +161,49 @@ def ready_turn(loop: Any) -> Iterator[Call]:
     assert ran.count(1) == 100, ran
 
 
+@contextlib.contextmanager
+def connecting(loop: Any) -> Iterator[tuple[Any, Receiver]]:
+    """The coroutine of a connection, and the protocol that its factory gives."""
+    core = importlib.import_module("asynccore._core")
+    protocol = Receiver()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        coro = core.connect(loop, deque([protocol]).pop, *server.getsockname())
+        try:
+            yield coro, protocol
+        finally:
+            coro.close()
+            turns(loop)
+            for transport in protocol.made:
+                transport.abort()
+            turns(loop)
+            assert len(protocol.lost) <= len(protocol.made) <= 1
+
+
+@step
+def connect(loop: Any) -> Iterator[Call]:
+    with connecting(loop) as (coro, _):
+        yield functools.partial(coro.send, None)
+
+
+@step
+def connected_by_the_loop(loop: Any) -> Iterator[Call]:
+    with connecting(loop) as (coro, _):
+        future = coro.send(None)
+        yield one_turn(loop)
+        turns(loop)
+        assert future.done()
+
+
+@step
+def connection_opened(loop: Any) -> Iterator[Call]:
+    with connecting(loop) as (coro, _):
+        future = coro.send(None)
+        turns(loop)
+        assert future.done()
+        yield functools.partial(coro.send, None)
+        turns(loop)
+
+
 @step
 def new_loop(loop: Any) -> Iterator[Call]:
     """The part of it that is ours: the standard's constructor crashes 3.13.0."""

@@ -966,6 +966,28 @@ async def failed_connections() -> None:
             await loop.create_connection(Client)
 
 
+@on_loop(50)
+async def connections_driven_by_hand() -> None:
+    from asynccore import _core
+
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, _core.Loop):
+        return
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        for end in ("close", "throw"):
+            coro = _core.connect(loop, Client, *sock.getsockname())
+            assert coro is not None
+            coro.send(None)
+            with contextlib.suppress(ZeroDivisionError):
+                coro.throw(ZeroDivisionError) if end == "throw" else coro.close()
+        coro = _core.connect_unix(loop, Client, "/nowhere/at/all")
+        assert coro is not None
+        with contextlib.suppress(FileNotFoundError):
+            coro.send(None)
+
+
 # --------------------------------------------------------------------- TLS --
 
 
