@@ -460,6 +460,34 @@ async def test_small_segments_leave_at_once(
             await settle()
 
 
+@looped
+async def test_setsockopt_that_is_replaced_in_the_class(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    original = socket.socket.setsockopt
+    seen: list[Any] = []
+
+    def setsockopt(self: socket.socket, *args: Any) -> None:
+        seen.append(args)
+        original(self, *args)
+
+    monkeypatch.setattr(socket.socket, "setsockopt", setsockopt)
+    with listening() as sock:
+        for given in (False, True):
+            options: dict[str, Any] = {}
+            address = sock.getsockname()
+            if given:
+                options["sock"] = socket.create_connection(address)
+            transport, _ = await loop.create_connection(
+                asyncio.Protocol, *(() if given else address), **options
+            )
+            assert seen.pop() == (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            assert not seen
+            transport.close()
+            await settle()
+
+
 # --- sock= ---
 
 

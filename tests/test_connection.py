@@ -28,6 +28,7 @@ from support import (
     Recorder,
     compare,
     looped,
+    needs_ipv6,
     only_asynccore,
     refused_port,
     settle,
@@ -705,7 +706,7 @@ async def test_guarded_sockets(kind: str) -> None:
 AUDIT = """
     import asyncio, os, socket, sys, tempfile
 
-    way = sys.argv[1]
+    way, host = sys.argv[1:]
     events = []
     on = False
     kept = []
@@ -718,6 +719,7 @@ AUDIT = """
         else:
             events.append((event, type(args[0]).__name__, *args[1:]))
         if event == "socket.connect":
+            events.append(args[0].gettimeout())
             if way == "raises":
                 raise RuntimeError("not allowed")
             if way == "closes":
@@ -758,14 +760,15 @@ AUDIT = """
         global lost
         lost = asyncio.Event()
         loop = asyncio.get_running_loop()
-        server = socket.create_server(("127.0.0.1", 0))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        server = socket.create_server((host, 0), family=family)
         port = server.getsockname()[1]
         local = socket.socket(socket.AF_UNIX)
         with server, local, tempfile.TemporaryDirectory() as folder:
             path = folder + "/s"
             local.bind(path)
             local.listen()
-            await connect(loop.create_connection(Client, "127.0.0.1", port), server)
+            await connect(loop.create_connection(Client, host, port), server)
             await connect(loop.create_unix_connection(Client, path), local)
         print(repr(events).replace(path, "PATH").replace(str(port), "PORT"))
 
@@ -776,8 +779,11 @@ AUDIT = """
 """
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 @pytest.mark.parametrize("way", ["looks", "raises", "closes", "keeps"])
-def test_audits(way: str) -> None:
-    seen = [run_script(AUDIT, name, way).stdout for name in LOOPS]
+def test_audits(way: str, host: str) -> None:
+    if ":" in host:
+        needs_ipv6()
+    seen = [run_script(AUDIT, name, way, host).stdout for name in LOOPS]
     assert seen[0] == seen[1]
     assert seen[0].count("'socket.connect'") == 2

@@ -327,6 +327,41 @@ def test_audit_hooks_see_a_connection(script):
     )
 
 
+@pytest.mark.parametrize("blocking", [False, True])
+def test_audit_hooks_see_the_address_that_is_connected_to(script, blocking):
+    """One of IPv6 has four members, also where the program names two."""
+    needs_ipv6()
+    script(
+        f"""
+        import asyncio, socket, sys
+
+        seen = []
+
+        def hook(event, args):
+            if event == "socket.connect":
+                seen.append(args[1])
+
+        sys.addaudithook(hook)
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+                address = server.getsockname()
+                for count in (2, 3, 4):
+                    with socket.socket(socket.AF_INET6) as client:
+                        client.setblocking({blocking})
+                        await loop.sock_connect(client, address[:count])
+                    assert seen.pop() == address
+            assert not seen
+
+        loop = new_event_loop()
+        loop.set_debug(False)  # where a blocking socket is refused
+        loop.run_until_complete(main())
+        loop.close()
+        """
+    )
+
+
 def test_connect_twice(loop, run, listener):
     async def main():
         with socket.socket() as client:

@@ -6,12 +6,12 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-/* The address as `_ensure_resolved` gives it: those of IPv6 have four members. New
- * reference, NULL with an exception. */
-static PyObject *
-resolved(int family, PyObject *address)
+PyObject *
+ac_connecting_address(void *of)
 {
-    if (family != AF_INET6) {
+    const ac_connecting_target *target = of;
+    PyObject *address = target->address;
+    if (target->family != AF_INET6) {
         return Py_NewRef(address);
     }
     PyObject *all = PyTuple_New(4);
@@ -30,12 +30,12 @@ resolved(int family, PyObject *address)
 /* raise OSError(err, f'Connect call failed {address}'), but for one that says that the
  * connection is still being made. */
 static int
-failed(int err, int family, PyObject *address)
+failed(int err, ac_connecting_target *target)
 {
     if (ac_errors_is_transient(-err)) {
         return 0;
     }
-    PyObject *all = resolved(family, address);
+    PyObject *all = ac_connecting_address(target);
     PyObject *text =
         all == NULL ? NULL : PyUnicode_FromFormat("Connect call failed %S", all);
     PyObject *exc =
@@ -50,12 +50,19 @@ failed(int err, int family, PyObject *address)
 }
 
 int
-ac_connecting_result(int fd, int family, PyObject *address)
+ac_connecting_audit(PyObject *(*sock)(void *), void *of, ac_connecting_target *target)
+{
+    return PySys_Audit("socket.connect", "O&O&", sock, of, ac_connecting_address,
+                       target);
+}
+
+int
+ac_connecting_result(int fd, ac_connecting_target *target)
 {
     int err = 0;
     socklen_t len = sizeof(err);
     if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0) {
-        return err == 0 ? 1 : failed(err, family, address);
+        return err == 0 ? 1 : failed(err, target);
     }
     if (ac_errors_is_transient(-errno)) {
         return 0;

@@ -11,7 +11,8 @@
 
 /* What C code does in their place; everything else goes through the object. */
 static const char *const methods[] = {
-    "recv", "recv_into", "send", "connect", "fileno", "gettimeout", "getsockopt",
+    "recv",   "recv_into",  "send",       "connect",
+    "fileno", "gettimeout", "getsockopt", "setsockopt",
 };
 
 /* Looks whether the class has the methods of its C base class, which is immutable. A

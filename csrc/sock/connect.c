@@ -29,6 +29,35 @@ connect_accepts(ac_state *state, PyObject *const *args)
            && ac_sockaddr_parse(family, args[1], &address, &len);
 }
 
+static ac_connecting_target
+target_of(OperationObject *self)
+{
+    int family = AF_UNSPEC, type, proto;
+    (void)ac_plain_kind(self->loop->state, self->sock, &family, &type, &proto);
+    return (ac_connecting_target){family, self->args[0]};
+}
+
+static PyObject *
+socket_of(void *op)
+{
+    return Py_NewRef(((OperationObject *)op)->sock);
+}
+
+/* sock.connect(address) by the method. */
+static int
+connect_by_method(OperationObject *self, ac_connecting_target *target,
+                  PyObject **result)
+{
+    PyObject *address = ac_connecting_address(target);
+    if (address == NULL) {
+        return -1;
+    }
+    int rc = ac_operation_call(self->loop->state->str_connect, self->sock, &address, 1,
+                               result);
+    Py_DECREF(address);
+    return rc;
+}
+
 /* sock.connect(address). What is not usual goes to the method. */
 static int
 connect_first(OperationObject *self, PyObject **result)
@@ -36,13 +65,13 @@ connect_first(OperationObject *self, PyObject **result)
     ac_state *state = self->loop->state;
     struct sockaddr_storage address;
     socklen_t len;
-    int family, type, proto;
-    if (!self->nonblocking || !ac_plain_kind(state, self->sock, &family, &type, &proto)
-        || !ac_sockaddr_parse(family, self->args[0], &address, &len))
+    ac_connecting_target target = target_of(self);
+    if (!self->nonblocking
+        || !ac_sockaddr_parse(target.family, target.address, &address, &len))
     {
-        return ac_operation_call(state->str_connect, self->sock, self->args, 1, result);
+        return connect_by_method(self, &target, result);
     }
-    if (PySys_Audit("socket.connect", "OO", self->sock, self->args[0]) < 0) {
+    if (ac_connecting_audit(socket_of, self, &target) < 0) {
         return -1;
     }
     int fd = ac_plain_number(state, self->sock);  // a hook may have closed it
@@ -67,9 +96,8 @@ connect_attempt(OperationObject *self, PyObject **result)
     if (fd == -2) {
         return -1;
     }
-    int family = AF_UNSPEC, type, proto;
-    (void)ac_plain_kind(state, self->sock, &family, &type, &proto);
-    int rc = ac_connecting_result(fd, family, self->args[0]);
+    ac_connecting_target target = target_of(self);
+    int rc = ac_connecting_result(fd, &target);
     *result = rc > 0 ? Py_NewRef(Py_None) : NULL;
     return rc;
 }

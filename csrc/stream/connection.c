@@ -76,7 +76,8 @@ connection_on_loop_close(ac_open *node)
 
 /* ------------------------------------------------------------------- connecting -- */
 
-/* A socket object of the descriptor, which it owns until it is taken back. */
+/* A socket object of the descriptor, which it owns until it is taken back;
+ * non-blocking, as the interpreter has made it by then. */
 static PyObject *
 lend_descriptor(void *op)
 {
@@ -88,7 +89,15 @@ lend_descriptor(void *op)
     }
     Py_XDECREF(args);
     Py_XDECREF(keywords);
-    return Py_XNewRef(self->sock);
+    PyObject *done = self->sock == NULL
+                         ? NULL
+                         : PyObject_CallMethodOneArg(
+                             self->sock, self->loop->state->str_setblocking, Py_False);
+    if (done == NULL) {
+        return NULL;
+    }
+    Py_DECREF(done);
+    return Py_NewRef(self->sock);
 }
 
 /* What was done with the object counts: it may be closed. Returns 0, or -1 with an
@@ -108,7 +117,8 @@ take_descriptor_back(ConnectionObject *self)
 static int
 audit(ConnectionObject *self)
 {
-    int rc = PySys_Audit("socket.connect", "O&O", lend_descriptor, self, self->address);
+    ac_connecting_target target = {self->family, self->address};
+    int rc = ac_connecting_audit(lend_descriptor, self, &target);
     if (self->sock != NULL) {
         ac_errors_finally raised;
         ac_errors_finally_begin(&raised);
@@ -153,7 +163,8 @@ settle(ConnectionObject *self, PyObject *future)
         watch_no_more(self);  // cancelled
         return done < 0 ? -1 : 0;
     }
-    int rc = ac_connecting_result(self->fd, self->family, self->address);
+    ac_connecting_target target = {self->family, self->address};
+    int rc = ac_connecting_result(self->fd, &target);
     if (rc == 0) {
         return 0;
     }
