@@ -426,6 +426,15 @@ def test_sock_methods_are_built_in(loop, loop_name):
         coro.close()
 
 
+@pytest.mark.parametrize("name", ["create_connection", "create_unix_connection"])
+def test_unknown_keyword_of_a_connection(loop, loop_name, run, name):
+    method = getattr(loop, name)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'unknown'"):
+        coro = method(asyncio.Protocol, unknown=1)
+        assert loop_name == "asynccore"
+        run(coro)
+
+
 @pytest.mark.parametrize("name", ["__name__", "__qualname__"])
 def test_names_of_a_sock_coroutine(both: Any, name: str) -> None:
     def scenario(loop: Any) -> str:
