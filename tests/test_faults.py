@@ -253,6 +253,36 @@ def test_no_memory_for_a_new_loop(script):
     assert done.stdout == "works\n"
 
 
+@needs_testcapi
+@only_asynccore
+def test_no_memory_for_all_that_a_reader_waits_for(script):
+    """Most of it has not come, and may never: the reader goes on with less."""
+    script("""
+        import asyncio
+        import _testcapi
+
+        async def main():
+            from asynccore import _core
+            loop = asyncio.get_running_loop()
+            reader = asyncio.StreamReader()
+            _core.adopt_reader(loop, reader)
+            task = loop.create_task(reader.readexactly(4000))
+            await asyncio.sleep(0)
+            feed, data = reader.feed_data, bytes(1000)
+            _testcapi.set_nomemory(1, 2)
+            try:
+                feed(data)
+            finally:
+                _testcapi.remove_mem_hooks()
+            feed(bytes(3000))
+            assert await task == bytes(4000)
+
+        loop = new_event_loop()
+        loop.run_until_complete(main())
+        loop.close()
+    """)
+
+
 # -- callbacks
 
 

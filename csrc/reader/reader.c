@@ -42,9 +42,18 @@ expects(const ReaderState *self, size_t need)
 static int
 move_bytes(ReaderState *self, size_t need)
 {
-    size_t size = need + need / 2;
-    size = expects(self, need) ? self->wanted : size < SIZE_MIN ? SIZE_MIN : size;
-    PyObject *chunk = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+    PyObject *chunk = NULL;
+    if (expects(self, need)) {
+        chunk = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)self->wanted);
+        if (chunk == NULL) {
+            PyErr_Clear();  // most of it may never come: less will do for now
+        }
+    }
+    if (chunk == NULL) {
+        size_t size = need + need / 2;
+        chunk = PyBytes_FromStringAndSize(
+            NULL, (Py_ssize_t)(size < SIZE_MIN ? SIZE_MIN : size));
+    }
     if (chunk == NULL) {
         return -1;
     }
