@@ -17,6 +17,7 @@ import socket
 import sys
 import warnings
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -402,6 +403,8 @@ async def test_stream_methods_are_built_in():
             assert asyncio.iscoroutine(coro)
             assert inspect.iscoroutine(coro) is standard
             coro.close()
+        with mock.patch.object(s.reader, "read") as replaced:
+            assert isinstance(replaced, mock.AsyncMock) is standard
 
 
 @looped
@@ -419,6 +422,10 @@ async def test_attributes_of_a_reader():
 def test_sock_methods_are_built_in(loop, loop_name):
     method = loop.sock_recv
     assert inspect.iscoroutinefunction(method) is (loop_name == "asyncio")
+    with mock.patch.object(loop, "sock_recv") as replaced:
+        assert isinstance(replaced, mock.AsyncMock) is (loop_name == "asyncio")
+    with mock.patch.object(loop, "sock_recv", new_callable=mock.AsyncMock):
+        assert loop.run_until_complete(loop.sock_recv()) is not None
     with socket.socket() as sock:
         coro = method(sock, 1)
         assert asyncio.iscoroutine(coro)
