@@ -45,7 +45,7 @@ _IMPORTS = {
 
 
 def factory_of(name: str) -> LoopFactory:
-    """Returns the loop factory called `name` after it has made its first loop.
+    """Returns the loop factory called `name` after a first loop has waited.
 
     The first libuv loop of a process opens descriptors that stay open.
     """
@@ -53,7 +53,10 @@ def factory_of(name: str) -> LoopFactory:
         return asyncio.SelectorEventLoop
     import asynccore
 
-    asynccore.new_event_loop().close()
+    loop = asynccore.new_event_loop()
+    loop.call_later(0.001, loop.stop)
+    loop.run_forever()
+    loop.close()
     return asynccore.new_event_loop
 
 

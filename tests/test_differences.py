@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import errno
 import gc
 import inspect
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
+import threading
 import warnings
 from typing import Any
 from unittest import mock
@@ -22,7 +25,14 @@ from unittest import mock
 import pytest
 
 import asynccore
-from support import Recorder, certificates, looped, outcome, wire
+from support import (
+    Recorder,
+    certificates,
+    looped,
+    only_asynccore,
+    outcome,
+    wire,
+)
 from support.streams import streams
 
 
@@ -390,6 +400,34 @@ def test_descriptors_of_a_loop(both: Any) -> None:
 
     standard, ours = both(scenario)
     assert standard <= 3 < ours <= 10
+
+
+@only_asynccore  # the standard constructor fails, and leaves a half of a loop
+def test_descriptors_are_taken_late(loop: Any) -> None:
+    """By the first that is watched or waited for; waiting goes on without."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def without(call: Any) -> Any:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            return call()
+        except OSError as exc:
+            return exc.errno
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert without(lambda: loop.run_until_complete(asyncio.sleep(0, 1))) == 1
+    ends = os.pipe()
+    assert without(lambda: loop.add_reader(ends[0], int)) == errno.EMFILE
+    thread = threading.Timer(0.01, loop.call_soon_threadsafe, (loop.stop,))
+    thread.start()
+    without(loop.run_forever)
+    thread.join()
+    assert without(lambda: loop.run_until_complete(asyncio.sleep(0.001, 1))) == 1
+    loop.add_reader(ends[0], int)
+    assert loop.remove_reader(ends[0])
+    for fd in ends:
+        os.close(fd)
 
 
 @looped

@@ -34,37 +34,42 @@ def trace():
 # the standard constructor forgets what it opened before it failed
 @only_asynccore
 def test_no_descriptors_for_a_new_loop(script):
-    # whatever is missing, OSError; nothing leaks, and later a loop can be made
+    # whatever is missing, a loop can wait and watches nothing; nothing leaks, and later
+    # it can watch
     done = script("""
-        import errno, gc, os, resource, sys
+        import asyncio, errno, gc, os, resource, sys
         sys.unraisablehook = lambda args: None
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        ends = os.pipe()
+        lowest = ends[1] + 1
         def count():
             return len(os.listdir("/dev/fd"))
         refused = 0
         open_after = []
         for _ in range(3):  # the first loop of a process opens what stays open
             for spare in range(0, 30):
-                resource.setrlimit(resource.RLIMIT_NOFILE, (3 + spare, hard))
+                resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + spare, hard))
+                loop = new_event_loop()
+                loop.run_until_complete(asyncio.sleep(0.001))
                 try:
-                    loop = new_event_loop()
+                    loop.add_reader(ends[0], int)
                 except OSError as exc:
                     assert exc.errno == errno.EMFILE, exc
                     refused += 1
-                else:
-                    loop.stop()
-                    try:
-                        loop.run_forever()
-                    except OSError as exc:
-                        assert exc.errno == errno.EMFILE, exc
+                if spare % 2:
                     loop.close()
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                if not loop.is_closed():
+                    loop.run_until_complete(asyncio.sleep(0.001))
+                    loop.close()
                 gc.collect()
             open_after.append(count())
         assert len(set(open_after)) == 1, open_after
         open_now = count()
         for _ in range(5):
             loop = new_event_loop()
+            loop.call_later(0.001, loop.stop)
+            loop.run_forever()
             loop.close()
         assert count() == open_now
         assert refused >= 10, refused

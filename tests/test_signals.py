@@ -591,7 +591,10 @@ def test_wake_up_fd_taken_away_during_a_run(loop, loop_factory, trace):
     assert trace == ["handler"]
 
 
-def test_keyboard_interrupt_without_a_free_descriptor(loop):
+@pytest.mark.parametrize("waited", [False, True], ids=["", "waited"])
+def test_keyboard_interrupt_without_a_free_descriptor(loop, waited):
+    if waited:
+        loop.run_until_complete(asyncio.sleep(0.001))
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
     guard = loop.call_later(30, loop.stop)

@@ -7,10 +7,12 @@
 #include "loop/poller_parts.h"
 
 #include <assert.h>
+#include <time.h>
 #include <unistd.h>
 
 /* The longest wait, as the standard loop's MAXIMUM_SELECT_TIMEOUT. */
 #define MAX_WAIT_SECONDS (24.0 * 3600.0)
+#define MAX_NAP_SECONDS 0.005
 
 /* ----------------------------------------------------------- open, close -- */
 
@@ -38,10 +40,9 @@ uv_side_close(ac_poller *poller)
     }
 }
 
-/* What each loop needs at once; the timerfd and the set of foreign descriptors are
- * made when first needed. Returns a libuv status. */
+/* The handles of a uv_loop_t that is initialised. Returns a libuv status. */
 static int
-poller_setup(ac_poller *poller)
+uv_side_setup(ac_poller *poller)
 {
     int err = ac_wakeup_open(&poller->wakeup, &poller->uv);
     if (err == 0) {
@@ -51,6 +52,94 @@ poller_setup(ac_poller *poller)
         uv_run(&poller->uv, UV_RUN_NOWAIT);
     }
     return err;
+}
+
+/* Puts libuv's own numbers into the kernel's set, before libuv does: it aborts the
+ * process if the kernel refuses them. Returns a libuv status. */
+static int
+uv_side_announce(uv_loop_t *uv)
+{
+    const int numbers[] = {uv->signal_io_watcher.fd, uv->async_io_watcher.fd};
+    int err = 0;
+    for (size_t i = 0; err == 0 && i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        if (numbers[i] > STDERR_FILENO) {  // it never gets the others
+            err = ac_own_add_number(uv, numbers[i], UV_READABLE);
+        }
+    }
+    return err;
+}
+
+/* Returns a libuv status. */
+static int
+uv_side_open(ac_poller *poller)
+{
+    int held[3];
+    int low = ac_descriptor_hold_low(held);
+    int err = uv_loop_init(&poller->uv);
+    if (err < 0) {
+        int left_open = uv_backend_fd(&poller->uv);
+        if (left_open > STDERR_FILENO) {  // 0 if it did not come so far
+            close(left_open);
+        }
+    }
+    else if ((err = uv_side_announce(&poller->uv)) < 0) {
+        (void)uv_loop_close(&poller->uv);  // it has no handles, and is not run
+    }
+    else {
+        err = uv_side_setup(poller);
+        if (err < 0) {
+            uv_side_close(poller);
+        }
+    }
+    ac_descriptor_release_low(held, low);
+    return err;
+}
+
+/* Opens the libuv side, unless it is open. Returns a libuv status. */
+static int
+open_once(LoopObject *loop)
+{
+    ac_poller *poller = loop->poller;
+    if (poller->opened) {
+        return 0;
+    }
+    int err = AC_LOAD(loop->state->libuv_started) ? 0 : ac_descriptor_probe();
+    if (err == 0) {
+        memset(&poller->uv, 0, sizeof(poller->uv));  // of an attempt that failed
+        err = uv_side_open(poller);
+    }
+    if (err == 0) {
+        AC_STORE(loop->state->libuv_started, true);
+        poller->opened = true;
+        ac_event_reserve(loop, 1);
+    }
+    return err;
+}
+
+int
+ac_poller_need(LoopObject *loop)
+{
+    int err = open_once(loop);
+    if (err < 0) {
+        (void)ac_errors_errno(-err);
+        return -1;
+    }
+    return 0;
+}
+
+int
+ac_poller_open(LoopObject *loop)
+{
+    assert(loop->poller == NULL);
+    ac_poller *poller = PyMem_RawCalloc(1, sizeof(*poller));
+    if (poller == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    ac_foreign_init(&poller->foreign);
+    ac_wakeup_init(&poller->wakeup);
+    loop->poller = poller;
+    return 0;
 }
 
 /* Frees the block, whose libuv side is closed. */
@@ -63,49 +152,6 @@ poller_free(ac_poller *poller)
     PyMem_RawFree(poller);
 }
 
-int
-ac_poller_open(LoopObject *loop)
-{
-    assert(loop->poller == NULL);
-    int err = AC_LOAD(loop->state->libuv_started) ? 0 : ac_descriptor_probe();
-    if (err < 0) {
-        ac_errors_uv(err);
-        return -1;
-    }
-    ac_poller *poller = PyMem_RawCalloc(1, sizeof(*poller));
-    if (poller == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    ac_foreign_init(&poller->foreign);
-    int held[3];
-    int low = ac_descriptor_hold_low(held);
-    err = uv_loop_init(&poller->uv);
-    if (err < 0) {
-        int left_open = uv_backend_fd(&poller->uv);
-        if (left_open > STDERR_FILENO) {  // 0 if it did not come so far
-            close(left_open);
-        }
-        PyMem_RawFree(poller);
-    }
-    else {
-        err = poller_setup(poller);
-        if (err < 0) {
-            uv_side_close(poller);
-            poller_free(poller);
-        }
-    }
-    ac_descriptor_release_low(held, low);
-    if (err < 0) {
-        ac_errors_uv(err);
-        return -1;
-    }
-    AC_STORE(loop->state->libuv_started, true);
-    ac_event_reserve(loop, 1);
-    loop->poller = poller;
-    return 0;
-}
-
 void
 ac_poller_close(LoopObject *loop)
 {
@@ -114,7 +160,10 @@ ac_poller_close(LoopObject *loop)
         return;
     }
     loop->events_len = loop->events_pos = loop->events_kept = 0;
-    if (ac_loop_is_forked(loop)) {
+    if (!poller->opened) {
+        // nothing was ever watched
+    }
+    else if (ac_loop_is_forked(loop)) {
         // the kernel's set is shared with the parent: nothing is taken out of it, the
         // child's copies of the descriptors go
         ac_own_drop_closed(&poller->own);
@@ -138,6 +187,10 @@ int
 ac_poller_after_fork(LoopObject *loop)
 {
     ac_poller *poller = loop->poller;
+    if (!poller->opened) {
+        loop->forks = loop->state->forks;
+        return 0;
+    }
     ac_own_before_fork(&poller->own);
     int held[3];
     int low = ac_descriptor_hold_low(held);
@@ -246,6 +299,21 @@ poll_all(LoopObject *loop, bool block)
     return poller->foreign.ready ? poll_foreign(loop, false) : 0;
 }
 
+/* A wait of a loop that could not open anything to wait by, for want of descriptors: a
+ * short one, since nobody can end it. The next poll tries again. */
+static void
+nap(double timeout)
+{
+    double seconds =
+        timeout < 0.0 || timeout > MAX_NAP_SECONDS ? MAX_NAP_SECONDS : timeout;
+    if (seconds > 0.0) {
+        struct timespec rest = {.tv_nsec = (long)(seconds * 1e9)};
+        Py_BEGIN_ALLOW_THREADS(void)
+        nanosleep(&rest, NULL);
+        Py_END_ALLOW_THREADS
+    }
+}
+
 int
 ac_poller_poll(LoopObject *loop, double timeout)
 {
@@ -257,6 +325,10 @@ ac_poller_poll(LoopObject *loop, double timeout)
     if (loop->polling) {  // a turn made by hand in another thread
         PyErr_SetString(PyExc_RuntimeError, "This event loop is already running");
         return -1;
+    }
+    if (!poller->opened && (timeout == 0.0 || open_once(loop) < 0)) {
+        nap(timeout);  // nothing is watched
+        return 0;
     }
     if (timeout == 0.0 && is_only_foreign(poller)) {
         (void)ac_foreign_confirm(&poller->foreign, false);

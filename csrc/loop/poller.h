@@ -12,10 +12,15 @@
 #include "loop/loop.h"
 #include "loop/watcher.h"
 
-/* Opens the loop's libuv side. Returns 0, or -1 with an exception (OSError under
- * EMFILE). */
+/* Makes the poller. Returns 0, or -1 with MemoryError. */
 int
 ac_poller_open(LoopObject *loop);
+
+/* Opens its libuv side, unless it is open: before something is watched for the first
+ * time, or waited for. A loop that does neither takes no descriptor. Returns 0, or -1
+ * with an exception (OSError under EMFILE). */
+int
+ac_poller_need(LoopObject *loop);
 
 /* Closes everything libuv holds for the loop, whose watchers are closed already.
  * Calls no user code. In a forked child only descriptors are closed. */

@@ -11,6 +11,7 @@
 /* Lives from ac_poller_open to ac_poller_close; a closed own watcher's block until
  * libuv's close callback. */
 struct ac_poller {
+    bool opened; /* libuv's side: the next two, and the handles of the others */
     uv_loop_t uv;
     uv_async_t wake; /* interrupts a poll */
     ac_own own;

@@ -18,19 +18,27 @@ monotonic_now(void)
     return (double)uv_hrtime() / 1e9;
 }
 
+/* libuv before 1.45 runs timers before it polls as well: one that is due by then would
+ * leave a poll without an end. */
 static void
 on_timer(uv_timer_t *handle)
 {
     ((ac_wakeup *)handle->data)->armed = INFINITY;
+    uv_stop(handle->loop);
 }
 
-int
-ac_wakeup_open(ac_wakeup *wakeup, uv_loop_t *uv)
+void
+ac_wakeup_init(ac_wakeup *wakeup)
 {
     wakeup->armed = INFINITY;
 #ifdef __linux__
     wakeup->fd = -1;
 #endif
+}
+
+int
+ac_wakeup_open(ac_wakeup *wakeup, uv_loop_t *uv)
+{
     int err = uv_timer_init(uv, &wakeup->timer);
     wakeup->timer.data = wakeup;
     return err;

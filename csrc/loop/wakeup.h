@@ -16,6 +16,9 @@ typedef struct {
     double armed; /* the time it is set for; INFINITY: not set; -INFINITY: it fired */
 } ac_wakeup;
 
+void
+ac_wakeup_init(ac_wakeup *wakeup);
+
 /* These return a libuv status. */
 int
 ac_wakeup_open(ac_wakeup *wakeup, uv_loop_t *uv);

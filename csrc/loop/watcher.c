@@ -3,6 +3,7 @@
 
 #include "core/errors.h"
 #include "loop/event.h"
+#include "loop/poller.h"
 #include "loop/poller_parts.h"
 #include "loop/watcher.h"
 
@@ -21,6 +22,9 @@ ac_watcher_new(LoopObject *loop, ac_watcher_kind kind, int fd, ac_watcher_fn *on
     ac_poller *poller = loop->poller;
     if (poller == NULL) {
         (void)ac_loop_check_closed(loop);
+        return NULL;
+    }
+    if (ac_poller_need(loop) < 0) {
         return NULL;
     }
     ac_watcher *watcher = kind == AC_WATCHER_OWN ? ac_own_new(&poller->own, fd)

@@ -24,8 +24,20 @@ REFUSAL = """
 #include <dlfcn.h>
 #include <errno.h>
 #include <sys/epoll.h>
+#include <time.h>
 
 int refusal;
+int lateness; /* of each uv_run, in milliseconds */
+
+int
+uv_run(void *loop, int mode)
+{
+    void *libuv = dlopen("libuv.so.1", RTLD_LAZY);
+    int (*real)(void *, int) = dlsym(libuv, "uv_run");
+    struct timespec rest = {.tv_nsec = lateness * 1000000L};
+    nanosleep(&rest, NULL);
+    return real(loop, mode);
+}
 
 int
 epoll_ctl(int set, int op, int fd, struct epoll_event *event)
@@ -42,9 +54,12 @@ epoll_ctl(int set, int op, int fd, struct epoll_event *event)
 """
 
 PROGRAM = """
-import asyncio, ctypes, socket
+import asyncio, ctypes, socket, sys
 refusal = ctypes.c_int.in_dll(ctypes.CDLL(None), "refusal")
 loop = new_event_loop()
+if len(sys.argv) < 3:  # it has its own descriptors
+    loop.call_later(0.001, loop.stop)
+    loop.run_forever()
 
 class Noted(asyncio.Protocol):
     made = 0
@@ -106,6 +121,63 @@ loop.close()
         str(number),
     )
     assert done.stdout == f"{number}\n" * 4
+
+
+@only_asynccore  # the standard loop has its descriptors from the start
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.ENOMEM])
+def test_numbers_of_the_loop(program: Script, number: int) -> None:
+    """libuv would abort the process."""
+    done = program(
+        """
+a, b = socket.socketpair()
+refusal.value = int(sys.argv[1])
+for _ in range(2):
+    try:
+        loop.add_reader(a, print)
+    except OSError as exc:
+        print(exc.errno)
+    loop.run_until_complete(asyncio.sleep(0.001))
+refusal.value = 0
+loop.run_until_complete(asyncio.sleep(0.001))
+loop.add_reader(a, loop.stop)
+b.send(b".")
+loop.run_forever()
+loop.remove_reader(a)
+a.close()
+b.close()
+loop.close()
+""",
+        str(number),
+        "late",
+    )
+    assert done.stdout == f"{number}\n" * 2
+
+
+@only_asynccore  # which waits by a timer of libuv's then
+def test_timer_that_is_due_before_the_poll(program: Script) -> None:
+    """libuv before 1.45 runs it then, and would wait for what else may come."""
+    done = program(
+        """
+import resource
+limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+a, b = socket.socketpair()
+loop.add_reader(a, int)
+lateness = ctypes.c_int.in_dll(ctypes.CDLL(None), "lateness")
+resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+lateness.value = 3
+for _ in range(3):
+    loop.run_until_complete(asyncio.sleep(0.001))
+    print("woken")
+resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+loop.remove_reader(a)
+a.close()
+b.close()
+loop.close()
+""",
+        "x",
+        "late",
+    )
+    assert done.stdout == "woken\n" * 3
 
 
 # the standard loop reports an exception of its _add_reader, and the connection hangs
