@@ -470,11 +470,12 @@ _STREAM_METHODS = ("recv", "recv_into", "send", "sendmsg", "shutdown", "fileno")
 
 
 def _is_plain(sock: object, methods: tuple[str, ...]) -> bool:
-    """Whether the methods that carry bytes are those of `socket.socket`."""
+    """Whether the methods that carry bytes are those of `_socket.socket`."""
     kind = type(sock)
-    return kind is _socket or (
-        issubclass(kind, _socket)
-        and all(getattr(kind, name) is getattr(_socket, name) for name in methods)
+    if kind is _socket:
+        return _core.sockets_are_plain()
+    return issubclass(kind, _socket) and all(
+        getattr(kind, name) is getattr(_socket.__base__, name) for name in methods
     )
 
 

@@ -1070,3 +1070,55 @@ async def test_number_exposed_before_its_set_changed(many_descriptors: None) -> 
         peer.sock.close()
     server.close()
     await server.wait_closed()
+
+
+@pytest.mark.parametrize("name", ["send", "recv"])
+@pytest.mark.parametrize("side", ["given", "accepted", "made"])
+def test_method_that_is_replaced_in_the_class(
+    loop: Any, monkeypatch: pytest.MonkeyPatch, side: str, name: str
+) -> None:
+    """It is called, by transports that are made from then on."""
+    calls: list[bytes] = []
+    original = getattr(socket.socket, name)
+
+    def changed(self: socket.socket, *args: Any) -> Any:
+        calls.append(name.encode())
+        return original(self, *args)
+
+    class Echo(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def data_received(self, data: bytes) -> None:
+            self.transport.write(data)
+
+    async def main() -> None:
+        echo = Echo()
+        monkeypatch.setattr(socket.socket, name, changed)
+        listening = socket.create_server(("127.0.0.1", 0))
+        if side == "made":
+            await loop.create_connection(lambda: echo, *listening.getsockname())
+            peer, _ = listening.accept()
+        else:
+            peer = socket.create_connection(listening.getsockname())
+            if side == "given":
+                here, _ = listening.accept()
+                await loop.create_connection(lambda: echo, sock=here)
+            else:
+                server = await loop.create_server(lambda: echo, sock=listening)
+        peer.setblocking(False)
+        await loop.sock_sendall(peer, b"x")
+        calls.clear()
+        while not calls:
+            await asyncio.sleep(0)
+        monkeypatch.undo()
+        assert await loop.sock_recv(peer, 10) == b"x"
+        peer.close()
+        if side == "accepted":
+            server.close()
+        listening.close()
+        echo.transport.abort()
+        await settle()
+
+    loop.run_until_complete(asyncio.wait_for(main(), 20))
+    assert calls[0] == name.encode()

@@ -11,12 +11,14 @@
 
 /* What C code does in their place; everything else goes through the object. */
 static const char *const methods[] = {
-    "recv",   "recv_into",  "send",       "connect",
-    "fileno", "gettimeout", "getsockopt", "setsockopt",
+    "recv",    "recv_into",  "recvfrom",   "recvfrom_into", "send",
+    "sendmsg", "sendto",     "_accept",    "connect",       "shutdown",
+    "fileno",  "gettimeout", "getsockopt", "setsockopt",
 };
 
-/* Looks whether the class has the methods of its C base class, which is immutable. A
- * class that has is remembered by its version. Returns -1 with an exception. */
+/* Looks whether the class has the methods of its C base class, which is immutable, and
+ * its own accept(). A class that has is remembered by its version. Returns -1 with an
+ * exception. */
 static int
 look_again(ac_state *state)
 {
@@ -34,6 +36,12 @@ look_again(ac_state *state)
             return -1;
         }
         unchanged = unchanged && same;
+    }
+    PyObject *accept = PyObject_GetAttr(state->socket_type, state->str_accept);
+    unchanged = unchanged && accept == state->socket_accept;
+    Py_XDECREF(accept);
+    if (accept == NULL) {
+        return -1;
     }
     if (unchanged) {
         AC_STORE(state->socket_version, version);

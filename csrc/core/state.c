@@ -42,6 +42,7 @@
     X(socket_base)              \
     X(socket_fileno)            \
     X(socket_gettimeout)        \
+    X(socket_accept)            \
     X(stock_set_nodelay)        \
     X(stock_ipaddr_info)        \
     X(connection_parts)         \
@@ -192,12 +193,13 @@ inspect_transports(ac_state *state)
     }
     state->socket_fileno = PyObject_GetAttr(state->socket_base, state->str_fileno);
     state->socket_gettimeout = PyObject_GetAttrString(state->socket_base, "gettimeout");
+    state->socket_accept = PyObject_GetAttr(state->socket_type, state->str_accept);
     state->high_water = PyLong_FromLong(64 * 1024);
     state->low_water = PyLong_FromLong(16 * 1024);
     state->empty_tuple = PyTuple_New(0);
     return state->socket_fileno == NULL || state->socket_gettimeout == NULL
-                   || state->high_water == NULL || state->low_water == NULL
-                   || state->empty_tuple == NULL
+                   || state->socket_accept == NULL || state->high_water == NULL
+                   || state->low_water == NULL || state->empty_tuple == NULL
                ? -1
                : 0;
 }

@@ -10,6 +10,7 @@
 #include "core/code.h"
 #include "core/fresh.h"
 #include "core/method.h"
+#include "core/plain.h"
 #include "loop/ready.h"
 #include "loop/report.h"
 #include "stream/accept.h"
@@ -261,8 +262,9 @@ core_accept_ready(PyObject *module, PyObject *args)
         PyErr_SetString(PyExc_TypeError, "context must be a Context or None");
         return NULL;
     }
-    if (!Py_IS_TYPE(sock, (PyTypeObject *)state->socket_type)) {
-        Py_RETURN_NONE;  // a subclass may have its own accept()
+    int plain = ac_plain_is(state, sock);
+    if (plain <= 0) {
+        return plain < 0 ? NULL : Py_NewRef(Py_None);
     }
     long fd = ac_method_number(sock, state->str_fileno);
     if (fd == -1 && PyErr_Occurred()) {
@@ -279,7 +281,20 @@ core_accept_ready(PyObject *module, PyObject *args)
     return err < 0 ? NULL : PyLong_FromLong(err);
 }
 
+PyDoc_STRVAR(core_sockets_are_plain_doc,
+             "sockets_are_plain($module, /)\n--\n\n"
+             "Whether nobody has replaced a method of socket.socket.");
+
+static PyObject *
+core_sockets_are_plain(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    int plain = ac_plain_class_is(ac_state_of(module));
+    return plain < 0 ? NULL : PyBool_FromLong(plain);
+}
+
 static PyMethodDef accept_functions[] = {
+    {"sockets_are_plain", core_sockets_are_plain, METH_NOARGS,
+     core_sockets_are_plain_doc},
     {"accept_ready", core_accept_ready, METH_VARARGS, core_accept_ready_doc},
     {NULL, NULL, 0, NULL},
 };
