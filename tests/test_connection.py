@@ -701,6 +701,22 @@ async def test_guarded_sockets(kind: str) -> None:
             await server.connect(Recorder)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["__init__", "setblocking", "close", "getsockname", "getpeername", "setsockopt"],
+)
+@looped
+async def test_method_of_sockets(name: str) -> None:
+    calls: list[Any] = []
+    async with listening("tcp") as server:
+        original = getattr(socket.socket, name)
+        with mock.patch.object(socket.socket, name, replaced(original, calls)):
+            transport, _ = await server.connect(Recorder)
+            transport.abort()
+            await settle()
+        assert set(calls) == {name}
+
+
 # --- audits ---
 
 AUDIT = """

@@ -450,3 +450,22 @@ def test_child_that_holds_a_closed_socket_open(loop):
         os.close(w)
         os.waitpid(pid, 0)
     assert turns < 100  # thousands, if it does not wait
+
+
+@pytest.mark.parametrize("end", ["run", "close"])
+def test_loop_that_is_first_used_in_the_child(loop, end):
+    """Its parent has nothing that it could share."""
+
+    def child():
+        asyncio._set_running_loop(None)
+        seen = []
+        before = set(os.listdir("/dev/fd"))
+        loop.add_signal_handler(signal.SIGUSR1, seen.append, 1)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        if end == "run":
+            loop.run_until_complete(asyncio.sleep(0.01))
+            loop.remove_signal_handler(signal.SIGUSR1)
+        loop.close()
+        return seen, len(set(os.listdir("/dev/fd")) - before)
+
+    assert in_child(child) == str(([1] if end == "run" else [], 0))

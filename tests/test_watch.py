@@ -670,6 +670,17 @@ def test_remove_after_close_of_the_loop(loop_factory, pair):
 # -- closed and reused numbers
 
 
+@pytest.mark.parametrize("lower", range(8))
+@pytest.mark.parametrize("name", ["add_reader", "add_writer"])
+def test_closed_number_as_the_first_of_a_loop(loop, name, lower):
+    """It is none of the numbers that the loop takes for itself."""
+    fds = [os.open(os.devnull, os.O_RDONLY) for _ in range(lower + 1)]
+    for fd in fds:
+        os.close(fd)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        getattr(loop, name)(fds[-1], print)
+
+
 def test_closed_without_removal(loop, trace):
     a, b = socket.socketpair()
     number = a.fileno()

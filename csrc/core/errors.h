@@ -54,4 +54,12 @@ ac_errors_is_transient(ssize_t err)
            || err == -EALREADY;
 }
 
+/* True for the negative errnos of a shortage that may pass: of descriptors, of memory,
+ * of what the kernel may watch. */
+static inline bool
+ac_errors_is_shortage(int err)
+{
+    return err == -EMFILE || err == -ENFILE || err == -ENOMEM || err == -ENOSPC;
+}
+
 #endif

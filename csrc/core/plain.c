@@ -11,14 +11,42 @@
 
 /* What C code does in their place; everything else goes through the object. */
 static const char *const methods[] = {
-    "recv",    "recv_into",  "recvfrom",   "recvfrom_into", "send",
-    "sendmsg", "sendto",     "_accept",    "connect",       "shutdown",
-    "fileno",  "gettimeout", "getsockopt", "setsockopt",
+    "recv",        "recv_into",  "recvfrom",    "recvfrom_into", "send",
+    "sendmsg",     "sendto",     "_accept",     "connect",       "shutdown",
+    "setblocking", "fileno",     "getpeername", "getsockname",   "gettimeout",
+    "getsockopt",  "setsockopt",
 };
 
+/* Likewise those that are methods of socket.socket itself. */
+static const char *const own_methods[] = {"__init__", "accept", "close", "detach"};
+#define OWN_METHODS (sizeof(own_methods) / sizeof(own_methods[0]))
+
+/* The latter as they are now, a tuple. */
+static PyObject *
+look_up_own(ac_state *state)
+{
+    PyObject *found = PyTuple_New(OWN_METHODS);
+    for (size_t i = 0; found != NULL && i < OWN_METHODS; i++) {
+        PyObject *method = PyObject_GetAttrString(state->socket_type, own_methods[i]);
+        if (method == NULL) {
+            Py_CLEAR(found);
+            break;
+        }
+        PyTuple_SET_ITEM(found, (Py_ssize_t)i, method);
+    }
+    return found;
+}
+
+int
+ac_plain_note(ac_state *state)
+{
+    state->socket_stock = look_up_own(state);
+    return state->socket_stock == NULL ? -1 : 0;
+}
+
 /* Looks whether the class has the methods of its C base class, which is immutable, and
- * its own accept(). A class that has is remembered by its version. Returns -1 with an
- * exception. */
+ * its own as they were. A class that has is remembered by its version. Returns -1 with
+ * an exception. */
 static int
 look_again(ac_state *state)
 {
@@ -37,12 +65,16 @@ look_again(ac_state *state)
         }
         unchanged = unchanged && same;
     }
-    PyObject *accept = PyObject_GetAttr(state->socket_type, state->str_accept);
-    unchanged = unchanged && accept == state->socket_accept;
-    Py_XDECREF(accept);
-    if (accept == NULL) {
+    PyObject *own = look_up_own(state);
+    if (own == NULL) {
         return -1;
     }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(own); i++) {
+        unchanged =
+            unchanged
+            && PyTuple_GET_ITEM(own, i) == PyTuple_GET_ITEM(state->socket_stock, i);
+    }
+    Py_DECREF(own);
     if (unchanged) {
         AC_STORE(state->socket_version, version);
     }

@@ -5,6 +5,12 @@
 
 #include "core/state.h"
 
+/* Remembers the methods of socket.socket, at import. Returns 0, or -1 with an
+ * exception.
+ */
+int
+ac_plain_note(ac_state *state);
+
 /* Whether `sock` is exactly a socket.socket, whose methods nobody has replaced. Returns
  * -1 with an exception. */
 int

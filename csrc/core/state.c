@@ -1,6 +1,7 @@
 /* Module state: filled once by module_exec, visited and cleared by the collector. */
 #include "core/python.h"
 
+#include "core/plain.h"
 #include "core/state.h"
 
 /* The members that hold references, in the order of the struct; the names follow. */
@@ -42,7 +43,7 @@
     X(socket_base)              \
     X(socket_fileno)            \
     X(socket_gettimeout)        \
-    X(socket_accept)            \
+    X(socket_stock)             \
     X(stock_set_nodelay)        \
     X(stock_ipaddr_info)        \
     X(connection_parts)         \
@@ -193,12 +194,11 @@ inspect_transports(ac_state *state)
     }
     state->socket_fileno = PyObject_GetAttr(state->socket_base, state->str_fileno);
     state->socket_gettimeout = PyObject_GetAttrString(state->socket_base, "gettimeout");
-    state->socket_accept = PyObject_GetAttr(state->socket_type, state->str_accept);
     state->high_water = PyLong_FromLong(64 * 1024);
     state->low_water = PyLong_FromLong(16 * 1024);
     state->empty_tuple = PyTuple_New(0);
-    return state->socket_fileno == NULL || state->socket_gettimeout == NULL
-                   || state->socket_accept == NULL || state->high_water == NULL
+    return ac_plain_note(state) < 0 || state->socket_fileno == NULL
+                   || state->socket_gettimeout == NULL || state->high_water == NULL
                    || state->low_water == NULL || state->empty_tuple == NULL
                ? -1
                : 0;

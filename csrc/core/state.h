@@ -249,7 +249,7 @@ typedef struct ac_state {
     PyObject *socket_base; /* its C base class, and methods of it */
     PyObject *socket_fileno;
     PyObject *socket_gettimeout;
-    PyObject *socket_accept;     /* socket.socket.accept as it was at import */
+    PyObject *socket_stock; /* methods of socket.socket at import, a tuple; plain.c */
     PyObject *stock_set_nodelay; /* of asyncio.base_events; NULL: another one */
     PyObject *stock_ipaddr_info; /* likewise */
     PyObject *connection_parts;  /* tuple: see connection_parts.h; NULL if not known */

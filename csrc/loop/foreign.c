@@ -148,8 +148,7 @@ static int
 renew_stale(ac_foreign *foreign)
 {
     int err = renew(foreign);
-    if (err == 0 || err == -EMFILE || err == -ENFILE || err == -ENOMEM
-        || err == -ENOSPC) {
+    if (err == 0 || ac_errors_is_shortage(err)) {
         return 0;
     }
     (void)ac_errors_errno(-err);

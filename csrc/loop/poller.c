@@ -7,6 +7,8 @@
 #include "loop/poller_parts.h"
 
 #include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -112,14 +114,22 @@ open_once(LoopObject *loop)
         AC_STORE(loop->state->libuv_started, true);
         poller->opened = true;
         ac_event_reserve(loop, 1);
+        if (ac_loop_is_forked(loop)) {  // with nothing of the parent's
+            loop->forks = loop->state->forks;
+            loop->signals_begun = false;
+        }
     }
     return err;
 }
 
 int
-ac_poller_need(LoopObject *loop)
+ac_poller_need(LoopObject *loop, int fd)
 {
-    int err = open_once(loop);
+    if (loop->poller->opened) {
+        return 0;
+    }
+    // a closed number would be one of libuv's in a moment
+    int err = fcntl(fd, F_GETFD) < 0 ? -errno : open_once(loop);
     if (err < 0) {
         (void)ac_errors_errno(-err);
         return -1;
@@ -326,9 +336,16 @@ ac_poller_poll(LoopObject *loop, double timeout)
         PyErr_SetString(PyExc_RuntimeError, "This event loop is already running");
         return -1;
     }
-    if (!poller->opened && (timeout == 0.0 || open_once(loop) < 0)) {
-        nap(timeout);  // nothing is watched
-        return 0;
+    if (!poller->opened) {  // nothing is watched
+        int err = timeout == 0.0 ? -EMFILE : open_once(loop);
+        if (ac_errors_is_shortage(err)) {
+            nap(timeout);
+            return 0;
+        }
+        if (err < 0) {
+            (void)ac_errors_errno(-err);
+            return -1;
+        }
     }
     if (timeout == 0.0 && is_only_foreign(poller)) {
         (void)ac_foreign_confirm(&poller->foreign, false);

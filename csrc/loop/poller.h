@@ -16,11 +16,12 @@
 int
 ac_poller_open(LoopObject *loop);
 
-/* Opens its libuv side, unless it is open: before something is watched for the first
- * time, or waited for. A loop that does neither takes no descriptor. Returns 0, or -1
- * with an exception (OSError under EMFILE). */
+/* Opens its libuv side, unless it is open: before `fd` is watched, the first of all.
+ * The first poll that waits does the same, or goes without; a loop that does neither
+ * takes no descriptor. Returns 0, or -1 with an exception (OSError under EMFILE, and
+ * for a number that is closed). */
 int
-ac_poller_need(LoopObject *loop);
+ac_poller_need(LoopObject *loop, int fd);
 
 /* Closes everything libuv holds for the loop, whose watchers are closed already.
  * Calls no user code. In a forked child only descriptors are closed. */

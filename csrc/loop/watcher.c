@@ -24,7 +24,7 @@ ac_watcher_new(LoopObject *loop, ac_watcher_kind kind, int fd, ac_watcher_fn *on
         (void)ac_loop_check_closed(loop);
         return NULL;
     }
-    if (ac_poller_need(loop) < 0) {
+    if (ac_poller_need(loop, fd) < 0) {
         return NULL;
     }
     ac_watcher *watcher = kind == AC_WATCHER_OWN ? ac_own_new(&poller->own, fd)

@@ -153,6 +153,27 @@ loop.close()
     assert done.stdout == f"{number}\n" * 2
 
 
+@only_asynccore  # the standard loop has its descriptors from the start
+def test_wait_that_the_system_forbids(program: Script) -> None:
+    """That is no shortage, which may pass."""
+    done = program(
+        """
+refusal.value = int(sys.argv[1])
+loop.call_later(0.001, loop.stop)
+try:
+    loop.run_forever()
+except PermissionError:
+    print("forbidden")
+refusal.value = 0
+loop.run_forever()
+loop.close()
+""",
+        str(errno.EPERM),
+        "late",
+    )
+    assert done.stdout == "forbidden\n"
+
+
 @only_asynccore  # which waits by a timer of libuv's then
 def test_timer_that_is_due_before_the_poll(program: Script) -> None:
     """libuv before 1.45 runs it then, and would wait for what else may come."""
