@@ -260,7 +260,7 @@ def test_no_memory_for_a_new_loop(script):
 
 @pytest.mark.skipif(
     "asan" in os.environ.get("LD_PRELOAD", ""),
-    reason="the second allocation is another one where malloc() serves them all",
+    reason="the second allocation is another one where all are malloc()'s",
 )
 @needs_testcapi
 @only_asynccore

@@ -217,7 +217,8 @@ prepare_wait(LoopObject *loop, bool *deaf)
     }
     loop->signals_begun = begun;
     *deaf = !begun;
-    return 0;
+    // one that came before its descriptor was set would not end the wait
+    return PyErr_CheckSignals();
 }
 
 /* Whether a turn with ready callbacks may do without a poll: nothing that the program

@@ -23,11 +23,13 @@ REFUSAL = """
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <time.h>
 
 int refusal;
 int lateness; /* of each uv_run, in milliseconds */
+int number;   /* of a signal that comes while a set is told of something, once */
 
 int
 uv_run(void *loop, int mode)
@@ -43,6 +45,11 @@ int
 epoll_ctl(int set, int op, int fd, struct epoll_event *event)
 {
     int (*real)(int, int, int, struct epoll_event *) = dlsym(RTLD_NEXT, "epoll_ctl");
+    int once = number;
+    number = 0;
+    if (once != 0) {
+        raise(once);
+    }
     int rc = real(set, op, fd, event);
     if (rc == 0 && op == EPOLL_CTL_ADD && refusal != 0) {
         real(set, EPOLL_CTL_DEL, fd, event);
@@ -172,6 +179,26 @@ loop.close()
         "late",
     )
     assert done.stdout == "forbidden\n"
+
+
+@only_asynccore  # the standard loop asks the kernel for nothing then
+def test_signal_while_the_loop_prepares_its_first_wait(program: Script) -> None:
+    done = program(
+        """
+ctypes.c_int.in_dll(ctypes.CDLL(None), "number").value = 2
+guard = loop.call_later(20, loop.stop)
+start = loop.time()
+try:
+    loop.run_forever()
+except KeyboardInterrupt:
+    print("interrupted", loop.time() - start < 10)
+guard.cancel()
+loop.close()
+""",
+        "x",
+        "late",
+    )
+    assert done.stdout == "interrupted True\n"
 
 
 @only_asynccore  # which waits by a timer of libuv's then
