@@ -299,7 +299,8 @@ turn_poll(LoopObject *loop, double *now, bool *timed)
     *timed = false;
     // Python may have run since the look at the queue (an overridden time(), and
     // on 3.11 and 3.12 set_wakeup_fd), and with it another thread or a signal handler
-    if (count_ready(loop) > 0 || AC_LOAD(loop->stopping)) {
+    if (count_ready(loop) > 0 || AC_LOAD(loop->stopping)
+        || ac_timer_first(loop) < first) {
         timeout = 0.0;
     }
     if (deaf && (timeout < 0.0 || timeout > SECONDS_DEAF)) {

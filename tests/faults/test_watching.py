@@ -201,6 +201,24 @@ loop.close()
     assert done.stdout == "interrupted True\n"
 
 
+@only_asynccore  # as above
+def test_timer_of_a_signal_before_the_first_wait(program: Script) -> None:
+    done = program(
+        """
+import signal
+signal.signal(signal.SIGUSR1, lambda *args: loop.call_later(0.001, loop.stop))
+ctypes.c_int.in_dll(ctypes.CDLL(None), "number").value = signal.SIGUSR1
+guard = loop.call_later(5, print, "late")
+loop.run_forever()
+guard.cancel()
+loop.close()
+""",
+        "x",
+        "late",
+    )
+    assert done.stdout == ""  # a timer that nobody saw would come with the guard
+
+
 @only_asynccore  # which waits by a timer of libuv's then
 def test_timer_that_is_due_before_the_poll(program: Script) -> None:
     """libuv before 1.45 runs it then, and would wait for what else may come."""
