@@ -43,12 +43,13 @@ typedef struct {
 
 /* -------------------------------------------------------------- the descriptor -- */
 
+/* Ends the wait for the socket, if there is one. `fd_to_close`: as ac_watcher_close. */
 static void
-watch_no_more(ConnectionObject *self)
+end_watch(ConnectionObject *self, int fd_to_close)
 {
     ac_watcher *watcher = self->watcher;
     self->watcher = NULL;
-    ac_watcher_close(watcher, -1);
+    ac_watcher_close(watcher, fd_to_close);
     ac_loop_open_remove(&self->open);
     ac_loop_release(&self->open);
 }
@@ -56,13 +57,9 @@ watch_no_more(ConnectionObject *self)
 static void
 close_descriptor(ConnectionObject *self)
 {
-    ac_watcher *watcher = self->watcher;
     int fd = self->fd;
-    self->watcher = NULL;
     self->fd = -1;
-    ac_watcher_close(watcher, fd);
-    ac_loop_open_remove(&self->open);
-    ac_loop_release(&self->open);
+    end_watch(self, fd);
 }
 
 static void
@@ -160,7 +157,7 @@ settle(ConnectionObject *self, PyObject *future)
     ac_state *state = self->loop->state;
     int done = ac_future_is_done(state, future);
     if (done != 0 || self->watcher == NULL) {
-        watch_no_more(self);  // cancelled
+        end_watch(self, -1);  // cancelled
         return done < 0 ? -1 : 0;
     }
     ac_connecting_target target = {self->family, self->address};
@@ -168,7 +165,7 @@ settle(ConnectionObject *self, PyObject *future)
     if (rc == 0) {
         return 0;
     }
-    watch_no_more(self);
+    end_watch(self, -1);
     return rc > 0 ? ac_future_set_result(state, future, Py_None)
                   : ac_future_set_raised(state, future);
 }
