@@ -4,6 +4,7 @@
 
 #include "core/awaiter.h"
 #include "core/context.h"
+#include "core/coroutine_method.h"
 #include "core/dictwatch.h"
 #include "core/mixin.h"
 #include "core/state.h"
@@ -85,6 +86,7 @@ core_exec(PyObject *module)
         || ac_accept_register(module, state) < 0
         || ac_connection_register(module, state) < 0
         || ac_pipe_register(module, state) < 0 || ac_awaiter_register(module, state) < 0
+        || ac_coroutine_method_register(module, state) < 0
         || ac_methods_register(module, state) < 0
         || ac_datagram_register(module, state) < 0
         || ac_adopt_register(module, state) < 0 || ac_tls_register(module, state) < 0)

@@ -20,7 +20,6 @@ import sys
 import threading
 import warnings
 from typing import Any
-from unittest import mock
 
 import pytest
 
@@ -431,18 +430,21 @@ def test_descriptors_are_taken_late(loop: Any) -> None:
 
 
 @looped
-async def test_stream_methods_are_built_in():
+async def test_coroutines_are_objects_of_c():
     loop = asyncio.get_running_loop()
     standard = not isinstance(loop, asynccore.Loop)
     async with streams() as s:
-        for method in (s.reader.read, s.reader.readline, s.writer.drain):
-            assert inspect.iscoroutinefunction(method) is standard
-            coro = method()
-            assert asyncio.iscoroutine(coro)
-            assert inspect.iscoroutine(coro) is standard
-            coro.close()
-        with mock.patch.object(s.reader, "read") as replaced:
-            assert isinstance(replaced, mock.AsyncMock) is standard
+        with socket.socket() as sock:
+            made = [
+                s.reader.read(),
+                s.reader.readline(),
+                s.writer.drain(),
+                loop.sock_recv(sock, 1),
+            ]
+            for coro in made:
+                assert asyncio.iscoroutine(coro)
+                assert inspect.iscoroutine(coro) is standard
+                coro.close()
 
 
 @looped
@@ -455,20 +457,6 @@ async def test_attributes_of_a_reader():
         waiters = s.writer._protocol._drain_waiters
         assert isinstance(waiters, collections.deque) is standard
         assert list(waiters) == []
-
-
-def test_sock_methods_are_built_in(loop, loop_name):
-    method = loop.sock_recv
-    assert inspect.iscoroutinefunction(method) is (loop_name == "asyncio")
-    with mock.patch.object(loop, "sock_recv") as replaced:
-        assert isinstance(replaced, mock.AsyncMock) is (loop_name == "asyncio")
-    with mock.patch.object(loop, "sock_recv", new_callable=mock.AsyncMock):
-        assert loop.run_until_complete(loop.sock_recv()) is not None
-    with socket.socket() as sock:
-        coro = method(sock, 1)
-        assert asyncio.iscoroutine(coro)
-        assert inspect.iscoroutine(coro) is (loop_name == "asyncio")
-        coro.close()
 
 
 @pytest.mark.parametrize("name", ["create_connection", "create_unix_connection"])

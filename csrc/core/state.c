@@ -18,6 +18,7 @@
     X(ReadPipe)                 \
     X(WritePipe)                \
     X(Awaiter)                  \
+    X(CoroutineMethod)          \
     X(Operation)                \
     X(TLSProtocol)              \
     X(TLSTransport)             \
@@ -48,7 +49,6 @@
     X(stock_ipaddr_info)        \
     X(connection_parts)         \
     X(standard_loop)            \
-    X(standard_sock)            \
     X(fast_Future)              \
     X(future_done)              \
     X(future_set_result)        \

@@ -221,7 +221,8 @@ typedef struct ac_state {
     PyTypeObject *Accepted; /* a connection that waits for its turn to be set up */
     PyTypeObject *ReadPipe;
     PyTypeObject *WritePipe;
-    PyTypeObject *Awaiter;   /* what __await__() of a coroutine returns */
+    PyTypeObject *Awaiter; /* what __await__() of a coroutine returns */
+    PyTypeObject *CoroutineMethod;
     PyTypeObject *Operation; /* the coroutine of a sock_* method */
     PyTypeObject *TLSProtocol;
     PyTypeObject *TLSTransport;
@@ -254,7 +255,6 @@ typedef struct ac_state {
     PyObject *stock_ipaddr_info; /* likewise */
     PyObject *connection_parts;  /* tuple: see connection_parts.h; NULL if not known */
     PyObject *standard_loop;     /* asyncio.SelectorEventLoop */
-    PyObject *standard_sock;     /* the standard loop's sock_* functions: a tuple */
     PyObject *fast_Future;       /* _asyncio.Future, whose methods stay, and two */
     PyObject *future_done;       /* of these; NULL where there is none */
     PyObject *future_set_result;

@@ -4,6 +4,7 @@
 #include "core/python.h"
 
 #include "core/coroutine.h"
+#include "core/coroutine_method.h"
 #include "core/errors.h"
 #include "core/method.h"
 #include "loop/freelist.h"
@@ -204,8 +205,7 @@ drain_traverse(PyObject *op, visitproc visit, void *arg)
 }
 
 static PyObject *
-drain_make(ac_state *state, PyObject *writer, drain_place place,
-           ac_stock_function function)
+drain_make(ac_state *state, PyObject *writer, const ac_coroutine_method *method)
 {
     // held: an allocation may collect
     LoopObject *loop = (LoopObject *)Py_NewRef(((WriterObject *)writer)->loop);
@@ -218,12 +218,9 @@ drain_make(ac_state *state, PyObject *writer, drain_place place,
     self->state = state;
     self->loop = loop;
     self->writer = (WriterObject *)Py_NewRef(writer);
-    self->place = place;
+    self->place = *(const drain_place *)method->def->kind;
     PyObject_GC_Track(self);
-    if (ac_coroutine_init((ac_coroutine *)self, &drain_ops,
-                          ac_stock_function_borrowed(state, function))
-        < 0)
-    {
+    if (ac_coroutine_init((ac_coroutine *)self, &drain_ops, method->function) < 0) {
         Py_CLEAR(self);
     }
     return (PyObject *)self;
@@ -233,40 +230,26 @@ drain_make(ac_state *state, PyObject *writer, drain_place place,
 
 /* The coroutine, or what the program has put in the method's place. */
 static PyObject *
-begin(PyObject *op, drain_place place, ac_stock_function function, const char *method)
+writer_begin(PyObject *op, const ac_coroutine_method *method, PyObject *const *args,
+             Py_ssize_t nargs, PyObject *kwnames)
 {
     ac_state *state = ac_state_of_object(op);
     PyObject *loop = ((WriterObject *)op)->loop;
-    if (ac_stock_is_unchanged(state) && loop != NULL
+    if (nargs == 0 && kwnames == NULL && ac_stock_is_unchanged(state) && loop != NULL
         && PyObject_TypeCheck(loop, state->Loop))
     {
-        return drain_make(state, op, place, function);
+        return drain_make(state, op, method);
     }
-    return ac_stock_call_named(state->Writer, op, method, NULL, 0, NULL);
+    return ac_stock_call_named(state->Writer, op, method->def->name, args, nargs,
+                               kwnames);
 }
 
-PyDoc_STRVAR(writer_drain_doc, "drain($self, /)\n--\n\n"
-                               "Wait until the transport takes more.");
+static const drain_place begins[] = {DRAIN_BEGIN, CLOSED_BEGIN};
 
-static PyObject *
-writer_drain(PyObject *op, PyObject *Py_UNUSED(ignored))
-{
-    return begin(op, DRAIN_BEGIN, AC_STOCK_DRAIN, "drain");
-}
-
-PyDoc_STRVAR(writer_wait_closed_doc, "wait_closed($self, /)\n--\n\n"
-                                     "Wait until the connection is closed.");
-
-static PyObject *
-writer_wait_closed(PyObject *op, PyObject *Py_UNUSED(ignored))
-{
-    return begin(op, CLOSED_BEGIN, AC_STOCK_WAIT_CLOSED, "wait_closed");
-}
-
-static PyMethodDef writer_await_methods[] = {
-    {"drain", writer_drain, METH_NOARGS, writer_drain_doc},
-    {"wait_closed", writer_wait_closed, METH_NOARGS, writer_wait_closed_doc},
-    {NULL, NULL, 0, NULL},
+static const ac_coroutine_method_def writer_await_methods[] = {
+    {"drain", writer_begin, &begins[0]},
+    {"wait_closed", writer_begin, &begins[1]},
+    {NULL, NULL, NULL},
 };
 
 /* -------------------------------------------------------------------- the type -- */
@@ -284,5 +267,6 @@ ac_drain_register(PyObject *module, ac_state *state)
     state->WriterCoroutine = ac_coroutine_add_type(module, &drain_type);
     return state->WriterCoroutine == NULL
                ? -1
-               : ac_state_add_methods(state->Writer, writer_await_methods);
+               : ac_coroutine_method_add_all(state, state->Writer, state->stock_writer,
+                                             writer_await_methods);
 }

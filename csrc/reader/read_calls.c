@@ -34,12 +34,9 @@ is_number(PyObject *argument, Py_ssize_t *n)
     return overflow == 0;
 }
 
-PyDoc_STRVAR(reader_read_doc,
-             "read($self, /, n=-1)\n--\n\n"
-             "Up to n bytes as soon as there are any, or all until EOF.");
-
 static PyObject *
-reader_read(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+reader_read(PyObject *op, const ac_coroutine_method *Py_UNUSED(method),
+            PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     Py_ssize_t n = -1;
     ReaderState *self = ac_reader_usual_borrowed(op);
@@ -56,12 +53,9 @@ reader_read(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
     return (PyObject *)reading;
 }
 
-PyDoc_STRVAR(reader_readexactly_doc, "readexactly($self, /, n)\n--\n\n"
-                                     "n bytes; IncompleteReadError at EOF.");
-
 static PyObject *
-reader_readexactly(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
-                   PyObject *kwnames)
+reader_readexactly(PyObject *op, const ac_coroutine_method *Py_UNUSED(method),
+                   PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     Py_ssize_t n;
     ReaderState *self = ac_reader_usual_borrowed(op);
@@ -109,14 +103,9 @@ sort_separators(PyObject *separators, PyObject **sorted)
     return made == NULL ? -1 : 0;
 }
 
-PyDoc_STRVAR(reader_readuntil_doc,
-             "readuntil($self, /, separator=b'\\n')\n--\n\n"
-             "The bytes up to and with the separator; LimitOverrunError if it is\n"
-             "too far, IncompleteReadError at EOF.");
-
 static PyObject *
-reader_readuntil(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
-                 PyObject *kwnames)
+reader_readuntil(PyObject *op, const ac_coroutine_method *Py_UNUSED(method),
+                 PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     ReaderState *self = ac_reader_usual_borrowed(op);
     PyObject *separator = only_argument(args, nargs, kwnames, "separator");
@@ -149,15 +138,14 @@ reader_readuntil(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     return (PyObject *)reading;
 }
 
-PyDoc_STRVAR(reader_readline_doc, "readline($self, /)\n--\n\n"
-                                  "The bytes up to and with a newline, or until EOF.");
-
 static PyObject *
-reader_readline(PyObject *op, PyObject *Py_UNUSED(ignored))
+reader_readline(PyObject *op, const ac_coroutine_method *Py_UNUSED(method),
+                PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     ReaderState *self = ac_reader_usual_borrowed(op);
-    return self == NULL ? ac_reader_call_standard(op, "readline", NULL, 0, NULL)
-                        : (PyObject *)ac_reads_new(self, op, &ac_attempt_line, NULL);
+    return self == NULL || nargs != 0 || kwnames != NULL
+               ? ac_reader_call_standard(op, "readline", args, nargs, kwnames)
+               : (PyObject *)ac_reads_new(self, op, &ac_attempt_line, NULL);
 }
 
 PyObject *
@@ -168,12 +156,10 @@ ac_read_calls_next(PyObject *op)
                         : (PyObject *)ac_reads_new(self, op, &ac_attempt_next, NULL);
 }
 
-PyMethodDef ac_read_calls_methods[] = {
-    {"read", AC_CFUNCTION(reader_read), METH_FASTCALL | METH_KEYWORDS, reader_read_doc},
-    {"readexactly", AC_CFUNCTION(reader_readexactly), METH_FASTCALL | METH_KEYWORDS,
-     reader_readexactly_doc},
-    {"readuntil", AC_CFUNCTION(reader_readuntil), METH_FASTCALL | METH_KEYWORDS,
-     reader_readuntil_doc},
-    {"readline", reader_readline, METH_NOARGS, reader_readline_doc},
-    {NULL, NULL, 0, NULL},
+const ac_coroutine_method_def ac_read_calls_methods[] = {
+    {"read", reader_read, NULL},
+    {"readexactly", reader_readexactly, NULL},
+    {"readuntil", reader_readuntil, NULL},
+    {"readline", reader_readline, NULL},
+    {NULL, NULL, NULL},
 };

@@ -513,7 +513,10 @@ ac_reader_register(PyObject *module, ac_state *state)
     state->Reader = ac_state_add_type(module, &reader_spec, state->stock_reader);
     return state->ReaderState == NULL || state->Reader == NULL
                    || ac_state_add_methods(state->Reader, ac_feed_methods) < 0
-                   || ac_state_add_methods(state->Reader, ac_read_calls_methods) < 0
+                   || ac_coroutine_method_add_all(state, state->Reader,
+                                                  state->stock_reader,
+                                                  ac_read_calls_methods)
+                          < 0
                ? -1
                : 0;
 }

@@ -230,18 +230,13 @@ static int
 remember_functions(ac_state *state)
 {
     static const char *const names[AC_STOCK_FUNCTIONS] = {
-        [AC_STOCK_READ] = "read",
-        [AC_STOCK_READEXACTLY] = "readexactly",
-        [AC_STOCK_READUNTIL] = "readuntil",
-        [AC_STOCK_READLINE] = "readline",
+        [AC_STOCK_READ] = "read",           [AC_STOCK_READEXACTLY] = "readexactly",
+        [AC_STOCK_READUNTIL] = "readuntil", [AC_STOCK_READLINE] = "readline",
         [AC_STOCK_ANEXT] = "__anext__",
-        [AC_STOCK_DRAIN] = "drain",
-        [AC_STOCK_WAIT_CLOSED] = "wait_closed",
     };
     state->stock_functions = PyTuple_New(AC_STOCK_FUNCTIONS);
     for (int i = 0; state->stock_functions != NULL && i < AC_STOCK_FUNCTIONS; i++) {
-        PyObject *type = i < AC_STOCK_DRAIN ? state->stock_reader : state->stock_writer;
-        PyObject *function = PyObject_GetAttrString(type, names[i]);
+        PyObject *function = PyObject_GetAttrString(state->stock_reader, names[i]);
         if (function == NULL) {
             return -1;
         }

@@ -13,8 +13,6 @@ typedef enum {
     AC_STOCK_READUNTIL,
     AC_STOCK_READLINE,
     AC_STOCK_ANEXT,
-    AC_STOCK_DRAIN,
-    AC_STOCK_WAIT_CLOSED,
     AC_STOCK_FUNCTIONS,
 } ac_stock_function;
 

@@ -103,7 +103,6 @@ connect_attempt(OperationObject *self, PyObject **result)
 }
 
 const ac_operation_kind ac_connect = {
-    .name = "sock_connect",
     .min_args = 1,
     .max_args = 1,
     .event = AC_WRITE,

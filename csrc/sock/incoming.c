@@ -58,7 +58,6 @@ accept_attempt(OperationObject *self, PyObject **result)
 }
 
 const ac_operation_kind ac_incoming_accept = {
-    .name = "sock_accept",
     .min_args = 0,
     .max_args = 0,
     .event = AC_READ,

@@ -152,22 +152,22 @@ operation_make(LoopObject *loop, const ac_operation_kind *kind, PyObject *functi
 }
 
 PyObject *
-ac_operation_new(PyObject *op, const ac_operation_kind *kind, size_t index,
-                 PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+ac_operation_new(PyObject *op, const ac_coroutine_method *method, PyObject *const *args,
+                 Py_ssize_t nargs, PyObject *kwnames)
 {
     LoopObject *loop = (LoopObject *)op;
     ac_state *state = loop->state;
-    PyObject *function = PyTuple_GET_ITEM(state->standard_sock, (Py_ssize_t)index);
+    const ac_operation_kind *kind = method->def->kind;
     if (kwnames == NULL && nargs > kind->min_args && nargs <= kind->max_args + 1) {
         int plain = ac_plain_is(state, args[0]);
         if (plain < 0) {
             return NULL;
         }
         if (plain && (kind->accepts == NULL || kind->accepts(state, args))) {
-            return operation_make(loop, kind, function, args, nargs);
+            return operation_make(loop, kind, method->function, args, nargs);
         }
     }
-    return ac_method_pass_on(function, op, args, nargs, kwnames);
+    return ac_method_pass_on(method->function, op, args, nargs, kwnames);
 }
 
 /* -------------------------------------------------------------------- the type -- */

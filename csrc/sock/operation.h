@@ -4,6 +4,7 @@
 #define AC_OPERATION_H
 
 #include "core/coroutine.h"
+#include "core/coroutine_method.h"
 #include "io/watch.h"
 #include "loop/loop.h"
 
@@ -11,7 +12,6 @@ typedef struct OperationObject OperationObject;
 
 /* What tells the operations apart. */
 typedef struct {
-    const char *name;    /* of the method */
     Py_ssize_t min_args; /* after the socket */
     Py_ssize_t max_args;
     unsigned int event; /* AC_READ or AC_WRITE: what it waits for */
@@ -48,10 +48,11 @@ ac_operation_call(PyObject *method_name, PyObject *sock, PyObject *const *args,
 int
 ac_operation_failed(ssize_t err);
 
-/* sock_<x>(sock, *args) of the loop: the coroutine, or what the interpreter's own
- * method gives for sockets and arguments that are not plain. */
+/* sock_<x>(sock, *args) of the loop, `kind` an ac_operation_kind: the coroutine, or
+ * what the interpreter's own method gives for sockets and arguments that are not plain.
+ */
 PyObject *
-ac_operation_new(PyObject *loop, const ac_operation_kind *kind, size_t index,
+ac_operation_new(PyObject *loop, const ac_coroutine_method *method,
                  PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 
 int

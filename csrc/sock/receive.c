@@ -87,7 +87,6 @@ recv_attempt(OperationObject *self, PyObject **result)
 }
 
 const ac_operation_kind ac_receive_recv = {
-    .name = "sock_recv",
     .min_args = 1,
     .max_args = 1,
     .event = AC_READ,
@@ -140,7 +139,6 @@ recv_into_attempt(OperationObject *self, PyObject **result)
 }
 
 const ac_operation_kind ac_receive_recv_into = {
-    .name = "sock_recv_into",
     .min_args = 1,
     .max_args = 1,
     .event = AC_READ,
@@ -155,7 +153,6 @@ recvfrom_attempt(OperationObject *self, PyObject **result)
 }
 
 const ac_operation_kind ac_receive_recvfrom = {
-    .name = "sock_recvfrom",
     .min_args = 1,
     .max_args = 1,
     .event = AC_READ,
@@ -185,7 +182,6 @@ recvfrom_into_attempt(OperationObject *self, PyObject **result)
 }
 
 const ac_operation_kind ac_receive_recvfrom_into = {
-    .name = "sock_recvfrom_into",
     .min_args = 1,
     .max_args = 2,
     .event = AC_READ,

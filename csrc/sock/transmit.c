@@ -87,7 +87,6 @@ sendall_attempt(OperationObject *self, PyObject **result)
 }
 
 const ac_operation_kind ac_transmit_sendall = {
-    .name = "sock_sendall",
     .min_args = 1,
     .max_args = 1,
     .event = AC_WRITE,
@@ -103,7 +102,6 @@ sendto_attempt(OperationObject *self, PyObject **result)
 }
 
 const ac_operation_kind ac_transmit_sendto = {
-    .name = "sock_sendto",
     .min_args = 2,
     .max_args = 2,
     .event = AC_WRITE,
