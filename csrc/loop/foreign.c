@@ -451,6 +451,14 @@ ac_foreign_number_is_new(ac_foreign *foreign, int fd)
     }
 }
 
+void
+ac_foreign_number_is_own(LoopObject *loop, int fd)
+{
+    if (!ac_loop_is_forked(loop)) {
+        (void)forget_lingering(&loop->poller->foreign, fd);
+    }
+}
+
 /* Whether the set has something ready, or cannot tell. */
 static bool
 is_ready(ac_foreign *foreign)

@@ -53,6 +53,10 @@ ac_foreign_set(ac_watcher *watcher, unsigned int events);
 void
 ac_foreign_number_is_new(ac_foreign *foreign, int fd);
 
+/* The number is an own watcher's from now on: the set would report it for nothing. */
+void
+ac_foreign_number_is_own(LoopObject *loop, int fd);
+
 /* Before a poll: asks the kernel about what was assumed, if the poll `may_block` and
  * nothing is ready, or if it was assumed for long. Returns true if something is ready:
  * the poll must not block. */

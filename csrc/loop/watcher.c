@@ -27,6 +27,9 @@ ac_watcher_new(LoopObject *loop, ac_watcher_kind kind, int fd, ac_watcher_fn *on
     if (ac_poller_need(loop, fd) < 0) {
         return NULL;
     }
+    if (kind == AC_WATCHER_OWN) {
+        ac_foreign_number_is_own(loop, fd);
+    }
     ac_watcher *watcher = kind == AC_WATCHER_OWN ? ac_own_new(&poller->own, fd)
                                                  : ac_foreign_new(loop, fd);
     if (watcher != NULL) {
