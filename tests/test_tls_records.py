@@ -792,7 +792,7 @@ async def test_buffer_without_room() -> None:
     ]
 
 
-@pytest.mark.parametrize("what", ["read-only", "raises", "closes"])
+@pytest.mark.parametrize("what", ["read-only", "raises", "closes", "none"])
 @looped
 async def test_buffer_that_is_unfit(what: str) -> None:
     loop = asyncio.get_running_loop()
@@ -806,7 +806,7 @@ async def test_buffer_that_is_unfit(what: str) -> None:
         if what == "closes":
             protocol.transport.abort()
             return memoryview(bytearray(10))
-        return memoryview(bytes(100))
+        return None if what == "none" else memoryview(bytes(100))
 
     near = BufferedRecorder()
     async with raw_peer(near) as peer:
@@ -817,7 +817,9 @@ async def test_buffer_that_is_unfit(what: str) -> None:
             assert exc is None
         else:
             kinds = {"raises": ValueError, "read-only": (BufferError, TypeError)}
-            assert isinstance(exc, kinds[what])
+            assert isinstance(exc, kinds.get(what, TypeError))
+            if what == "none":
+                assert str(exc) == "object of type 'NoneType' has no len()"
             assert [r["message"] for r in reports] == ["Fatal error on SSL protocol"]
             exc.__traceback__ = None
         reports.clear()

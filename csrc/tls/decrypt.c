@@ -110,8 +110,11 @@ decrypt_into(TLSObject *self, PyObject *buffer, size_t *used)
     Py_buffer view;
     *used = 0;
     if (PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) < 0) {
-        // the exception of SSLObject.read()
+        // the exception of len(), or of SSLObject.read(), for which None is no buffer
         PyErr_Clear();
+        if (PyObject_Size(buffer) < 0) {
+            return AC_ENGINE_FAILED;
+        }
         PyObject *sslobj = self->sslobj == NULL ? Py_None : self->sslobj;
         PyObject *one = PyLong_FromLong(1);
         PyObject *result =
