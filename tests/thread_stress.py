@@ -65,6 +65,10 @@ def unexpected(loop, context) -> None:
     os._exit(3)
 
 
+def has_gil() -> bool:
+    return getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
 def closed_loop():
     loop = new_event_loop()
     loop.close()
@@ -718,6 +722,60 @@ def case_wrong_datagrams() -> None:
         loop.call_soon_threadsafe(server.close)
 
 
+def case_wrong_coroutines() -> None:
+    """What a foreign thread begins is refused; what it ends is left to the loop."""
+
+    async def begin(coroutine):
+        coroutine.send(None)
+        return coroutine
+
+    async def receive(sock: socket.socket) -> bytes:
+        loop = asyncio.get_running_loop()
+        return await loop.sock_recv(sock, 1)
+
+    def refused(loop, sock: socket.socket, address) -> None:
+        for coroutine in (
+            loop.create_connection(Idle, *address),
+            loop.create_connection(Idle, sock=sock),
+            loop.connect_read_pipe(Idle, sock),
+            loop.connect_write_pipe(Idle, sock),
+            loop.sock_recv(sock, 1),
+        ):
+            try:
+                coroutine.send(None)
+            except RuntimeError:
+                pass
+            else:
+                raise AssertionError(coroutine)
+
+    with Running() as loop:
+        server = asyncio.run_coroutine_threadsafe(
+            loop.create_server(Echo, HOST, 0), loop
+        ).result()
+        address = server.sockets[0].getsockname()
+
+        def use() -> None:
+            for _ in range(times(100)):
+                a, b = socket.socketpair()
+                a.setblocking(False)
+                with a, b:
+                    if not has_gil():
+                        refused(loop, a, address)
+                    for coroutine in (
+                        loop.sock_recv(a, 1),
+                        loop.create_connection(Idle, *address),
+                    ):
+                        asyncio.run_coroutine_threadsafe(
+                            begin(coroutine), loop
+                        ).result().close()
+                    b.send(b"x")
+                    received = asyncio.run_coroutine_threadsafe(receive(a), loop)
+                    assert received.result() == b"x"
+
+        in_threads(*[use] * THREADS)
+        loop.call_soon_threadsafe(server.close)
+
+
 CASES = {
     name.removeprefix("case_"): function
     for name, function in list(globals().items())
@@ -748,7 +806,7 @@ def main(case: str, loop: str) -> None:
         collecting.join()
     gc.collect()
     assert threading.active_count() == 1
-    print("GIL" if getattr(sys, "_is_gil_enabled", lambda: True)() else "no GIL")
+    print("GIL" if has_gil() else "no GIL")
 
 
 if __name__ == "__main__":

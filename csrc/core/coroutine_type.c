@@ -91,7 +91,7 @@ coroutine_dealloc(PyObject *op)
         return;  // the warning has kept it
     }
     PyObject_GC_UnTrack(op);
-    if (self->weakrefs != NULL) {
+    if (AC_LOAD(self->weakrefs) != NULL) {
         PyObject_ClearWeakRefs(op);
     }
     (void)coroutine_clear(op);

@@ -91,7 +91,7 @@ datagram_dealloc(PyObject *op)
     DatagramObject *self = (DatagramObject *)op;
     PyTypeObject *type = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
-    if (self->weakrefs != NULL) {
+    if (AC_LOAD(self->weakrefs) != NULL) {
         PyObject_ClearWeakRefs(op);
     }
     (void)datagram_clear(op);

@@ -5,6 +5,7 @@
 #include "core/plain.h"
 #include "io/number.h"
 #include "io/watch.h"
+#include "loop/owner.h"
 #include "loop/watcher.h"
 
 /* The number that a plain int or a plain socket is, told without running Python; -1 for
@@ -84,6 +85,9 @@ surely_no_transport(LoopObject *loop, int fd)
 int
 ac_number_ensure_free(LoopObject *loop, PyObject *fileobj)
 {
+    if (ac_owner_check(loop) < 0) {
+        return -1;
+    }
     int fd = plain_number(loop->state, fileobj);
     if (fd >= 0 && surely_no_transport(loop, fd)) {
         return 0;
@@ -97,6 +101,9 @@ ac_number_ensure_free(LoopObject *loop, PyObject *fileobj)
 int
 ac_number_ensure_free_int(LoopObject *loop, int fd)
 {
+    if (ac_owner_check(loop) < 0) {
+        return -1;
+    }
     if (fd >= 0 && surely_no_transport(loop, fd)) {
         return 0;
     }

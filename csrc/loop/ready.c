@@ -140,6 +140,24 @@ ac_ready_hand_over_steal(LoopObject *loop, PyObject *method, PyObject *argument)
     return 0;
 }
 
+#if AC_FREE_THREADED
+
+bool
+ac_ready_is_left_to_loop(LoopObject *loop, PyObject *self, PyMethodDef *method)
+{
+    if (!AC_LOAD(loop->running) || ac_owner_is_me(loop)) {
+        return false;
+    }
+    PyObject *exc = ac_err_take();
+    PyObject *call = PyCFunction_New(method, self);
+    bool left = ac_ready_hand_over_steal(loop, call, NULL) == 0;
+    PyErr_Clear();  // it was closed just now
+    ac_err_restore_steal(exc);
+    return left;
+}
+
+#endif
+
 /* ---------------------------------------------------------------- running -- */
 
 int

@@ -17,6 +17,15 @@ ac_ready_call_soon(LoopObject *loop, PyObject *callback, PyObject *const *args,
 int
 ac_ready_hand_over_steal(LoopObject *loop, PyObject *method, PyObject *argument);
 
+/* Where there is no GIL, for what takes from the loop what it watches: whether another
+ * thread runs it, which then calls `method` of `self`. Raises nothing. */
+#if AC_FREE_THREADED
+bool
+ac_ready_is_left_to_loop(LoopObject *loop, PyObject *self, PyMethodDef *method);
+#else
+#define ac_ready_is_left_to_loop(loop, self, method) ((void)(method), false)
+#endif
+
 /* Notices that somebody has replaced asyncio.Handle._run since the last look, by the
  * version tag of the type. Returns 0, or -1 with an exception. */
 int

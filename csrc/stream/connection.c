@@ -13,6 +13,8 @@
 #include "core/sockaddr.h"
 #include "core/connecting.h"
 #include "loop/future.h"
+#include "loop/owner.h"
+#include "loop/ready.h"
 #include "loop/report.h"
 #include "loop/watcher.h"
 #include "stream/connection.h"
@@ -256,6 +258,9 @@ static PySendResult
 connection_step(PyObject *op, PyObject *Py_UNUSED(value), PyObject **result)
 {
     ConnectionObject *self = (ConnectionObject *)op;
+    if (ac_owner_check(self->loop) < 0) {
+        return PYGEN_ERROR;
+    }
     if (self->stream != NULL) {  // it has begun
         *result = PyTuple_Pack(2, (PyObject *)self->stream, self->protocol);
         Py_CLEAR(self->stream);
@@ -286,9 +291,26 @@ close_transport(ConnectionObject *self)
 }
 
 static void
+connection_end(PyObject *op);
+
+static PyObject *
+connection_ended(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    connection_end(op);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef ended_method = {"_ended", connection_ended, METH_NOARGS, NULL};
+
+static void
 connection_end(PyObject *op)
 {
     ConnectionObject *self = (ConnectionObject *)op;
+    // it has waited, and the loop may be about to tell it
+    if (self->future != NULL && ac_ready_is_left_to_loop(self->loop, op, &ended_method))
+    {
+        return;
+    }
     close_descriptor(self);
     if (self->stream != NULL) {
         close_transport(self);

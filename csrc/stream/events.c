@@ -275,7 +275,8 @@ core_transport_of(PyObject *module, PyObject *args)
 {
     PyObject *loop, *fd;
     if (!PyArg_ParseTuple(args, "O!O!:transport_of", ac_state_of(module)->Loop, &loop,
-                          &PyLong_Type, &fd))
+                          &PyLong_Type, &fd)
+        || ac_owner_check((LoopObject *)loop) < 0)
     {
         return NULL;
     }

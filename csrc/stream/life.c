@@ -285,22 +285,6 @@ stream_collected(PyObject *op, PyObject *Py_UNUSED(ignored))
 static PyMethodDef collected_method = {"_collected", stream_collected, METH_NOARGS,
                                        NULL};
 
-/* The collector, or who dropped the last reference, is another thread than the one that
- * runs the loop: that does it instead. It may be at work on the stream: another
- * finalizer of the same cycle has called close(). */
-static bool
-is_left_to_loop(StreamObject *self, LoopObject *loop)
-{
-    if (!AC_LOAD(loop->running) || ac_owner_is_me(loop)) {
-        return false;
-    }
-    PyObject *method = PyCFunction_New(&collected_method, (PyObject *)self);
-    if (ac_ready_hand_over_steal(loop, method, NULL) == 0) {
-        return true;
-    }
-    PyErr_Clear();  // it was closed just now
-    return false;
-}
 
 static void
 finalize(StreamObject *self, LoopObject *loop)
@@ -321,7 +305,7 @@ finalize(StreamObject *self, LoopObject *loop)
         ac_owner_leave(loop);
     }
     else {  // another thread has just begun to run it
-        (void)is_left_to_loop(self, loop);
+        (void)ac_ready_is_left_to_loop(loop, op, &collected_method);
     }
 }
 
@@ -335,7 +319,10 @@ ac_stream_tp_finalize(PyObject *op)
         return;
     }
     PyObject *exc = ac_err_take();
-    if (!AC_FREE_THREADED || !is_left_to_loop(self, loop)) {
+    // the collector, or who dropped the last reference, may be another thread than the
+    // one that runs the loop. That one may be at work on the stream: another finalizer
+    // of the same cycle has called close()
+    if (!ac_ready_is_left_to_loop(loop, op, &collected_method)) {
         finalize(self, loop);
     }
     ac_err_restore_steal(exc);
@@ -391,7 +378,7 @@ ac_stream_tp_dealloc(PyObject *op)
         return;  // resurrected, by a filter that keeps the warning's source
     }
     PyObject_GC_UnTrack(op);
-    if (self->weakrefs != NULL) {
+    if (AC_LOAD(self->weakrefs) != NULL) {
         PyObject_ClearWeakRefs(op);
     }
     (void)ac_stream_tp_clear(op);

@@ -19,6 +19,7 @@
 #include "core/args.h"
 #include "core/errors.h"
 #include "core/method.h"
+#include "loop/owner.h"
 #include "stream/close.h"
 #include "stream/pipe.h"
 #include "stream/queue.h"
@@ -289,12 +290,17 @@ pipe_init(StreamObject *self, uint32_t kind, PyObject *args, PyObject *kwargs)
     }
     Py_XSETREF(self->extra, dict);
     if (PyDict_SetItem(dict, state->str_pipe, pipe) < 0
-        || pipe_adopt(self, state, kind, pipe) < 0)
+        || ac_owner_enter_or_raise((LoopObject *)loop) < 0)
     {
         return -1;
     }
-    return ac_stream_open(self, (LoopObject *)loop, protocol,
-                          waiter == Py_None ? NULL : waiter, NULL, NULL);
+    int rc = pipe_adopt(self, state, kind, pipe);
+    if (rc == 0) {
+        rc = ac_stream_open(self, (LoopObject *)loop, protocol,
+                            waiter == Py_None ? NULL : waiter, NULL, NULL);
+    }
+    ac_owner_leave((LoopObject *)loop);
+    return rc;
 }
 
 static int

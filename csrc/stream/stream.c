@@ -7,6 +7,7 @@
 
 #include "core/args.h"
 #include "core/errors.h"
+#include "loop/owner.h"
 #include "loop/ready.h"
 #include "stream/clients.h"
 #include "stream/close.h"
@@ -102,11 +103,16 @@ stream_init(PyObject *op, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_RuntimeError, "the transport is initialised already");
         return -1;
     }
-    if (ac_sock_adopt(self, state, sock, extra, own) < 0) {
+    if (ac_owner_enter_or_raise((LoopObject *)loop) < 0) {
         return -1;
     }
-    return ac_stream_open(self, (LoopObject *)loop, protocol, optional(waiter),
-                          optional(server), context);
+    int rc = ac_sock_adopt(self, state, sock, extra, own);
+    if (rc == 0) {
+        rc = ac_stream_open(self, (LoopObject *)loop, protocol, optional(waiter),
+                            optional(server), context);
+    }
+    ac_owner_leave((LoopObject *)loop);
+    return rc;
 }
 
 /* --------------------------------------------------------------- attributes -- */
