@@ -10,6 +10,7 @@
 #include "core/method.h"
 #include "core/plain.h"
 #include "loop/freelist.h"
+#include "loop/owner.h"
 #include "loop/ready.h"
 #include "sock/operation.h"
 #include "sock/wait.h"
@@ -40,7 +41,7 @@ operation_step(PyObject *op, PyObject *value, PyObject **result)
         *result = Py_NewRef(value);
         return PYGEN_RETURN;
     }
-    if (operation_check(self) < 0) {
+    if (ac_owner_check(self->loop) < 0 || operation_check(self) < 0) {
         return PYGEN_ERROR;
     }
     int rc = self->kind->attempt(self, result);
