@@ -759,8 +759,6 @@ def case_wrong_coroutines() -> None:
                 a, b = socket.socketpair()
                 a.setblocking(False)
                 with a, b:
-                    if not has_gil():
-                        refused(loop, a, address)
                     for coroutine in (
                         loop.sock_recv(a, 1),
                         loop.create_connection(Idle, *address),
@@ -769,11 +767,54 @@ def case_wrong_coroutines() -> None:
                             begin(coroutine), loop
                         ).result().close()
                     b.send(b"x")
+                    if not has_gil():
+                        refused(loop, a, address)
                     received = asyncio.run_coroutine_threadsafe(receive(a), loop)
                     assert received.result() == b"x"
 
         in_threads(*[use] * THREADS)
         loop.call_soon_threadsafe(server.close)
+
+
+def case_wrong_readers() -> None:
+    """A StreamReader is looked at by foreign threads; its loop feeds and reads it."""
+
+    async def talk(reader, writer) -> None:
+        for n in range(times(300)):
+            line = b"x" * (n * 977 % 9000) + b"\n"
+            writer.write(line)
+            assert await reader.readline() == line
+
+    async def finish(server, writer) -> None:
+        writer.close()
+        server.close()
+        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
+
+    with Running() as loop:
+        server = asyncio.run_coroutine_threadsafe(
+            asyncio.start_server(echo_server, HOST, 0), loop
+        ).result()
+        reader, writer = asyncio.run_coroutine_threadsafe(
+            asyncio.open_connection(*server.sockets[0].getsockname()), loop
+        ).result()
+        over = threading.Event()
+
+        def use() -> None:
+            try:
+                asyncio.run_coroutine_threadsafe(talk(reader, writer), loop).result()
+            finally:
+                over.set()
+
+        def look() -> None:
+            while not over.is_set():
+                assert not reader.at_eof()
+                assert len(reader._buffer) <= 9001
+                assert reader.exception() is None
+                with contextlib.suppress(StopIteration):
+                    reader.read(0).send(None)
+
+        in_threads(use, *[look] * THREADS)
+        asyncio.run_coroutine_threadsafe(finish(server, writer), loop).result()
 
 
 CASES = {

@@ -18,9 +18,9 @@ PyObject *
 ac_dictwatch_get(PyObject *dict, PyObject *name)
 {
     PyObject *value;
-    AC_BEGIN_DICT(dict);
+    AC_BEGIN_OBJECT(dict);
     value = ac_dict_get(dict, name);
-    AC_END_DICT();
+    AC_END_OBJECT();
     return value;
 }
 

@@ -79,6 +79,22 @@
 #define AC_MOD_GIL Py_MOD_GIL_USED /* such a build was not tested enough */
 #endif
 
+/* Whether nobody but the caller has an object. Without a GIL, where another thread made
+ * it, that cannot be told: a reference may be passed on while the counts are read. */
+static inline bool
+ac_is_only_reference(PyObject *object)
+{
+#if !AC_FREE_THREADED
+    return Py_REFCNT(object) == 1;
+#elif PY_VERSION_HEX >= 0x030E0000
+    return PyUnstable_Object_IsUniquelyReferenced(object);
+#else
+    return __atomic_load_n(&object->ob_tid, __ATOMIC_RELAXED) == _Py_ThreadId()
+           && __atomic_load_n(&object->ob_ref_local, __ATOMIC_RELAXED) == 1
+           && __atomic_load_n(&object->ob_ref_shared, __ATOMIC_RELAXED) == 0;
+#endif
+}
+
 /* A function with other parameters than a PyCFunction, for a PyMethodDef. */
 #define AC_CFUNCTION(function) ((PyCFunction)(void (*)(void))(function))
 

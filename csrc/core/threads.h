@@ -10,6 +10,8 @@
  *  state->mutex     the list of the loops' pipes for signals
  *  a watched dict's what is looked up in it: who changes it has its lock from where the
  *                   watcher counts until it is changed
+ *  a StreamReader   what it holds: its critical section, which is left where Python
+ *                   waits
  *  AC_LOAD and      single words: flags of a loop, the counts of changed dicts, how
  *  AC_STORE         often a timer was cancelled, what was found out about classes
  *
@@ -34,8 +36,8 @@
 #define AC_UNLOCK(mutex) PyMutex_Unlock(&(mutex))
 #define AC_LOCK_OBJECT(object) PyMutex_Lock(&((PyObject *)(object))->ob_mutex)
 #define AC_UNLOCK_OBJECT(object) PyMutex_Unlock(&((PyObject *)(object))->ob_mutex)
-#define AC_BEGIN_DICT(dict) Py_BEGIN_CRITICAL_SECTION(dict)
-#define AC_END_DICT() Py_END_CRITICAL_SECTION()
+#define AC_BEGIN_OBJECT(object) Py_BEGIN_CRITICAL_SECTION(object)
+#define AC_END_OBJECT() Py_END_CRITICAL_SECTION()
 
 /* A word that other threads read or write; what was stored before is seen after. */
 #define AC_LOAD(place) __atomic_load_n(&(place), __ATOMIC_ACQUIRE)
@@ -49,8 +51,8 @@
 #define AC_UNLOCK(mutex) ((void)0)
 #define AC_LOCK_OBJECT(object) ((void)0)
 #define AC_UNLOCK_OBJECT(object) ((void)0)
-#define AC_BEGIN_DICT(dict) {
-#define AC_END_DICT() }
+#define AC_BEGIN_OBJECT(object) {
+#define AC_END_OBJECT() }
 #define AC_LOAD(place) (place)
 #define AC_STORE(place, value) ((void)((place) = (value)))
 #define AC_INCREMENT(place) ((void)(place)++)

@@ -298,14 +298,14 @@ static bool
 is_as_made(ac_state *state, ac_sink_note *note, PyObject *dict)
 {
     bool as_made;
-    AC_BEGIN_DICT(dict);
+    AC_BEGIN_OBJECT(dict);
     note->reader = PyDict_GetItemWithError(dict, state->str__stream_reader_wr);
     as_made = note->reader != NULL && PyWeakref_CheckRef(note->reader)
               && PyDict_GetItemWithError(dict, state->str_data_received) == NULL
               && PyDict_GetItemWithError(dict, state->str__drain_helper) == NULL
               && PyDict_GetItemWithError(dict, state->str__connection_lost) == Py_False
               && PyDict_GetItemWithError(dict, state->str__paused) == Py_False;
-    AC_END_DICT();
+    AC_END_OBJECT();
     return as_made;
 }
 
@@ -353,15 +353,17 @@ sink_data(ac_state *state, PyObject *protocol, ac_sink_note *note, const char *d
     if (reader == NULL) {
         return 0;
     }
+    int rc = 0;
+    AC_BEGIN_OBJECT(reader);
     ReaderState *found = Py_IS_TYPE(reader, state->Reader)
                              ? ac_reader_state_borrowed(state, reader)
                              : NULL;
-    int rc = 0;
     if (found != NULL && ac_reader_is_usual(found) && found->eof == Py_False) {
         Py_INCREF(found);
         rc = ac_feed_data(found, data, len, whole) < 0 ? -1 : 1;
         Py_DECREF(found);
     }
+    AC_END_OBJECT();
     Py_DECREF(reader);
     return rc;
 }

@@ -48,8 +48,13 @@ check_reader(DrainObject *self)
         return 0;
     }
     if (Py_IS_TYPE(reader, state->Reader)) {
+        bool none;
+        AC_BEGIN_OBJECT(reader);
         ReaderState *found = ac_reader_state_borrowed(state, reader);
-        if (found != NULL && ac_reader_is_usual(found) && found->exception == Py_None) {
+        none =
+            found != NULL && ac_reader_is_usual(found) && found->exception == Py_None;
+        AC_END_OBJECT();
+        if (none) {
             return 0;
         }
     }

@@ -107,6 +107,8 @@ ac_feed_data(ReaderState *self, const char *data, size_t len, PyObject *whole)
 
 /* --------------------------------------------------------------------- methods -- */
 
+#define LEFT_TO_STANDARD 1 /* the standard's method is to be called */
+
 /* None, or NULL after a failure. */
 static PyObject *
 none_or_null(int rc)
@@ -123,11 +125,15 @@ PyDoc_STRVAR(reader_exception_doc, "exception($self, /)\n--\n\n"
 static PyObject *
 reader_exception(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
+    PyObject *exception = NULL;
+    AC_BEGIN_OBJECT(op);
     ReaderState *self = ac_reader_usual_borrowed(op);
-    if (self == NULL) {
-        return ac_reader_call_standard(op, "exception", NULL, 0, NULL);
+    if (self != NULL) {
+        exception = Py_NewRef(self->exception);
     }
-    return Py_NewRef(self->exception);
+    AC_END_OBJECT();
+    return exception == NULL ? ac_reader_call_standard(op, "exception", NULL, 0, NULL)
+                             : exception;
 }
 
 PyDoc_STRVAR(reader_set_exception_doc, "set_exception($self, /, exc)\n--\n\n"
@@ -137,16 +143,19 @@ static PyObject *
 reader_set_exception(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
                      PyObject *kwnames)
 {
+    int rc = LEFT_TO_STANDARD;
+    AC_BEGIN_OBJECT(op);
     ReaderState *self =
         nargs != 1 || kwnames != NULL ? NULL : ac_reader_usual_borrowed(op);
-    if (self == NULL) {
-        return ac_reader_call_standard(op, "set_exception", args, nargs, kwnames);
+    if (self != NULL) {
+        Py_INCREF(self);
+        Py_XSETREF(self->exception, Py_NewRef(args[0]));
+        rc = wake(self, args[0]);
+        Py_DECREF(self);
     }
-    Py_INCREF(self);
-    Py_XSETREF(self->exception, Py_NewRef(args[0]));
-    int rc = wake(self, args[0]);
-    Py_DECREF(self);
-    return none_or_null(rc);
+    AC_END_OBJECT();
+    return rc > 0 ? ac_reader_call_standard(op, "set_exception", args, nargs, kwnames)
+                  : none_or_null(rc);
 }
 
 PyDoc_STRVAR(reader_set_transport_doc, "set_transport($self, /, transport)\n--\n\n"
@@ -156,13 +165,17 @@ static PyObject *
 reader_set_transport(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
                      PyObject *kwnames)
 {
+    int rc = LEFT_TO_STANDARD;
+    AC_BEGIN_OBJECT(op);
     ReaderState *self =
         nargs != 1 || kwnames != NULL ? NULL : ac_reader_usual_borrowed(op);
-    if (self == NULL || self->transport != Py_None) {  // it asserts
-        return ac_reader_call_standard(op, "set_transport", args, nargs, kwnames);
+    if (self != NULL && self->transport == Py_None) {  // else it asserts
+        Py_XSETREF(self->transport, Py_NewRef(args[0]));
+        rc = 0;
     }
-    Py_XSETREF(self->transport, Py_NewRef(args[0]));
-    Py_RETURN_NONE;
+    AC_END_OBJECT();
+    return rc > 0 ? ac_reader_call_standard(op, "set_transport", args, nargs, kwnames)
+                  : none_or_null(rc);
 }
 
 PyDoc_STRVAR(reader_feed_eof_doc, "feed_eof($self, /)\n--\n\n"
@@ -171,15 +184,18 @@ PyDoc_STRVAR(reader_feed_eof_doc, "feed_eof($self, /)\n--\n\n"
 static PyObject *
 reader_feed_eof(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
+    int rc = LEFT_TO_STANDARD;
+    AC_BEGIN_OBJECT(op);
     ReaderState *self = ac_reader_usual_borrowed(op);
-    if (self == NULL) {
-        return ac_reader_call_standard(op, "feed_eof", NULL, 0, NULL);
+    if (self != NULL) {
+        Py_INCREF(self);
+        Py_XSETREF(self->eof, Py_NewRef(Py_True));
+        rc = wake(self, NULL);
+        Py_DECREF(self);
     }
-    Py_INCREF(self);
-    Py_XSETREF(self->eof, Py_NewRef(Py_True));
-    int rc = wake(self, NULL);
-    Py_DECREF(self);
-    return none_or_null(rc);
+    AC_END_OBJECT();
+    return rc > 0 ? ac_reader_call_standard(op, "feed_eof", NULL, 0, NULL)
+                  : none_or_null(rc);
 }
 
 PyDoc_STRVAR(reader_at_eof_doc, "at_eof($self, /)\n--\n\n"
@@ -188,11 +204,15 @@ PyDoc_STRVAR(reader_at_eof_doc, "at_eof($self, /)\n--\n\n"
 static PyObject *
 reader_at_eof(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
+    PyObject *at_eof = NULL;
+    AC_BEGIN_OBJECT(op);
     ReaderState *self = ac_reader_usual_borrowed(op);
-    if (self == NULL) {
-        return ac_reader_call_standard(op, "at_eof", NULL, 0, NULL);
+    if (self != NULL) {
+        at_eof = PyBool_FromLong(self->eof == Py_True && self->len == 0);
     }
-    return PyBool_FromLong(self->eof == Py_True && self->len == 0);
+    AC_END_OBJECT();
+    return at_eof == NULL ? ac_reader_call_standard(op, "at_eof", NULL, 0, NULL)
+                          : at_eof;
 }
 
 PyDoc_STRVAR(reader_feed_data_doc, "feed_data($self, /, data)\n--\n\n"
@@ -202,22 +222,22 @@ static PyObject *
 reader_feed_data(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
                  PyObject *kwnames)
 {
+    int rc = LEFT_TO_STANDARD;
+    AC_BEGIN_OBJECT(op);
     ReaderState *self = NULL;
     if (nargs == 1 && kwnames == NULL && PyBytes_CheckExact(args[0])) {
         self = ac_reader_usual_borrowed(op);
     }
-    if (self == NULL || self->eof == Py_True) {  // it asserts
-        return ac_reader_call_standard(op, "feed_data", args, nargs, kwnames);
+    if (self != NULL && self->eof != Py_True) {  // else it asserts
+        PyObject *data = args[0];
+        size_t len = (size_t)PyBytes_GET_SIZE(data);
+        Py_INCREF(self);
+        rc = len == 0 ? 0 : ac_feed_data(self, PyBytes_AS_STRING(data), len, data);
+        Py_DECREF(self);
     }
-    PyObject *data = args[0];
-    size_t len = (size_t)PyBytes_GET_SIZE(data);
-    if (len == 0) {
-        Py_RETURN_NONE;
-    }
-    Py_INCREF(self);
-    int rc = ac_feed_data(self, PyBytes_AS_STRING(data), len, data);
-    Py_DECREF(self);
-    return none_or_null(rc);
+    AC_END_OBJECT();
+    return rc > 0 ? ac_reader_call_standard(op, "feed_data", args, nargs, kwnames)
+                  : none_or_null(rc);
 }
 
 PyMethodDef ac_feed_methods[] = {

@@ -34,19 +34,37 @@ is_number(PyObject *argument, Py_ssize_t *n)
     return overflow == 0;
 }
 
+/* The coroutine. Where the reader is not usual, *usual is false and NULL is returned
+ * without an exception. */
+static ReadingObject *
+begin(PyObject *op, const ac_reading_kind *kind, PyObject *argument, bool *usual)
+{
+    ReadingObject *reading = NULL;
+    AC_BEGIN_OBJECT(op);
+    ReaderState *self = ac_reader_usual_borrowed(op);
+    *usual = self != NULL;
+    if (*usual) {
+        reading = ac_reads_new(self, op, kind, argument);
+    }
+    AC_END_OBJECT();
+    return reading;
+}
+
 static PyObject *
 reader_read(PyObject *op, const ac_coroutine_method *Py_UNUSED(method),
             PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     Py_ssize_t n = -1;
-    ReaderState *self = ac_reader_usual_borrowed(op);
     PyObject *argument = only_argument(args, nargs, kwnames, "n");
-    bool all = nargs == 0 && kwnames == NULL;
-    if (self == NULL || (!all && !is_number(argument, &n))) {
+    bool usual = (nargs == 0 && kwnames == NULL) || is_number(argument, &n);
+    ReadingObject *reading = NULL;
+    if (usual) {
+        reading =
+            begin(op, n < 0 ? &ac_attempt_all : &ac_attempt_some, argument, &usual);
+    }
+    if (!usual) {
         return ac_reader_call_standard(op, "read", args, nargs, kwnames);
     }
-    ReadingObject *reading =
-        ac_reads_new(self, op, n < 0 ? &ac_attempt_all : &ac_attempt_some, argument);
     if (reading != NULL) {
         reading->n = n;
     }
@@ -58,12 +76,13 @@ reader_readexactly(PyObject *op, const ac_coroutine_method *Py_UNUSED(method),
                    PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     Py_ssize_t n;
-    ReaderState *self = ac_reader_usual_borrowed(op);
     PyObject *argument = only_argument(args, nargs, kwnames, "n");
-    if (self == NULL || !is_number(argument, &n) || n < 0) {
+    bool usual = is_number(argument, &n) && n >= 0;
+    ReadingObject *reading =
+        usual ? begin(op, &ac_attempt_exactly, argument, &usual) : NULL;
+    if (!usual) {
         return ac_reader_call_standard(op, "readexactly", args, nargs, kwnames);
     }
-    ReadingObject *reading = ac_reads_new(self, op, &ac_attempt_exactly, argument);
     if (reading != NULL) {
         reading->n = n;
     }
@@ -103,36 +122,43 @@ sort_separators(PyObject *separators, PyObject **sorted)
     return made == NULL ? -1 : 0;
 }
 
+/* Whether the standard's readuntil() takes several separators. */
+static bool
+takes_tuples(PyObject *op)
+{
+    bool takes;
+    AC_BEGIN_OBJECT(op);
+    ReaderState *self = ac_reader_usual_borrowed(op);
+    takes = self != NULL && self->state->stock_tuples;
+    AC_END_OBJECT();
+    return takes;
+}
+
 static PyObject *
 reader_readuntil(PyObject *op, const ac_coroutine_method *Py_UNUSED(method),
                  PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    ReaderState *self = ac_reader_usual_borrowed(op);
     PyObject *separator = only_argument(args, nargs, kwnames, "separator");
     PyObject *sorted = NULL;
-    bool plain = self != NULL;
+    bool usual;
     if (separator == NULL) {
-        plain = plain && nargs == 0 && kwnames == NULL;
+        usual = nargs == 0 && kwnames == NULL;
     }
-    else if (plain && PyTuple_CheckExact(separator) && self->state->stock_tuples) {
-        if (sort_separators(separator, &sorted) < 0) {
+    else if (PyTuple_CheckExact(separator)) {
+        if (takes_tuples(op) && sort_separators(separator, &sorted) < 0) {
             return NULL;
         }
-        self = ac_reader_usual_borrowed(op);  // an allocation may have collected
-        plain = self != NULL && sorted != NULL;
+        usual = sorted != NULL;
     }
     else {
-        plain =
-            plain && PyBytes_CheckExact(separator) && PyBytes_GET_SIZE(separator) > 0;
+        usual = PyBytes_CheckExact(separator) && PyBytes_GET_SIZE(separator) > 0;
     }
-    if (!plain) {
-        Py_XDECREF(sorted);
-        return ac_reader_call_standard(op, "readuntil", args, nargs, kwnames);
-    }
-    ReadingObject *reading = ac_reads_new(self, op, &ac_attempt_until, separator);
+    ReadingObject *reading =
+        usual ? begin(op, &ac_attempt_until, separator, &usual) : NULL;
     if (reading == NULL) {
         Py_XDECREF(sorted);
-        return NULL;
+        return usual ? NULL
+                     : ac_reader_call_standard(op, "readuntil", args, nargs, kwnames);
     }
     reading->separators = sorted;
     return (PyObject *)reading;
@@ -142,18 +168,19 @@ static PyObject *
 reader_readline(PyObject *op, const ac_coroutine_method *Py_UNUSED(method),
                 PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    ReaderState *self = ac_reader_usual_borrowed(op);
-    return self == NULL || nargs != 0 || kwnames != NULL
-               ? ac_reader_call_standard(op, "readline", args, nargs, kwnames)
-               : (PyObject *)ac_reads_new(self, op, &ac_attempt_line, NULL);
+    bool usual = nargs == 0 && kwnames == NULL;
+    ReadingObject *reading = usual ? begin(op, &ac_attempt_line, NULL, &usual) : NULL;
+    return usual ? (PyObject *)reading
+                 : ac_reader_call_standard(op, "readline", args, nargs, kwnames);
 }
 
 PyObject *
 ac_read_calls_next(PyObject *op)
 {
-    ReaderState *self = ac_reader_usual_borrowed(op);
-    return self == NULL ? ac_reader_call_standard(op, "__anext__", NULL, 0, NULL)
-                        : (PyObject *)ac_reads_new(self, op, &ac_attempt_next, NULL);
+    bool usual;
+    ReadingObject *reading = begin(op, &ac_attempt_next, NULL, &usual);
+    return usual ? (PyObject *)reading
+                 : ac_reader_call_standard(op, "__anext__", NULL, 0, NULL);
 }
 
 const ac_coroutine_method_def ac_read_calls_methods[] = {

@@ -141,7 +141,7 @@ bool
 ac_reader_take_back(ReaderState *self)
 {
     PyObject *shown = self->shown;
-    if (!PyByteArray_CheckExact(shown) || Py_REFCNT(shown) > 1) {
+    if (!PyByteArray_CheckExact(shown) || !ac_is_only_reference(shown)) {
         return false;
     }
     size_t len = (size_t)PyByteArray_GET_SIZE(shown);
@@ -357,22 +357,32 @@ state_of(PyObject *op)
 static PyObject *
 reader_get(PyObject *op, void *closure)
 {
+    PyObject *value = NULL;
+    AC_BEGIN_OBJECT(op);
     ReaderState *self = state_of(op);
-    return self == NULL ? NULL
-                        : Py_NewRef(*(PyObject **)((char *)self + (Py_ssize_t)closure));
+    if (self != NULL) {
+        value = Py_NewRef(*(PyObject **)((char *)self + (Py_ssize_t)closure));
+    }
+    AC_END_OBJECT();
+    return value;
 }
 
 static int
 reader_set(PyObject *op, PyObject *value, void *closure)
 {
+    PyObject *former = NULL;
+    AC_BEGIN_OBJECT(op);
     ReaderState *self = state_of(op);
-    if (self == NULL || ac_errors_refuse_delete(value) < 0) {
+    if (self != NULL && ac_errors_refuse_delete(value) == 0) {
+        PyObject **member = (PyObject **)((char *)self + (Py_ssize_t)closure);
+        former = *member;
+        *member = Py_NewRef(value);
+        look_at_attributes(self);
+    }
+    AC_END_OBJECT();
+    if (former == NULL) {
         return -1;
     }
-    PyObject **member = (PyObject **)((char *)self + (Py_ssize_t)closure);
-    PyObject *former = *member;
-    *member = Py_NewRef(value);
-    look_at_attributes(self);
     Py_DECREF(former);
     return 0;
 }
@@ -380,20 +390,32 @@ reader_set(PyObject *op, PyObject *value, void *closure)
 static PyObject *
 reader_get_buffer(PyObject *op, void *Py_UNUSED(closure))
 {
+    PyObject *buffer = NULL;
+    AC_BEGIN_OBJECT(op);
     ReaderState *self = state_of(op);
-    return self == NULL ? NULL : Py_XNewRef(show(self));
+    if (self != NULL) {
+        buffer = Py_XNewRef(show(self));
+    }
+    AC_END_OBJECT();
+    return buffer;
 }
 
 static int
 reader_set_buffer(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
 {
+    PyObject *former = NULL;
+    int rc = -1;
+    AC_BEGIN_OBJECT(op);
     ReaderState *self = state_of(op);
-    if (self == NULL || ac_errors_refuse_delete(value) < 0) {
-        return -1;
+    if (self != NULL && ac_errors_refuse_delete(value) == 0) {
+        drop_bytes(self);
+        former = self->shown;
+        self->shown = Py_NewRef(value);
+        rc = 0;
     }
-    drop_bytes(self);
-    Py_XSETREF(self->shown, Py_NewRef(value));
-    return 0;
+    AC_END_OBJECT();
+    Py_XDECREF(former);
+    return rc;
 }
 
 #define ATTRIBUTE(name, member)                                                   \
@@ -420,7 +442,11 @@ static int
 give_back(PyObject *op, ReaderState *self)
 {
     PyObject *dict = ac_instance_dict_borrowed(op);
-    if (show(self) == NULL) {
+    bool shown;
+    AC_BEGIN_OBJECT(op);
+    shown = show(self) != NULL;
+    AC_END_OBJECT();
+    if (!shown) {
         return -1;
     }
     for (const PyGetSetDef *def = reader_getset; def->name != NULL; def++) {

@@ -123,7 +123,9 @@ ac_reader_clear_waiter(ReaderState *self)
 }
 
 /* The state of a reader whose methods may be ours: borrowed, kept by the reader. NULL,
- * without an exception, if the standard's method is to run. Runs no Python. */
+ * without an exception, if the standard's method is to run. Runs no Python. To be
+ * called between AC_BEGIN_OBJECT(reader) and AC_END_OBJECT(), as all that looks at the
+ * state. */
 ReaderState *
 ac_reader_usual_borrowed(PyObject *reader);
 

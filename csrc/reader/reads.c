@@ -90,14 +90,11 @@ end_wait(ReadingObject *self)
     }
 }
 
+/* The next step of one that is not delegated. */
 static PySendResult
-reading_step(PyObject *op, PyObject *value, PyObject **result)
+go_on(ReadingObject *self, PyObject *value, PyObject **result)
 {
-    ReadingObject *self = (ReadingObject *)op;
     ReaderState *state = self->state;
-    if (self->delegated) {
-        return delegate_done(self, value, result);
-    }
     self->resumed = self->waiting;
     end_wait(self);
     if (!ac_reader_is_usual(state)) {
@@ -117,11 +114,29 @@ reading_step(PyObject *op, PyObject *value, PyObject **result)
     return wait_for_data(self, result);
 }
 
+static PySendResult
+reading_step(PyObject *op, PyObject *value, PyObject **result)
+{
+    ReadingObject *self = (ReadingObject *)op;
+    PySendResult status;
+    if (self->delegated) {
+        return delegate_done(self, value, result);
+    }
+    AC_BEGIN_OBJECT(self->reader);
+    status = go_on(self, value, result);
+    AC_END_OBJECT();
+    return status;
+}
+
 static void
 reading_end(PyObject *op)
 {
     ReadingObject *self = (ReadingObject *)op;
-    end_wait(self);
+    if (self->waiting) {
+        AC_BEGIN_OBJECT(self->reader);
+        end_wait(self);
+        AC_END_OBJECT();
+    }
     Py_CLEAR(self->reader);
     Py_CLEAR(self->argument);
     Py_CLEAR(self->separators);
