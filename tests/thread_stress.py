@@ -669,6 +669,39 @@ def case_wrong() -> None:
         loop.call_soon_threadsafe(server.close)
 
 
+def case_wrong_pipes() -> None:
+    """The same on the transport of a pipe: all bytes come, in their order."""
+
+    async def connect(loop, protocol, pipe):
+        return await loop.connect_write_pipe(protocol, pipe)
+
+    class Written(asyncio.BaseProtocol):
+        def __init__(self) -> None:
+            self.lost = threading.Event()
+
+        def connection_lost(self, exc) -> None:
+            self.lost.set()
+
+    with Running() as loop:
+
+        def use() -> None:
+            for _ in range(times(60)):
+                r, w = os.pipe()
+                with open(r, "rb", 0) as reading, open(w, "wb", 0) as writing:
+                    transport, protocol = asyncio.run_coroutine_threadsafe(
+                        connect(loop, Written, writing), loop
+                    ).result()
+                    data = [b"%d;" % n * 10 for n in range(100)]
+                    for piece in data:
+                        transport.write(piece)
+                        repr(transport)
+                    loop.call_soon_threadsafe(transport.write_eof)
+                    assert reading.readall() == b"".join(data)
+                    assert protocol.lost.wait(20)
+
+        in_threads(*[use] * THREADS)
+
+
 class Sender(asyncio.DatagramProtocol):
     """Counts what comes back."""
 

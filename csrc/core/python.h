@@ -91,7 +91,7 @@ ac_is_only_reference(PyObject *object)
 #else
     return __atomic_load_n(&object->ob_tid, __ATOMIC_RELAXED) == _Py_ThreadId()
            && __atomic_load_n(&object->ob_ref_local, __ATOMIC_RELAXED) == 1
-           && __atomic_load_n(&object->ob_ref_shared, __ATOMIC_RELAXED) == 0;
+           && __atomic_load_n(&object->ob_ref_shared, __ATOMIC_ACQUIRE) == 0;
 #endif
 }
 

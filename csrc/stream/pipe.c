@@ -327,7 +327,8 @@ pipe_repr(PyObject *op)
     }
     bool closed = self->flags & AC_STREAM_CLOSED;
     bool writing = self->flags & AC_STREAM_WRITE_PIPE;
-    bool asks = !closed && !self->loop->closed;
+    bool asks = !closed && !(AC_FREE_THREADED && ac_stream_is_elsewhere(self))
+                && !self->loop->closed;
     const char *life = closed                            ? " closed"
                        : self->flags & AC_STREAM_CLOSING ? " closing"
                                                          : "";
@@ -406,6 +407,10 @@ write_pipe_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
         }
         return NULL;
     }
+    int handed = AC_FREE_THREADED ? ac_write_hand_over(self, data) : 0;
+    if (handed != 0) {
+        return handed < 0 ? NULL : Py_NewRef(Py_None);
+    }
     int any = PyObject_IsTrue(data);
     if (any > 0) {
         any = self->flags & AC_STREAM_CLOSING ? ac_write_lost(self)
@@ -423,9 +428,14 @@ PyDoc_STRVAR(write_pipe_write_eof_doc,
              "Close once everything written is sent: the end of a pipe is its EOF.");
 
 static PyObject *
-write_pipe_write_eof(PyObject *self, PyObject *Py_UNUSED(ignored))
+write_pipe_write_eof(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    if (ac_close_begin((StreamObject *)self) < 0) {
+    StreamObject *self = (StreamObject *)op;
+    int handed = ac_stream_hand_over(self, "write_eof", NULL);
+    if (handed != 0) {
+        return handed < 0 ? NULL : Py_NewRef(Py_None);
+    }
+    if (ac_close_begin(self) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;

@@ -310,9 +310,8 @@ ac_write_rest(StreamObject *self, PyObject *data)
     return rc;
 }
 
-/* A write by another thread than the loop's, as ac_stream_hand_over. */
-static int
-hand_over_data(StreamObject *self, PyObject *data)
+int
+ac_write_hand_over(StreamObject *self, PyObject *data)
 {
     PyObject *bytes = PyBytes_FromObject(data);  // itself, if it is
     int rc = bytes == NULL ? -1 : ac_stream_hand_over(self, "write", bytes);
@@ -326,7 +325,7 @@ stream_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kw
     PyObject *data =
         ac_args_single("StreamTransport.write", "data", args, nargs, kwnames);
     if (AC_FREE_THREADED && data != NULL && ac_args_is_data(data)) {
-        int handed = hand_over_data((StreamObject *)op, data);
+        int handed = ac_write_hand_over((StreamObject *)op, data);
         if (handed != 0) {
             return handed < 0 ? NULL : Py_NewRef(Py_None);
         }

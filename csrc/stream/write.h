@@ -34,6 +34,10 @@ ac_write(StreamObject *self, PyObject *data);
 int
 ac_write_rest(StreamObject *self, PyObject *data);
 
+/* write(data) by another thread than the loop's, as ac_stream_hand_over. */
+int
+ac_write_hand_over(StreamObject *self, PyObject *data);
+
 extern PyMethodDef ac_write_methods[];
 
 #endif
