@@ -10,6 +10,7 @@ import os
 import pathlib
 import select
 import socket
+import sys
 import tempfile
 import weakref
 from asyncio import base_events, unix_events
@@ -803,3 +804,37 @@ def test_audits(way: str, host: str) -> None:
     seen = [run_script(AUDIT, name, way, host).stdout for name in LOOPS]
     assert seen[0] == seen[1]
     assert seen[0].count("'socket.connect'") == 2
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="loops leave names there")
+def test_each_loops_first_connection_leaves_nothing(script: Any) -> None:
+    """The interpreter's cache of methods keeps the names that it is asked for."""
+    script(
+        """
+        import asyncio, gc, socket, sys
+
+        class Protocol(asyncio.Protocol):
+            def connection_made(self, transport):
+                transport.abort()
+
+        async def main(address):
+            loop = asyncio.get_running_loop()
+            await loop.create_connection(Protocol, *address)
+            loop.call_soon_threadsafe(len, ())
+            await asyncio.sleep(0)
+
+        def blocks_of(loops):
+            gc.collect()
+            before = sys.getallocatedblocks()
+            for _ in range(loops):
+                with asyncio.Runner(loop_factory=new_event_loop, debug=False) as runner:
+                    runner.run(main(listener.getsockname()))
+                listener.accept()[0].close()
+            gc.collect()
+            return sys.getallocatedblocks() - before
+
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            blocks_of(10)
+            assert min(blocks_of(20) for _ in range(3)) < 10
+        """
+    )

@@ -4,6 +4,18 @@
 
 #include "core/python.h"
 
+/* object.<name>, for a method's name. The interpreter's cache of methods keeps each
+ * string that it is asked for, and finds it again only if it is the same one: an
+ * interned one. New reference, NULL with an exception. */
+static inline PyObject *
+ac_method_get(PyObject *object, const char *name)
+{
+    PyObject *interned = PyUnicode_InternFromString(name);
+    PyObject *method = interned == NULL ? NULL : PyObject_GetAttr(object, interned);
+    Py_XDECREF(interned);
+    return method;
+}
+
 /* object.<name>(one, two), without those that are NULL. The object is a member of
  * something, which the call may replace: it is held. NULL counts as None. New
  * reference, NULL with an exception. */

@@ -10,6 +10,7 @@
 #include "core/python.h"
 
 #include "core/errors.h"
+#include "core/method.h"
 #include "loop/freelist.h"
 #include "loop/handle_parts.h"
 #include "loop/owner.h"
@@ -32,7 +33,7 @@ classes_functions(ac_state *state)
     PyObject *tuple = PyTuple_New(2 * FUNCTIONS);
     for (size_t i = 0; tuple != NULL && i < 2 * FUNCTIONS; i++) {
         PyObject *function =
-            PyObject_GetAttrString(classes[i / FUNCTIONS], functions[i % FUNCTIONS]);
+            ac_method_get(classes[i / FUNCTIONS], functions[i % FUNCTIONS]);
         if (function == NULL) {
             Py_CLEAR(tuple);
             break;

@@ -4,6 +4,7 @@
 
 #include "core/code.h"
 #include "core/dictwatch.h"
+#include "core/method.h"
 #include "core/plain.h"
 #include "loop/overrides.h"
 #include "stream/connection_parts.h"
@@ -141,9 +142,9 @@ look_up(ac_state *state, PyObject *type)
 {
     PyObject *found = PyTuple_New(METHODS + STANDARD);
     for (size_t i = 0; found != NULL && i < METHODS + STANDARD; i++) {
-        PyObject *part = i < METHODS ? PyObject_GetAttrString(type, methods[i])
-                                     : PyObject_GetAttrString(state->standard_loop,
-                                                              standard[i - METHODS]);
+        PyObject *part =
+            i < METHODS ? ac_method_get(type, methods[i])
+                        : ac_method_get(state->standard_loop, standard[i - METHODS]);
         if (part == NULL) {
             Py_CLEAR(found);
             break;
