@@ -440,6 +440,15 @@ ac_coroutine_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 const char ac_coroutine_close_doc[] = "close($self, /)\n--\n\n"
                                       "Raise GeneratorExit in the coroutine.";
 
+static PyObject *
+coroutine_end(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    ((ac_coroutine *)op)->ops->end(op);
+    Py_RETURN_NONE;
+}
+
+PyMethodDef ac_coroutine_end_method = {"_end", coroutine_end, METH_NOARGS, NULL};
+
 PyObject *
 ac_coroutine_close(PyObject *op, PyObject *Py_UNUSED(ignored))
 {

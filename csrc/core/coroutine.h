@@ -44,6 +44,9 @@ typedef struct {
     AC_COROUTINE_HEAD
 } ac_coroutine;
 
+/* Calls `end`, for the thread to which that is left. */
+extern PyMethodDef ac_coroutine_end_method;
+
 /* Sets up the head of a new object, whose members are all NULL. Returns 0, or -1 with
  * MemoryError. */
 int

@@ -53,23 +53,12 @@ operation_step(PyObject *op, PyObject *value, PyObject **result)
 }
 
 static void
-operation_end(PyObject *op);
-
-static PyObject *
-operation_ended(PyObject *op, PyObject *Py_UNUSED(ignored))
-{
-    operation_end(op);
-    Py_RETURN_NONE;
-}
-
-static PyMethodDef ended_method = {"_ended", operation_ended, METH_NOARGS, NULL};
-
-static void
 operation_end(PyObject *op)
 {
     OperationObject *self = (OperationObject *)op;
     // it has waited, and the loop may be about to tell it
-    if (self->future != NULL && ac_ready_is_left_to_loop(self->loop, op, &ended_method))
+    if (self->future != NULL
+        && ac_ready_is_left_to_loop(self->loop, op, &ac_coroutine_end_method))
     {
         return;
     }

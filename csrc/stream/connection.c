@@ -291,23 +291,12 @@ close_transport(ConnectionObject *self)
 }
 
 static void
-connection_end(PyObject *op);
-
-static PyObject *
-connection_ended(PyObject *op, PyObject *Py_UNUSED(ignored))
-{
-    connection_end(op);
-    Py_RETURN_NONE;
-}
-
-static PyMethodDef ended_method = {"_ended", connection_ended, METH_NOARGS, NULL};
-
-static void
 connection_end(PyObject *op)
 {
     ConnectionObject *self = (ConnectionObject *)op;
     // it has waited, and the loop may be about to tell it
-    if (self->future != NULL && ac_ready_is_left_to_loop(self->loop, op, &ended_method))
+    if (self->future != NULL
+        && ac_ready_is_left_to_loop(self->loop, op, &ac_coroutine_end_method))
     {
         return;
     }
