@@ -9,7 +9,7 @@ import sys
 import sysconfig
 from typing import Literal, overload
 
-from . import _core, _streams, _tls
+from . import _core, _mode, _tls
 from ._loop import Loop
 from ._version import __version__
 
@@ -54,6 +54,15 @@ def gil() -> str:
     return "enabled, in a free-threaded build" if enabled else "disabled"
 
 
+def streams() -> str:
+    """How streams run."""
+    if _mode.streams() == "stdlib":
+        return "asyncio's"
+    if not _core.streams_are_stock():
+        return "asyncio's, which was patched"
+    return "in C"
+
+
 def config() -> dict[str, str]:
     return {
         "asynccore": __version__,
@@ -63,7 +72,8 @@ def config() -> dict[str, str]:
         "libuv compiled": _core.libuv_version_compiled,
         "libuv running": _core.libuv_version_running,
         "io_uring": opens_io_uring(),
-        "streams": _streams.describe(),
+        "cork": _mode.cork(),
+        "streams": streams(),
         "tls": f"{_tls.describe()}, {ssl.OPENSSL_VERSION}",
     }
 

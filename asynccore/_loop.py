@@ -20,7 +20,7 @@ from functools import lru_cache, partial, wraps
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from weakref import ref
 
-from . import _core, _datagram, _streams, _tls
+from . import _core, _datagram, _mode, _tls
 
 TYPE_CHECKING = False  # typing would be half of what our import costs (3.14)
 if TYPE_CHECKING:
@@ -110,7 +110,9 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         _core.Loop.__init__(self)
-        self.c_streams = _streams.mode() == "c"
+        self.c_streams = _mode.streams() == "c"
+        cork = _mode.cork()
+        self.cork, self.cork_turn = cork != "off", cork == "turn"
         try:
             self._own_sockets: set[ref[socket.socket]] = set()
             super(_core.Loop, self).__init__(_LibuvSelector(self))  # type: ignore[arg-type]

@@ -25,6 +25,7 @@ KEYS = [
     "libuv compiled",
     "libuv running",
     "io_uring",
+    "cork",
     "streams",
     "tls",
 ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
+import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -490,3 +492,145 @@ async def test_loop_sock_methods_see_corked_bytes_in_order() -> None:
         assert there.recv(100) == b"transport socket"
         protocol.transport.abort()
         await protocol.lost()
+
+
+# --- the cork of a turn, which a program may choose ---
+
+
+def turn_of(*callbacks: Callable[[], Any]) -> asyncio.Future[None]:
+    """Schedules them in one turn; done when that has ended."""
+    loop = asyncio.get_running_loop()
+    end = loop.create_future()
+    for callback in callbacks:
+        loop.call_soon(callback)
+    loop.call_soon(loop.call_soon, end.set_result, None)
+    return end
+
+
+@pytest.mark.parametrize("kind", WIRES)
+@only_asynccore
+@looped
+async def test_cork_of_a_turn(kind: str) -> None:
+    loop: Any = asyncio.get_running_loop()
+    assert loop.cork_turn is False
+    loop.cork_turn = True
+    async with wire(Recorder(), kind) as held, wire(Recorder(), kind) as other:
+        seen: list[bytes] = []
+        await turn_of(
+            lambda: held.transport.write(b"one"),
+            lambda: other.transport.write(b"other"),
+            lambda: seen.append(held.peer.recv_now()),
+            lambda: held.transport.write(b" two"),
+            lambda: seen.append(held.peer.recv_now()),
+        )
+        assert seen == [b"", b""]
+        assert held.peer.recv_now() == b"one two"
+        assert other.peer.recv_now() == b"other"
+        # nobody will do anything any more, and the bytes still leave
+        held.transport.write(b"last")
+        assert await held.peer.recv(4) == b"last"
+
+
+@only_asynccore
+@looped
+async def test_cork_of_a_turn_is_early_where_it_would_show() -> None:
+    loop: Any = asyncio.get_running_loop()
+    loop.cork_turn = True
+    async with wire(Recorder(), "pair") as held:
+        seen: list[bytes] = []
+        await turn_of(
+            lambda: held.transport.write(b"1"),
+            held.transport.get_write_buffer_size,
+            lambda: seen.append(held.peer.recv_now()),
+            lambda: held.transport.write(bytes(1 << 16)),
+            lambda: seen.append(held.peer.recv_now()),
+            lambda: held.transport.write(b"2"),
+            held.transport.close,
+            lambda: seen.append(held.peer.recv_now()),
+        )
+        assert seen == [b"1", bytes(1 << 16), b"2"]
+
+
+@only_asynccore
+@looped
+async def test_cork_of_a_turn_that_ends_meanwhile() -> None:
+    loop: Any = asyncio.get_running_loop()
+    loop.cork_turn = True
+    async with wire(Recorder(), "pair") as held:
+        held.transport.write(b"held")
+        loop.cork_turn = False
+        assert held.peer.recv_now() == b""
+        await asyncio.sleep(0)
+        assert held.peer.recv_now() == b"held"
+
+
+@pytest.mark.parametrize("end", [SystemExit, None])
+@pytest.mark.parametrize("by", ["callback", "event", "timer"])
+@only_asynccore
+def test_cork_of_a_turn_that_the_loop_leaves(
+    loop: Any, end: type[BaseException] | None, by: str
+) -> None:
+    async def open_both() -> tuple[Any, Any, Any]:
+        ends = socket.socketpair()
+        ends[1].setblocking(False)
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=ends[0])
+        pair = socket.socketpair()
+        return transport, ends[1], pair
+
+    transport, peer, pair = loop.run_until_complete(open_both())
+    loop.cork_turn = True
+
+    def leave() -> None:
+        transport.write(b" two")
+        loop.remove_reader(pair[0])
+        loop.stop()
+        if end is not None:
+            raise end
+
+    with peer, pair[0], pair[1]:
+        loop.call_soon(transport.write, b"one")
+        if by == "callback":
+            loop.call_soon(leave)
+        elif by == "event":
+            pair[1].send(b"x")
+            loop.add_reader(pair[0], leave)
+        else:
+            loop.call_later(0, leave)
+        if end is None:
+            loop.run_forever()
+        else:
+            with pytest.raises(end):
+                loop.run_forever()
+        assert peer.recv(100) == b"one two"
+        transport.close()
+        loop.run_until_complete(asyncio.sleep(0))
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [("", (True, False)), ("turn", (True, True)), ("off", (False, False))],
+)
+def test_cork_by_the_environment(name: str, expected: tuple[bool, bool]) -> None:
+    code = (
+        "import asynccore; loop = asynccore.new_event_loop(); "
+        "print(loop.cork, loop.cork_turn, asynccore.show_config('dict')['cork']); "
+        "loop.close()"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "ASYNCCORE_CORK": name},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+    assert printed.split() == [*map(str, expected), name or "callback"]
+
+
+def test_cork_of_an_unknown_name() -> None:
+    from asynccore import _mode
+
+    former = _mode.cork()
+    with pytest.raises(ValueError, match="ASYNCCORE_CORK must be one of"):
+        _mode.cork.use("always")
+    assert _mode.cork() == former

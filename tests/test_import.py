@@ -58,7 +58,7 @@ import asynccore
 print(*sorted(set(sys.modules) - before))
 """
     loaded = python(code).split()
-    names = ("_core", "_datagram", "_loop", "_streams", "_tls", "_version")
+    names = ("_core", "_datagram", "_loop", "_mode", "_tls", "_version")
     ours = {"asynccore", *(f"asynccore.{name}" for name in names)}
     assert set(loaded) <= {*ours, "__future__"}
 

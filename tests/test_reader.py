@@ -203,12 +203,12 @@ def test_switched_by_environment(mode: str, kind: str) -> None:
 
 
 def test_wrong_environment() -> None:
-    from asynccore import _streams
+    from asynccore import _mode
 
-    former = _streams.mode()
+    former = _mode.streams()
     with pytest.raises(ValueError, match="ASYNCCORE_STREAMS must be one of"):
-        _streams.use("fast")
-    assert _streams.mode() == former
+        _mode.streams.use("fast")
+    assert _mode.streams() == former
 
 
 @looped

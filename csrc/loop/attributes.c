@@ -173,6 +173,9 @@ PyGetSetDef ac_attributes_getset[] = {
     FLAG("cork", cork, loop_set_bool,
          "True (default): the writes that one callback makes to a stream leave "
          "together when it returns. False: each is sent at once."),
+    FLAG("cork_turn", cork_turn, loop_set_bool,
+         "False (default). True: what the callbacks of a turn write leaves when all of "
+         "them have run."),
     FLAG("c_streams", c_streams, loop_set_bool,
          "True (default): the readers and writers of connections to come run in C. "
          "False: they are those of asyncio."),

@@ -152,6 +152,20 @@ ac_loop_flush_later(LoopObject *loop, ac_flush *node)
 }
 
 int
+ac_loop_flush_after(LoopObject *loop, int rc)
+{
+    if (rc == 0) {
+        return ac_loop_flush(loop);
+    }
+    PyObject *exc = ac_err_take();
+    if (ac_loop_flush(loop) < 0) {
+        PyErr_Clear();
+    }
+    ac_err_restore_steal(exc);
+    return -1;
+}
+
+int
 ac_loop_flush_queued(LoopObject *loop)
 {
     int rc = 0;

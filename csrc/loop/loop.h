@@ -104,6 +104,7 @@ struct LoopObject {
     bool running;  /* a thread is inside run_forever */
     bool debug;
     bool cork;               /* writes of one callback leave together */
+    bool cork_turn;          /* and those of all callbacks of a turn */
     bool c_streams;          /* asyncio's streams may run in C */
     bool handle_run_patched; /* asyncio.Handle._run is not what it was at import */
     bool instrumented;    /* debug mode, or Handle._run is patched: each callback goes
@@ -229,6 +230,11 @@ ac_loop_flush(LoopObject *loop)
 {
     return loop->flush_head == NULL ? 0 : ac_loop_flush_queued(loop);
 }
+
+/* The same after what returned `rc`: its exception is the one to raise. Returns 0 or
+ * -1. */
+int
+ac_loop_flush_after(LoopObject *loop, int rc);
 
 /* Frees what the freelists keep, but for `kept` objects each. */
 void

@@ -419,15 +419,7 @@ ac_ready_run(LoopObject *loop, PyObject *handle)
             rc = loop->debug ? run_debug(loop, handle) : run_method(loop, handle);
         }
     }
-    if (rc < 0) {
-        PyObject *exc = ac_err_take();
-        if (ac_loop_flush(loop) < 0) {  // the first exception is the one to raise
-            PyErr_Clear();
-        }
-        ac_err_restore_steal(exc);
-        return -1;
-    }
-    return ac_loop_flush(loop);
+    return rc == 0 && loop->cork_turn ? 0 : ac_loop_flush_after(loop, rc);
 }
 
 void

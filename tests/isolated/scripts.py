@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from asynccore import _streams, _tls
+from asynccore import _config, _tls
 
 Factory = Callable[[], Any]
 SCRIPTS: dict[str, Script] = {}
@@ -728,7 +728,7 @@ async def stream_pairs() -> None:
 
 @on_loop(400)
 async def stream_methods() -> None:
-    _streams.describe()
+    _config.streams()
 
     async def serve(reader: Any, writer: Any) -> None:
         assert await reader.readline() == b"line\n"
