@@ -109,9 +109,9 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
     )
 
     def __init__(self) -> None:
+        streams, cork = _mode.streams(), _mode.cork()
         _core.Loop.__init__(self)
-        self.c_streams = _mode.streams() == "c"
-        cork = _mode.cork()
+        self.c_streams = streams == "c"
         self.cork, self.cork_turn = cork != "off", cork == "turn"
         try:
             self._own_sockets: set[ref[socket.socket]] = set()

@@ -48,17 +48,34 @@ on_after_fork(PyObject *module, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+/* What a callback has written by now leaves once, by the parent. */
+static PyObject *
+on_before_fork(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    ac_state *state = ac_state_of(module);
+    PyObject *loop =
+        PyObject_CallMethodNoArgs(state->events, state->str__get_running_loop);
+    int rc = loop == NULL ? -1 : 0;
+    if (loop != NULL && PyObject_TypeCheck(loop, state->Loop)) {
+        rc = ac_loop_flush((LoopObject *)loop);
+    }
+    Py_XDECREF(loop);
+    return rc < 0 ? NULL : Py_NewRef(Py_None);
+}
+
 /* Loops must know that they are in a forked child without a system call. */
 static int
 register_at_fork(PyObject *module)
 {
     PyObject *os = PyImport_ImportModule("os");
+    PyObject *before = PyObject_GetAttrString(module, "_before_fork");
     PyObject *function = PyObject_GetAttrString(module, "_after_fork");
     PyObject *registrar =
         os == NULL ? NULL : PyObject_GetAttrString(os, "register_at_fork");
     PyObject *result = NULL;
-    if (function != NULL && registrar != NULL) {
-        PyObject *keywords = Py_BuildValue("{sO}", "after_in_child", function);
+    if (before != NULL && function != NULL && registrar != NULL) {
+        PyObject *keywords =
+            Py_BuildValue("{sOsO}", "before", before, "after_in_child", function);
         PyObject *none = PyTuple_New(0);
         if (keywords != NULL && none != NULL) {
             result = PyObject_Call(registrar, none, keywords);
@@ -67,6 +84,7 @@ register_at_fork(PyObject *module)
         Py_XDECREF(none);
     }
     Py_XDECREF(os);
+    Py_XDECREF(before);
     Py_XDECREF(function);
     Py_XDECREF(registrar);
     Py_XDECREF(result);
@@ -128,6 +146,8 @@ core_free(void *module)
 }
 
 static PyMethodDef core_methods[] = {
+    {"_before_fork", on_before_fork, METH_NOARGS,
+     "_before_fork($module, /)\n--\n\nCalled before a fork."},
     {"_after_fork", on_after_fork, METH_NOARGS,
      "_after_fork($module, /)\n--\n\nCalled in a forked child."},
     {NULL, NULL, 0, NULL},

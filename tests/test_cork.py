@@ -553,6 +553,79 @@ async def test_cork_of_a_turn_is_early_where_it_would_show() -> None:
 
 @only_asynccore
 @looped
+async def test_cork_of_a_turn_of_events() -> None:
+    loop: Any = asyncio.get_running_loop()
+    loop.cork_turn = True
+    seen: list[bytes] = []
+
+    def answer(protocol: Recorder, data: bytes) -> None:
+        protocol.transport.write(data)
+        seen.extend(peer.recv_now() for peer in peers)
+
+    async with (
+        wire(Recorder(data_received=answer), "pair") as one,
+        wire(Recorder(data_received=answer), "pair") as two,
+    ):
+        peers = (one.peer, two.peer)
+        for peer in peers:
+            peer.send_now(b"x")
+        assert [await peer.recv(1) for peer in peers] == [b"x", b"x"]
+        assert seen == [b""] * 4
+
+
+@looped
+async def test_written_by_a_finalizer_of_a_callback() -> None:
+    class Writes:
+        def __call__(self) -> None:
+            pass
+
+        def __del__(self) -> None:
+            held.transport.write(b"last words")
+
+    async with wire(Recorder(), "pair") as held:
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+        loop.call_soon(Writes())
+        loop.call_soon(loop.call_soon, ended.set_result, None)
+        await ended
+        assert held.peer.recv_now() == b"last words"
+
+
+@pytest.mark.parametrize("ending", ["leaves", "returns"])
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_fork_in_the_callback_that_wrote(loop: Any, ending: str) -> None:
+    ends = socket.socketpair()
+    parent = os.getpid()
+    pids = []
+
+    async def connect() -> Any:
+        return (await loop.create_connection(asyncio.Protocol, sock=ends[0]))[0]
+
+    transport = loop.run_until_complete(connect())
+
+    def fork() -> None:
+        transport.write(b"once")
+        pids.append(os.fork())
+        loop.stop()
+        if pids == [0] and ending == "leaves":
+            raise SystemExit
+
+    loop.call_soon(fork)
+    try:
+        loop.run_forever()
+    finally:
+        if os.getpid() != parent:
+            os._exit(0)
+    os.waitpid(pids[0], 0)
+    with ends[1]:
+        assert ends[1].recv(100) == b"once"
+        transport.close()
+        loop.run_until_complete(asyncio.sleep(0))
+
+
+@only_asynccore
+@looped
 async def test_cork_of_a_turn_that_ends_meanwhile() -> None:
     loop: Any = asyncio.get_running_loop()
     loop.cork_turn = True

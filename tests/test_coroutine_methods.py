@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import inspect
+import pickle
 import socket
 import subprocess
 import sys
 import types
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 from unittest import mock
@@ -147,6 +150,17 @@ async def test_method_of_the_class_with_another_loop() -> None:
     other.close()
 
 
+@looped
+async def test_copies_and_weak_references() -> None:
+    async with streams() as s:
+        for method, _ in functions(s):
+            function = method.__func__
+            assert copy.copy(function) is copy.deepcopy(function) is function
+            assert pickle.loads(pickle.dumps(function)) is function
+            assert weakref.ref(function)() is function
+            assert weakref.WeakMethod(method)() == method
+
+
 @only_asynccore
 @looped
 async def test_class_of_the_function() -> None:
@@ -166,7 +180,7 @@ async def test_class_of_the_function() -> None:
 
 
 PATCHED_BEFORE_IMPORT = """
-import asyncio, functools, socket
+import asyncio, functools, socket, sys
 
 calls = []
 
@@ -178,7 +192,12 @@ class Patched:
         calls.append(n)
         return b"patched"
 
-asyncio.SelectorEventLoop.sock_recv = Patched()
+@functools.wraps(asyncio.SelectorEventLoop.sock_recv)
+async def patched(loop, sock, n):
+    calls.append(n)
+    return b"patched"
+
+asyncio.SelectorEventLoop.sock_recv = patched if sys.argv[1:] else Patched()
 import asynccore
 
 async def main():
@@ -192,7 +211,8 @@ asynccore.run(main())
 """
 
 
-def test_patched_before_the_import() -> None:
-    """What is no function stays where the program has put it."""
-    command = [sys.executable, "-c", PATCHED_BEFORE_IMPORT]
+@pytest.mark.parametrize("by", [["a function"], []])
+def test_patched_before_the_import(by: list[str]) -> None:
+    """What is no function of asyncio stays where the program has put it."""
+    command = [sys.executable, "-c", PATCHED_BEFORE_IMPORT, *by]
     subprocess.run(command, check=True, timeout=60)

@@ -56,6 +56,24 @@ method_repr(PyObject *op)
                                 ((ac_coroutine_method *)op)->function);
 }
 
+PyDoc_STRVAR(method___reduce___doc, "__reduce__($self, /)\n--\n\n"
+                                    "For pickle: the attribute of its class.");
+
+static PyObject *
+method___reduce__(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    ac_coroutine_method *self = (ac_coroutine_method *)op;
+    PyObject *getattr = ac_state_import("builtins", "getattr");
+    return getattr == NULL ? NULL
+                           : Py_BuildValue("N(Os)", getattr, (PyObject *)self->owner,
+                                           self->def->name);
+}
+
+static PyMethodDef method_methods[] = {
+    {"__reduce__", method___reduce__, METH_NOARGS, method___reduce___doc},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyGetSetDef method_getset[] = {
     {"__doc__", method_get_of_function, NULL, NULL, "__doc__"},
     {"__module__", method_get_of_function, NULL, NULL, "__module__"},
@@ -64,6 +82,8 @@ static PyGetSetDef method_getset[] = {
 
 static PyMemberDef method_members[] = {
     {"__vectorcalloffset__", Py_T_PYSSIZET, offsetof(ac_coroutine_method, vectorcall),
+     Py_READONLY, NULL},
+    {"__weaklistoffset__", Py_T_PYSSIZET, offsetof(ac_coroutine_method, weakrefs),
      Py_READONLY, NULL},
     {"__wrapped__", Py_T_OBJECT_EX, offsetof(ac_coroutine_method, function),
      Py_READONLY, "The function that it stands for."},
@@ -87,6 +107,9 @@ method_dealloc(PyObject *op)
 {
     PyTypeObject *type = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
+    if (((ac_coroutine_method *)op)->weakrefs != NULL) {
+        PyObject_ClearWeakRefs(op);
+    }
     Py_CLEAR(((ac_coroutine_method *)op)->owner);
     Py_CLEAR(((ac_coroutine_method *)op)->function);
     PyObject_GC_Del(op);
@@ -107,6 +130,7 @@ method_new_steal(ac_state *state, PyTypeObject *owner,
     self->def = def;
     self->owner = (PyTypeObject *)Py_NewRef((PyObject *)owner);
     self->function = function;
+    self->weakrefs = NULL;
     PyObject_GC_Track(self);
     return (PyObject *)self;
 }
@@ -114,15 +138,11 @@ method_new_steal(ac_state *state, PyTypeObject *owner,
 /* -------------------------------------------------------------------- the type -- */
 
 static PyType_Slot method_slots[] = {
-    {Py_tp_dealloc, method_dealloc},
-    {Py_tp_traverse, method_traverse},
-    {Py_tp_repr, method_repr},
-    {Py_tp_call, PyVectorcall_Call},
-    {Py_tp_descr_get, method_descr_get},
-    {Py_tp_getattro, method_getattro},
-    {Py_tp_getset, method_getset},
-    {Py_tp_members, method_members},
-    {0, NULL},
+    {Py_tp_dealloc, method_dealloc},     {Py_tp_traverse, method_traverse},
+    {Py_tp_repr, method_repr},           {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_descr_get, method_descr_get}, {Py_tp_getattro, method_getattro},
+    {Py_tp_methods, method_methods},     {Py_tp_getset, method_getset},
+    {Py_tp_members, method_members},     {0, NULL},
 };
 
 static PyType_Spec method_spec = {
@@ -134,6 +154,20 @@ static PyType_Spec method_spec = {
     .slots = method_slots,
 };
 
+/* Whether it is a function of one of asyncio's modules. */
+static bool
+is_asyncios(PyObject *function)
+{
+    static const char prefix[] = "asyncio.";
+    PyObject *name =
+        PyFunction_Check(function)
+            ? PyDict_GetItemString(PyFunction_GET_GLOBALS(function), "__name__")
+            : NULL;
+    const char *text =
+        name != NULL && PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
+    return text != NULL && strncmp(text, prefix, sizeof(prefix) - 1) == 0;
+}
+
 int
 ac_coroutine_method_add_all(ac_state *state, PyTypeObject *type, PyObject *standard,
                             const ac_coroutine_method_def *defs)
@@ -141,7 +175,7 @@ ac_coroutine_method_add_all(ac_state *state, PyTypeObject *type, PyObject *stand
     int rc = 0;
     for (; rc == 0 && defs->name != NULL; defs++) {
         PyObject *function = PyObject_GetAttrString(standard, defs->name);
-        if (function != NULL && !PyFunction_Check(function)) {
+        if (function != NULL && !is_asyncios(function)) {
             Py_DECREF(function);
             continue;
         }

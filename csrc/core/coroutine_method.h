@@ -25,11 +25,12 @@ struct ac_coroutine_method {
     const ac_coroutine_method_def *def;
     PyTypeObject *owner; /* owned: the class whose objects `call` takes */
     PyObject *function;  /* owned: the function that it stands for */
+    PyObject *weakrefs;
 };
 
 /* Adds the methods of a table to a class, which derives from `standard`: each stands
- * for the function of its name there. What is no function there was put in its place by
- * the program, and stays. Returns 0, or -1 with an exception. */
+ * for the function of its name there. What is no function of asyncio's was put in its
+ * place by the program, and stays. Returns 0, or -1 with an exception. */
 int
 ac_coroutine_method_add_all(ac_state *state, PyTypeObject *type, PyObject *standard,
                             const ac_coroutine_method_def *defs);

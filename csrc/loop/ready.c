@@ -419,7 +419,7 @@ ac_ready_run(LoopObject *loop, PyObject *handle)
             rc = loop->debug ? run_debug(loop, handle) : run_method(loop, handle);
         }
     }
-    return rc == 0 && loop->cork_turn ? 0 : ac_loop_flush_after(loop, rc);
+    return rc == 0 && ac_loop_holds(loop) ? 0 : ac_loop_flush_after(loop, rc);
 }
 
 void

@@ -101,7 +101,7 @@ run_events(LoopObject *loop, const size_t *end)
         watcher->revents = 0;
         if (events != 0) {
             rc = watcher->on_ready(watcher, events);
-            if (rc == 0 && !loop->cork_turn) {
+            if (rc == 0 && !ac_loop_holds(loop)) {
                 rc = ac_loop_flush(loop);
             }
         }
@@ -175,6 +175,7 @@ run_collected(LoopObject *loop)
     while (rc == 0 && loop->due_pos < loop->due_len) {
         rc = run_and_drop(loop, loop->due[loop->due_pos++]);
     }
+    // what is held, and what finalizers of the callbacks have written
     rc = ac_loop_flush_after(loop, rc);
     if (rc < 0) {
         keep_rest(loop);

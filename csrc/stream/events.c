@@ -72,11 +72,7 @@ on_ready(ac_watcher *watcher, unsigned int events)
         Py_DECREF(context);
     }
     if (rc < 0) {  // on the standard loop, what was written has left by now
-        PyObject *exc = ac_err_take();
-        if (ac_loop_flush(loop) < 0) {
-            PyErr_Clear();
-        }
-        ac_err_restore_steal(exc);
+        rc = ac_loop_flush_after(loop, rc);
     }
     Py_DECREF(self);
     return rc;

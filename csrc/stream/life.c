@@ -285,7 +285,6 @@ stream_collected(PyObject *op, PyObject *Py_UNUSED(ignored))
 static PyMethodDef collected_method = {"_collected", stream_collected, METH_NOARGS,
                                        NULL};
 
-
 static void
 finalize(StreamObject *self, LoopObject *loop)
 {
