@@ -34,7 +34,7 @@ SOCK = (
 )
 READER = ("read", "readline", "readuntil", "readexactly")
 # an autospecced function is known by `asyncio.iscoroutinefunction` only
-OLD_MOCKS = sys.version_info < (3, 12)
+OLD_MOCKS = sys.version_info < (3, 13)
 WRITER = ("drain", "wait_closed")
 
 
