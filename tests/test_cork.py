@@ -707,3 +707,20 @@ def test_cork_of_an_unknown_name() -> None:
     with pytest.raises(ValueError, match="ASYNCCORE_CORK must be one of"):
         _mode.cork.use("always")
     assert _mode.cork() == former
+
+
+@pytest.mark.parametrize("variable", ["ASYNCCORE_CORK", "ASYNCCORE_STREAMS"])
+def test_unknown_name_in_the_environment(variable: str) -> None:
+    """No loop is made, so none is left."""
+    code = "import asynccore; asynccore.new_event_loop()"
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", code],
+        env={**os.environ, variable: "always"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert f"ValueError: {variable} must be one of" in done.stderr
+    assert "ignored" not in done.stderr and "Warning" not in done.stderr
