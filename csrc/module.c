@@ -53,6 +53,9 @@ static PyObject *
 on_before_fork(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     ac_state *state = ac_state_of(module);
+    if (state->events == NULL) {  // cleared: the interpreter ends
+        Py_RETURN_NONE;
+    }
     PyObject *loop =
         PyObject_CallMethodNoArgs(state->events, state->str__get_running_loop);
     int rc = loop == NULL ? -1 : 0;

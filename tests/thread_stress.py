@@ -91,6 +91,14 @@ class Running:
         self.loop.close()
 
 
+def echo_in(loop):
+    """A server in a loop that another thread runs, and its address."""
+    server = asyncio.run_coroutine_threadsafe(
+        loop.create_server(Echo, HOST, 0), loop
+    ).result()
+    return server, server.sockets[0].getsockname()
+
+
 # ------------------------------------------------------------- loops side by side
 
 
@@ -643,10 +651,7 @@ def case_wrong() -> None:
         return await client.done
 
     with Running() as loop:
-        server = asyncio.run_coroutine_threadsafe(
-            loop.create_server(Echo, HOST, 0), loop
-        ).result()
-        address = server.sockets[0].getsockname()
+        server, address = echo_in(loop)
 
         def use() -> None:
             for n in range(times(40)):
@@ -782,10 +787,7 @@ def case_wrong_coroutines() -> None:
                 raise AssertionError(coroutine)
 
     with Running() as loop:
-        server = asyncio.run_coroutine_threadsafe(
-            loop.create_server(Echo, HOST, 0), loop
-        ).result()
-        address = server.sockets[0].getsockname()
+        server, address = echo_in(loop)
 
         def use() -> None:
             for _ in range(times(100)):

@@ -165,7 +165,11 @@ is_asyncios(PyObject *function)
             : NULL;
     const char *text =
         name != NULL && PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
-    return text != NULL && strncmp(text, prefix, sizeof(prefix) - 1) == 0;
+    if (text == NULL) {
+        PyErr_Clear();  // a name that UTF-8 does not have
+        return false;
+    }
+    return strncmp(text, prefix, sizeof(prefix) - 1) == 0;
 }
 
 int

@@ -231,17 +231,17 @@ ac_loop_flush(LoopObject *loop)
     return loop->flush_head == NULL ? 0 : ac_loop_flush_queued(loop);
 }
 
+/* The same after what returned `rc`: its exception is the one to raise. Returns 0 or
+ * -1. */
+int
+ac_loop_flush_after(LoopObject *loop, int rc);
+
 /* Whether what callbacks write is held until the end of the turn. */
 static inline bool
 ac_loop_holds(const LoopObject *loop)
 {
     return loop->cork && loop->cork_turn;
 }
-
-/* The same after what returned `rc`: its exception is the one to raise. Returns 0 or
- * -1. */
-int
-ac_loop_flush_after(LoopObject *loop, int rc);
 
 /* Frees what the freelists keep, but for `kept` objects each. */
 void

@@ -110,7 +110,8 @@ decrypt_into(TLSObject *self, PyObject *buffer, size_t *used)
     Py_buffer view;
     *used = 0;
     if (PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) < 0) {
-        // the exception of len(), or of SSLObject.read(), for which None is no buffer
+        // asyncio calls len() first; what has none must not reach SSLObject.read(), to
+        // which None means that it makes a buffer of its own
         PyErr_Clear();
         if (PyObject_Size(buffer) < 0) {
             return AC_ENGINE_FAILED;
