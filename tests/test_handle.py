@@ -484,6 +484,22 @@ def test_patched_run_sees_every_callback(loop, trace, monkeypatch):
     assert trace == [0, 1, 2, 3]
 
 
+def test_run_patched_in_the_class_of_timers(loop, trace, monkeypatch):
+    def _run(self):
+        trace.append("patched")
+        asyncio.Handle._run(self)
+
+    monkeypatch.setattr(asyncio.events.TimerHandle, "_run", _run, raising=False)
+    loop.call_soon(trace.append, "soon")
+    loop.call_later(0, trace.append, "later")
+    turn(loop)
+    assert trace == ["soon", "patched", "later"]
+    monkeypatch.undo()
+    loop.call_later(0, trace.append, "later")
+    turn(loop)
+    assert trace == ["soon", "patched", "later", "later"]
+
+
 def test_run_patched_in_the_middle_of_a_batch(loop, trace, monkeypatch):
     original = asyncio.Handle._run
     seen = []

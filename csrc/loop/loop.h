@@ -106,7 +106,7 @@ struct LoopObject {
     bool cork;               /* writes of one callback leave together */
     bool cork_turn;          /* and those of all callbacks of a turn */
     bool c_streams;          /* asyncio's streams may run in C */
-    bool handle_run_patched; /* asyncio.Handle._run is not what it was at import */
+    bool handle_run_patched; /* _run of Handle or TimerHandle is not that of import */
     bool instrumented;    /* debug mode, or Handle._run is patched: each callback goes
                              through a real Handle */
     bool signals_begun;   /* ac_signals_begin was called in this run */
@@ -127,7 +127,7 @@ struct LoopObject {
     unsigned int task_version; /* of it, when create_task was looked up: */
     bool task_standard;        /* the class inherits the interpreter's */
     unsigned int connection_version; /* of it, when it made connections as is known */
-    unsigned int handle_version;     /* of asyncio.Handle, when _run was looked up */
+    unsigned int handle_version; /* of asyncio.TimerHandle, when _run was looked up */
     unsigned int threadsafe_version; /* of _ThreadSafeHandle, likewise; and whether */
     bool threadsafe_patched;         /* it is not what it was at import */
     double slow_callback_duration;   /* seconds */

@@ -160,25 +160,34 @@ ac_ready_is_left_to_loop(LoopObject *loop, PyObject *self, PyMethodDef *method)
 
 /* ---------------------------------------------------------------- running -- */
 
+/* Returns 0, or -1 with an exception. */
+static int
+look_for_patches(LoopObject *loop)
+{
+    ac_state *state = loop->state;
+    PyObject *timers = state->asyncio_TimerHandle;
+    unsigned int version = ac_type_version_to_note((PyTypeObject *)timers);
+    PyObject *run = PyObject_GetAttr(state->asyncio_Handle, state->str__run);
+    PyObject *of_timers =
+        run == NULL ? NULL : PyObject_GetAttr(timers, state->str__run);
+    if (of_timers != NULL) {
+        loop->handle_run_patched =
+            run != state->handle_run || of_timers != state->handle_run;
+        loop->instrumented = loop->debug || loop->handle_run_patched;
+        loop->handle_version = version;
+    }
+    Py_XDECREF(run);
+    Py_XDECREF(of_timers);
+    return of_timers == NULL ? -1 : 0;
+}
+
 int
 ac_ready_check_patches(LoopObject *loop)
 {
-    ac_state *state = loop->state;
-    PyTypeObject *type = (PyTypeObject *)state->asyncio_Handle;
-    unsigned int version = ac_type_version(type);
-    if (version != 0 && version == loop->handle_version) {
-        return 0;
-    }
-    version = ac_type_version_to_note(type);
-    PyObject *run = PyObject_GetAttr((PyObject *)type, state->str__run);
-    if (run == NULL) {
-        return -1;
-    }
-    loop->handle_run_patched = run != state->handle_run;
-    loop->instrumented = loop->debug || loop->handle_run_patched;
-    Py_DECREF(run);
-    loop->handle_version = version;
-    return 0;
+    // an assignment to the base, Handle, changes it, too
+    unsigned int version =
+        ac_type_version((PyTypeObject *)loop->state->asyncio_TimerHandle);
+    return version != 0 && version == loop->handle_version ? 0 : look_for_patches(loop);
 }
 
 /* callback() with the empty tuple. The step of a task is an object of C with nothing

@@ -26,8 +26,8 @@ ac_ready_is_left_to_loop(LoopObject *loop, PyObject *self, PyMethodDef *method);
 #define ac_ready_is_left_to_loop(loop, self, method) ((void)(method), false)
 #endif
 
-/* Notices that somebody has replaced asyncio.Handle._run since the last look, by the
- * version tag of the type. Returns 0, or -1 with an exception. */
+/* Notices that somebody has replaced _run of asyncio.Handle or TimerHandle since the
+ * last look, by the version tag of the latter. Returns 0, or -1 with an exception. */
 int
 ac_ready_check_patches(LoopObject *loop);
 
