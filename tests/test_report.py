@@ -420,8 +420,9 @@ def test_repr_of_the_callback_that_raises(loop, trace):
 
     loop.call_soon(Bad())
     loop.call_soon(trace.append, 1)
-    with pytest.raises(ValueError, match="in repr"):
+    with pytest.raises(ValueError, match="in repr") as caught:
         turn(loop)
+    assert type(caught.value.__context__) is LookupError
     turn(loop)
     assert trace == [1]
 

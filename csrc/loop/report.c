@@ -76,7 +76,10 @@ ac_report_callback(LoopObject *loop, PyObject *handle, PyObject *callback,
     }
     PyObject *exc = ac_err_take();
     PyObject *context = NULL;
+    PyObject *handled =
+        ac_errors_except_begin(exc);  // that of a repr has it as context
     PyObject *text = format_callback(loop, callback, args);
+    ac_errors_except_end_steal(handled);
     if (text != NULL) {
         PyObject *message = PyUnicode_FromFormat("Exception in callback %U", text);
         Py_DECREF(text);
