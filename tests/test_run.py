@@ -425,6 +425,54 @@ def test_nested_run_inside_the_other_kind_of_loop(both_factories):
         outer.close()
 
 
+def test_nested_run_where_the_check_was_replaced(loop, trace):
+    class Nesting(type(loop)):
+        def _check_running(self):
+            pass
+
+    def callback():
+        future = nesting.create_future()
+        nesting.call_soon(future.set_result, "inner")
+        trace.append(nesting.run_until_complete(future))
+        nesting.stop()
+
+    nesting = Nesting()
+    nesting.call_soon(callback)
+    nesting.run_forever()
+    assert trace == ["inner"]
+    assert not nesting.is_running()
+    nesting.close()
+
+
+@pytest.mark.parametrize("kind", [None, KeyboardInterrupt])
+def test_exception_of_the_end_of_a_run(loop, trace, kind):
+    class Failing(type(loop)):
+        def _set_coroutine_origin_tracking(self, enabled):
+            if trace:
+                raise LookupError("expected")
+            super()._set_coroutine_origin_tracking(enabled)
+
+    def callback():
+        trace.append("run")
+        failing.stop()
+        if kind is not None:
+            raise kind
+
+    failing = Failing()
+    hooks = sys.get_asyncgen_hooks()
+    depth = sys.get_coroutine_origin_tracking_depth()
+    failing.call_soon(callback)
+    try:
+        with pytest.raises(LookupError, match="expected") as caught:
+            failing.run_forever()
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+        sys.set_coroutine_origin_tracking_depth(depth)
+    assert type(caught.value.__context__) is (kind or type(None))
+    assert not failing.is_running()
+    failing.close()
+
+
 def test_loop_inside_the_running_loop_slot_of_somebody_else(loop, trace):
     # nest_asyncio-like tools clear the running loop to run another one inside
     def callback():

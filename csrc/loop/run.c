@@ -8,6 +8,7 @@
  * meanwhile and what the next turn finds. */
 #include "core/python.h"
 
+#include "core/errors.h"
 #include "loop/clock.h"
 #include "loop/flood.h"
 #include "loop/handle.h"
@@ -443,17 +444,9 @@ check_running(LoopObject *loop)
     return 0;
 }
 
-/* loop._set_coroutine_origin_tracking(enabled), if that would change anything. */
 static int
 set_origin_tracking(LoopObject *loop, bool enabled)
 {
-    PyObject *current = PyObject_GetAttr(
-        (PyObject *)loop, loop->state->str__coroutine_origin_tracking_enabled);
-    int is_on = current == NULL ? -1 : PyObject_IsTrue(current);
-    Py_XDECREF(current);
-    if (is_on < 0 || is_on == enabled) {
-        return is_on < 0 ? -1 : 0;
-    }
     PyObject *result = PyObject_CallMethodOneArg(
         (PyObject *)loop, loop->state->str__set_coroutine_origin_tracking,
         enabled ? Py_True : Py_False);
@@ -492,10 +485,20 @@ set_asyncgen_hooks(LoopObject *loop)
     return result == NULL ? -1 : 0;
 }
 
+/* loop._check_running(), which a program that nests runs replaces. */
+static int
+call_check_running(LoopObject *loop)
+{
+    PyObject *result =
+        PyObject_CallMethodNoArgs((PyObject *)loop, loop->state->str__check_running);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
 static int
 run_begin(LoopObject *loop, PyObject **old_hooks)
 {
-    if (ac_loop_check_closed(loop) < 0 || check_running(loop) < 0) {
+    if (ac_loop_check_closed(loop) < 0 || call_check_running(loop) < 0) {
         return -1;
     }
     if (set_origin_tracking(loop, loop->debug) < 0) {
@@ -516,12 +519,21 @@ run_begin(LoopObject *loop, PyObject **old_hooks)
     return 0;
 }
 
-/* Undoes run_begin, whatever part of it was done; the exception being raised, if
- * any, stays. */
+static int
+restore_asyncgen_hooks(LoopObject *loop, PyObject *old_hooks)
+{
+    PyObject *result = PyObject_Call(loop->state->set_asyncgen_hooks, old_hooks, NULL);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* Undoes run_begin, whatever part of it was done: a `finally`, whose own exception
+ * takes the place of the one that ended the run. Returns 0, or -1 with either. */
 static int
 run_end(LoopObject *loop, PyObject *old_hooks)
 {
-    PyObject *exc = ac_err_take();
+    ac_errors_finally finally;
+    ac_errors_finally_begin(&finally);
     ac_signals_end(loop);
     ac_run_track(loop);
     if (AC_FREE_THREADED) {  // what is made while nobody runs the loop takes none
@@ -530,21 +542,11 @@ run_end(LoopObject *loop, PyObject *old_hooks)
     AC_STORE(loop->stopping, false);
     AC_STORE(loop->running, false);
     Py_CLEAR(loop->future_keywords);  // a cycle, which ends here
-    int rc = set_running_loop(loop, Py_None);
-    if (set_origin_tracking(loop, false) < 0) {
-        rc = -1;
+    if (set_running_loop(loop, Py_None) == 0 && set_origin_tracking(loop, false) == 0) {
+        (void)restore_asyncgen_hooks(loop, old_hooks);
     }
-    PyObject *result = PyObject_Call(loop->state->set_asyncgen_hooks, old_hooks, NULL);
-    if (result == NULL) {
-        rc = -1;
-    }
-    Py_XDECREF(result);
-    if (exc != NULL) {
-        PyErr_Clear();  // the exception that ended the run is the one to raise
-        ac_err_restore_steal(exc);
-        return -1;
-    }
-    return rc;
+    ac_errors_finally_end(&finally);
+    return PyErr_Occurred() ? -1 : 0;
 }
 
 /* One turn as run_forever makes it: `_run_once`, if that was replaced. */
@@ -584,10 +586,7 @@ loop_run_forever(PyObject *self, PyObject *Py_UNUSED(ignored))
     }
     rc = run_end(loop, old_hooks);
     Py_DECREF(old_hooks);
-    if (rc < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    return rc < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 PyDoc_STRVAR(loop__check_running_doc,
