@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
 import os
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import asynccore
 from asynccore import _core, _tls
 from support import (
     BufferedRecorder,
@@ -790,6 +792,40 @@ async def test_buffer_without_room() -> None:
         "get_buffer",  # for what may be left when it is closed
         "connection_lost",
     ]
+
+
+@pytest.mark.parametrize("cast", [False, True])
+@looped
+async def test_buffer_of_larger_items(cast: bool) -> None:
+    """As many bytes as it has items are filled."""
+    items = array.array("I", [0] * 16)
+    got = bytearray()
+
+    def updated(protocol: Any, size: int) -> None:
+        got.extend(items.tobytes()[:size])
+
+    near = BufferedRecorder(buffer_updated=updated)
+    near.hooks["get_buffer"] = lambda p, hint: memoryview(items) if cast else items
+    data = random.Random(12).randbytes(100)
+    async with raw_peer(near) as peer:
+        await peer.send(data)
+        await near.until(lambda: len(got) >= len(data))
+    assert got == data
+    sizes = [call[1] for call in near.calls if call[0] == "buffer_updated"]
+    assert sizes == [16] * 6 + [4]
+
+
+@looped
+async def test_buffer_that_is_no_view() -> None:
+    """The standard's `buf[offset:]` is a copy: a second record of one read is lost."""
+    loop = asyncio.get_running_loop()
+    near = BufferedRecorder()
+    near.hooks["get_buffer"] = lambda p, hint: p.buffer
+    async with raw_peer(near) as peer:
+        await peer.send(b"one, two", 4)
+        assert (await near.got(8))[:4] == b"one,"
+        lost = not isinstance(loop, asynccore.Loop)
+        assert near.received[4:] == (bytes(4) if lost else b" two")
 
 
 @pytest.mark.parametrize("what", ["read-only", "raises", "closes", "none"])

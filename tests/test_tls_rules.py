@@ -211,6 +211,33 @@ def test_shutdown_that_takes_too_long(both_factories: Any, way: None) -> None:
     assert told == ("TimeoutError", "SSL shutdown timed out")
 
 
+@pytest.mark.parametrize("how", ["close", "abort"])
+def test_closed_in_get_buffer_as_the_peer_closes(
+    both_factories: Any, way: None, how: str
+) -> None:
+    """A read behind both close_notify is an error."""
+
+    async def scenario() -> Any:
+        near = BufferedRecorder()
+        async with raw_peer(near) as peer:
+
+            def get_buffer(protocol: Any, hint: int) -> Any:
+                getattr(protocol.transport, how)()
+                return memoryview(protocol.buffer)
+
+            near.hooks["get_buffer"] = get_buffer
+            with contextlib.suppress(ssl.SSLWantReadError):
+                peer.tls.unwrap()
+            await peer.flush()
+            exc = await near.lost()
+            near.calls[-1] = ("connection_lost", None)
+            told = None if exc is None else (type(exc).__name__, str(exc))
+            return near.names(), told
+
+    _, told = compare(both_factories, scenario)
+    assert (told is None) == (how == "abort")
+
+
 @looped
 async def test_no_half_close() -> None:
     near = Recorder()

@@ -102,44 +102,53 @@ read_copied(TLSObject *self)
     return rc == 0 && n == 0 ? closed_by_peer(self) : rc;
 }
 
-/* Decrypts into the protocol's buffer. *used is how much. Returns as decrypt_bytes(),
- * and 1 if the buffer is full. */
+/* The exception of SSLObject.read() for a buffer that cannot be written to. */
+static void
+refuse_buffer(TLSObject *self, Py_ssize_t wants, PyObject *buffer)
+{
+    PyErr_Clear();
+    PyObject *sslobj = self->sslobj == NULL ? Py_None : self->sslobj;
+    PyObject *number = PyLong_FromSsize_t(wants);
+    PyObject *result = number == NULL
+                           ? NULL
+                           : PyObject_CallMethodObjArgs(sslobj, self->state->str_read,
+                                                        number, buffer, NULL);
+    Py_XDECREF(number);
+    if (result != NULL) {
+        PyErr_SetString(PyExc_BufferError, "the buffer cannot be exported");
+        Py_DECREF(result);
+    }
+}
+
+/* Decrypts into the protocol's buffer: len() bytes at most, whatever its items are.
+ * *used is how much. Returns as decrypt_bytes(), and 1 if the buffer is full. */
 static Py_ssize_t
 decrypt_into(TLSObject *self, PyObject *buffer, size_t *used)
 {
-    Py_buffer view;
     *used = 0;
-    if (PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) < 0) {
-        // asyncio calls len() first; what has none must not reach SSLObject.read(), to
-        // which None means that it makes a buffer of its own
-        PyErr_Clear();
-        if (PyObject_Size(buffer) < 0) {
-            return AC_ENGINE_FAILED;
-        }
-        PyObject *sslobj = self->sslobj == NULL ? Py_None : self->sslobj;
-        PyObject *one = PyLong_FromLong(1);
-        PyObject *result =
-            one == NULL ? NULL
-                        : PyObject_CallMethodObjArgs(sslobj, self->state->str_read, one,
-                                                     buffer, NULL);
-        Py_XDECREF(one);
-        if (result != NULL) {
-            PyErr_SetString(PyExc_BufferError, "the buffer cannot be exported");
-            Py_DECREF(result);
-        }
+    Py_ssize_t wants = PyObject_Size(buffer);
+    if (wants < 0) {
         return AC_ENGINE_FAILED;
     }
-    size_t size = (size_t)view.len;
-    Py_ssize_t n = size > 0;  // into no room SSLObject.read() says what it says at EOF
+    Py_buffer view;
+    if (PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) < 0) {
+        refuse_buffer(self, wants, buffer);
+        return AC_ENGINE_FAILED;
+    }
+    size_t size = (size_t)(wants < view.len ? wants : view.len);
+    Py_ssize_t n = 0;  // into no room SSLObject.read() says what it says at EOF
     while (*used < size) {
-        n = ac_engine_read(self, (char *)view.buf + *used, size - *used);
+        char *to = (char *)view.buf + *used;
+        // asked even without input: get_buffer() may have closed the connection
+        n = *used == 0 ? ac_engine_ask(self, to, size)
+                       : ac_engine_read(self, to, size - *used);
         if (n <= 0) {
             break;
         }
         *used += (size_t)n;
     }
     PyBuffer_Release(&view);
-    return *used == size && n > 0 ? 1 : n;
+    return n > 0 ? 1 : n;
 }
 
 /* _do_read__buffered() */

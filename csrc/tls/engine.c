@@ -389,27 +389,34 @@ ac_engine_has_input(TLSObject *self)
 }
 
 Py_ssize_t
-ac_engine_read(TLSObject *self, char *data, size_t len)
+ac_engine_ask(TLSObject *self, char *data, size_t len)
 {
-    for (;;) {
-        int any = ac_engine_has_input(self);
-        if (any <= 0) {
-            return any < 0 ? AC_ENGINE_FAILED : AC_ENGINE_AGAIN;
-        }
-        if (self->flags & AC_TLS_DIRECT) {
-            return read_direct(self, data, len);
-        }
-        if (self->flags & AC_TLS_OWN_BIO) {
-            return read_method(self, data, len);
-        }
+    if (self->flags & AC_TLS_BUSY || self->sslobj == NULL) {
+        return AC_ENGINE_AGAIN;
+    }
+    if (self->flags & AC_TLS_DIRECT) {
+        return read_direct(self, data, len);
+    }
+    if (self->flags & AC_TLS_OWN_BIO) {
+        return read_method(self, data, len);
+    }
+    Py_ssize_t n;
+    do {
         if (feed_memory(self, MEMORY_SLICE) < 0) {
             return AC_ENGINE_FAILED;
         }
-        Py_ssize_t n = read_method(self, data, len);
-        if (n != AC_ENGINE_AGAIN || self->flows.in.len == 0) {
-            return n;
-        }
-    }
+        n = read_method(self, data, len);
+    } while (n == AC_ENGINE_AGAIN && self->flows.in.len > 0);
+    return n;
+}
+
+Py_ssize_t
+ac_engine_read(TLSObject *self, char *data, size_t len)
+{
+    int any = ac_engine_has_input(self);
+    return any < 0    ? AC_ENGINE_FAILED
+           : any == 0 ? AC_ENGINE_AGAIN
+                      : ac_engine_ask(self, data, len);
 }
 
 Py_ssize_t

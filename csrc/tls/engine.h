@@ -30,6 +30,11 @@ ac_engine_close(TLSObject *self);
 Py_ssize_t
 ac_engine_read(TLSObject *self, char *data, size_t len);
 
+/* The same, but OpenSSL is asked even if no cipher text is left: after close_notify in
+ * both directions it has an exception. */
+Py_ssize_t
+ac_engine_ask(TLSObject *self, char *data, size_t len);
+
 /* Encrypts one record's worth of plain text, which lies within `object` if that is not
  * NULL: how many bytes, AC_ENGINE_AGAIN or AC_ENGINE_FAILED. */
 Py_ssize_t
