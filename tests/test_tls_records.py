@@ -667,6 +667,28 @@ async def test_ssl_object_outlives_the_connection() -> None:
     assert found.write(b"nobody hears it") == 15
 
 
+@only_asynccore
+@pytest.mark.parametrize("deleted", [False, True])
+@looped
+async def test_ssl_object_that_loses_its_inner_one(deleted: bool) -> None:
+    """OpenSSL's memory is not freed: records go on by what it had."""
+    near = Recorder()
+    async with raw_peer(near) as peer:
+        sslobj = near.transport.get_extra_info("ssl_object")
+        near.transport.write(b"before")
+        assert await peer.recv(6) == b"before"
+        if not is_direct(near.transport):
+            return
+        if deleted:
+            del sslobj._sslobj
+        else:
+            sslobj._sslobj = None
+        near.transport.write(b"after")
+        assert await peer.recv(5) == b"after"
+        await peer.send(bytes(100_000))
+        await near.got(100_000)
+
+
 @looped
 async def test_truncated_in_a_record() -> None:
     near = Recorder()

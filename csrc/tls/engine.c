@@ -55,16 +55,16 @@ ac_engine_open(TLSObject *self)
         socket = PyObject_GetAttr(self->sslobj, state->str__sslobj);
         rc = socket == NULL ? -1 : Py_IS_TYPE(socket, state->SSLSocket);
     }
-    if (rc == 1) {
-        self->ssl = ac_libssl_ssl(state->libssl, socket);
-        if (self->ssl != NULL) {
-            self->bio = ac_bio_attach(state->libssl, self->ssl, &self->flows);
-        }
-        if (self->bio != NULL) {
-            self->flags |= AC_TLS_OWN_BIO | AC_TLS_DIRECT;
-        }
+    ac_ssl *ssl = rc == 1 ? ac_libssl_ssl(state->libssl, socket) : NULL;
+    if (ssl != NULL) {
+        self->bio = ac_bio_attach(state->libssl, ssl, &self->flows);
     }
-    Py_XDECREF(socket);  // kept by sslobj
+    if (self->bio != NULL) {
+        self->ssl = ssl;
+        self->socket = Py_NewRef(socket);  // `_sslobj` may be assigned to
+        self->flags |= AC_TLS_OWN_BIO | AC_TLS_DIRECT;
+    }
+    Py_XDECREF(socket);
     return rc < 0 ? -1 : 0;
 }
 
@@ -77,6 +77,7 @@ ac_engine_close(TLSObject *self)
         ac_bio_detach(bio, self->state->libssl);
     }
     self->ssl = NULL;
+    Py_CLEAR(self->socket);
     self->flags &= ~(uint32_t)AC_TLS_DIRECT;
     ac_inflow_clear(&self->flows.in);
     ac_outflow_clear(&self->flows.out);
@@ -313,7 +314,7 @@ read_direct(TLSObject *self, char *data, size_t len)
 {
     const ac_libssl *lib = self->state->libssl;
     ac_ssl *ssl = self->ssl;
-    PyObject *sslobj = Py_NewRef(self->sslobj);  // whose `ssl` is
+    PyObject *socket = Py_NewRef(self->socket);
     size_t n = 0;
     clear_errors(lib);
     self->flags |= AC_TLS_BUSY;
@@ -329,7 +330,7 @@ read_direct(TLSObject *self, char *data, size_t len)
     else if (!done) {
         result = read_method(self, data, 1);
     }
-    Py_DECREF(sslobj);
+    Py_DECREF(socket);
     return result;
 }
 
@@ -338,7 +339,7 @@ write_direct(TLSObject *self, const char *data, size_t len)
 {
     const ac_libssl *lib = self->state->libssl;
     ac_ssl *ssl = self->ssl;
-    PyObject *sslobj = Py_NewRef(self->sslobj);
+    PyObject *socket = Py_NewRef(self->socket);
     size_t n = 0;
     clear_errors(lib);
     self->flags |= AC_TLS_BUSY;
@@ -358,7 +359,7 @@ write_direct(TLSObject *self, const char *data, size_t len)
     else if (!done) {
         result = write_method(self, data, len, NULL);
     }
-    Py_DECREF(sslobj);
+    Py_DECREF(socket);
     return result;
 }
 

@@ -189,6 +189,7 @@ tls_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->module);
     Py_VISIT(self->buffer);
+    Py_VISIT(self->socket);
     Py_VISIT(self->app_protocol);
     Py_VISIT(self->sslobj);
     const PyMemberDef *def = tls_members;

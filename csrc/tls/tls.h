@@ -29,7 +29,7 @@
  *   neither             the methods, on the two MemoryBIO that the standard made
  *
  * References: the TLS object owns its protocol above and its transport below, which
- * owns it, until connection_lost(). `ssl` is borrowed from `sslobj`. */
+ * owns it, until connection_lost(). `ssl` is borrowed from `socket`. */
 #ifndef AC_TLS_H
 #define AC_TLS_H
 
@@ -51,6 +51,7 @@ typedef struct {
     ac_state *state;  /* borrowed from the module */
     PyObject *module; /* at the end of the interpreter the type may let go first */
     uint32_t flags;
+    PyObject *socket; /* the `_ssl._SSLSocket` in `sslobj`, with OWN_BIO */
     ac_ssl *ssl;
     ac_bio *bio;        /* owned */
     Py_ssize_t members; /* of `sslobj`, when they were looked through */
