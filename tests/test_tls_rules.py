@@ -211,6 +211,28 @@ def test_shutdown_that_takes_too_long(both_factories: Any, way: None) -> None:
     assert told == ("TimeoutError", "SSL shutdown timed out")
 
 
+@pytest.mark.parametrize("kind", [Recorder, BufferedRecorder])
+def test_read_again_after_a_failure(both_factories: Any, way: None, kind: Any) -> None:
+    """It fails again, and nothing is told in between."""
+
+    async def scenario() -> Any:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        near = kind()
+        async with raw_peer(near) as peer:
+            near.transport.set_write_buffer_limits(high=0)
+            near.transport.pause_reading()
+            broken = b"\x17\3\3\0\x20" + bytes(32)  # which is taken whole
+            await peer.loop.sock_sendall(peer.sock, broken)
+            await asyncio.sleep(0)
+            near.transport.resume_reading()  # in the turn of the event
+            await near.until(lambda: near.count("connection_lost"))
+            return summary(near)
+
+    names, _, told = compare(both_factories, scenario)
+    assert names == ["connection_made", "pause_writing", "connection_lost"]
+    assert told is not None
+
+
 @pytest.mark.parametrize("how", ["close", "abort"])
 def test_closed_in_get_buffer_as_the_peer_closes(
     both_factories: Any, way: None, how: str

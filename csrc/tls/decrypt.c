@@ -44,10 +44,6 @@ static Py_ssize_t
 decrypt_bytes(TLSObject *self, PyObject **data)
 {
     *data = NULL;
-    int any = ac_engine_has_input(self);
-    if (any <= 0) {
-        return any < 0 ? AC_ENGINE_FAILED : AC_ENGINE_AGAIN;
-    }
     // a record's beginning may be in OpenSSL already
     size_t size = self->flows.in.len + AC_ENGINE_RECORD;
     if (self->flows.in.len < AC_ENGINE_RECORD / 4) {
@@ -57,7 +53,8 @@ decrypt_bytes(TLSObject *self, PyObject **data)
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
     Py_ssize_t n = AC_ENGINE_FAILED;
     while (bytes != NULL) {
-        n = ac_engine_read(self, PyBytes_AS_STRING(bytes) + used, size - used);
+        n = ac_engine_read(self, PyBytes_AS_STRING(bytes) + used, size - used,
+                           used == 0);
         if (n <= 0) {
             break;
         }
@@ -138,10 +135,7 @@ decrypt_into(TLSObject *self, PyObject *buffer, size_t *used)
     size_t size = (size_t)(wants < view.len ? wants : view.len);
     Py_ssize_t n = 0;  // into no room SSLObject.read() says what it says at EOF
     while (*used < size) {
-        char *to = (char *)view.buf + *used;
-        // asked even without input: get_buffer() may have closed the connection
-        n = *used == 0 ? ac_engine_ask(self, to, size)
-                       : ac_engine_read(self, to, size - *used);
+        n = ac_engine_read(self, (char *)view.buf + *used, size - *used, *used == 0);
         if (n <= 0) {
             break;
         }

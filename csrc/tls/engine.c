@@ -365,12 +365,10 @@ write_direct(TLSObject *self, const char *data, size_t len)
 
 /* ----------------------------------------------------------------- functions -- */
 
-int
-ac_engine_has_input(TLSObject *self)
+/* Whether there is cipher text, or plain text in OpenSSL; -1 with an exception. */
+static int
+has_input(TLSObject *self)
 {
-    if (self->flags & AC_TLS_BUSY || self->sslobj == NULL) {
-        return 0;
-    }
     if (self->flows.in.len > 0) {
         return 1;
     }
@@ -390,10 +388,14 @@ ac_engine_has_input(TLSObject *self)
 }
 
 Py_ssize_t
-ac_engine_ask(TLSObject *self, char *data, size_t len)
+ac_engine_read(TLSObject *self, char *data, size_t len, bool first)
 {
     if (self->flags & AC_TLS_BUSY || self->sslobj == NULL) {
         return AC_ENGINE_AGAIN;
+    }
+    int any = first ? 1 : has_input(self);
+    if (any <= 0) {
+        return any < 0 ? AC_ENGINE_FAILED : AC_ENGINE_AGAIN;
     }
     if (self->flags & AC_TLS_DIRECT) {
         return read_direct(self, data, len);
@@ -409,15 +411,6 @@ ac_engine_ask(TLSObject *self, char *data, size_t len)
         n = read_method(self, data, len);
     } while (n == AC_ENGINE_AGAIN && self->flows.in.len > 0);
     return n;
-}
-
-Py_ssize_t
-ac_engine_read(TLSObject *self, char *data, size_t len)
-{
-    int any = ac_engine_has_input(self);
-    return any < 0    ? AC_ENGINE_FAILED
-           : any == 0 ? AC_ENGINE_AGAIN
-                      : ac_engine_ask(self, data, len);
 }
 
 Py_ssize_t

@@ -25,15 +25,12 @@ ac_engine_open(TLSObject *self);
 void
 ac_engine_close(TLSObject *self);
 
-/* Up to `len` bytes of plain text into `data`. Returns how many, 0 at close_notify,
+/* Up to `len` bytes of plain text into `data`. OpenSSL is not asked where no input is
+ * left, but in the `first` of some calls: a connection that has failed or is closed in
+ * both directions has an exception then. Returns how many, 0 at close_notify,
  * AC_ENGINE_AGAIN or AC_ENGINE_FAILED. */
 Py_ssize_t
-ac_engine_read(TLSObject *self, char *data, size_t len);
-
-/* The same, but OpenSSL is asked even if no cipher text is left: after close_notify in
- * both directions it has an exception. */
-Py_ssize_t
-ac_engine_ask(TLSObject *self, char *data, size_t len);
+ac_engine_read(TLSObject *self, char *data, size_t len, bool first);
 
 /* Encrypts one record's worth of plain text, which lies within `object` if that is not
  * NULL: how many bytes, AC_ENGINE_AGAIN or AC_ENGINE_FAILED. */
@@ -45,10 +42,6 @@ ac_engine_write(TLSObject *self, const char *data, size_t len, PyObject *object)
  * somebody may have put something between. New reference, NULL with an exception. */
 PyObject *
 ac_engine_call(TLSObject *self, PyObject *name, PyObject *inner);
-
-/* Whether ac_engine_read() has anything to work on; -1 with an exception. */
-int
-ac_engine_has_input(TLSObject *self);
 
 /* How much cipher text has come in and is not decrypted; -1 with an exception. */
 Py_ssize_t
