@@ -70,26 +70,21 @@ on_before_fork(PyObject *module, PyObject *Py_UNUSED(ignored))
 static int
 register_at_fork(PyObject *module)
 {
-    PyObject *os = PyImport_ImportModule("os");
+    PyObject *registrar = ac_state_import("os", "register_at_fork");
     PyObject *before = PyObject_GetAttrString(module, "_before_fork");
-    PyObject *function = PyObject_GetAttrString(module, "_after_fork");
-    PyObject *registrar =
-        os == NULL ? NULL : PyObject_GetAttrString(os, "register_at_fork");
-    PyObject *result = NULL;
-    if (before != NULL && function != NULL && registrar != NULL) {
-        PyObject *keywords =
-            Py_BuildValue("{sOsO}", "before", before, "after_in_child", function);
-        PyObject *none = PyTuple_New(0);
-        if (keywords != NULL && none != NULL) {
-            result = PyObject_Call(registrar, none, keywords);
-        }
-        Py_XDECREF(keywords);
-        Py_XDECREF(none);
-    }
-    Py_XDECREF(os);
-    Py_XDECREF(before);
-    Py_XDECREF(function);
+    PyObject *after = PyObject_GetAttrString(module, "_after_fork");
+    PyObject *keywords =
+        before == NULL || after == NULL
+            ? NULL
+            : Py_BuildValue("{sOsO}", "before", before, "after_in_child", after);
+    PyObject *result =
+        registrar == NULL || keywords == NULL
+            ? NULL
+            : PyObject_Call(registrar, ac_state_of(module)->empty_tuple, keywords);
     Py_XDECREF(registrar);
+    Py_XDECREF(before);
+    Py_XDECREF(after);
+    Py_XDECREF(keywords);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
