@@ -273,6 +273,17 @@ handle_clear_call(LoopObject *loop, HandleObject *handle)
     Py_CLEAR(handle->source_traceback);
 }
 
+/* The freelist for a handle that is exactly of one of our classes, or NULL. */
+static ac_freelist *
+freelist_of(LoopObject *loop, PyObject *self)
+{
+    const ac_state *state = loop->state;
+    return Py_IS_TYPE(self, state->Handle)            ? &loop->handles
+           : Py_IS_TYPE(self, state->TimerHandle)     ? &loop->timer_handles
+           : ac_threadsafe_is_ours(loop->state, self) ? &loop->threadsafe_handles
+                                                      : NULL;
+}
+
 /* Whether a handle of which the caller has a reference can be used again: nobody else
  * has one or looks at it by a weak reference. */
 static bool
@@ -287,42 +298,26 @@ handle_is_unseen(LoopObject *loop, PyObject *self, const ac_freelist *freelist)
 void
 ac_handle_done_steal(LoopObject *loop, PyObject *self)
 {
-    ac_state *state = loop->state;
-    if (AC_FREE_THREADED) {  // the count that is one here may be of another thread
+    // without a GIL the count that is one here may be of another thread
+    ac_freelist *freelist = AC_FREE_THREADED ? NULL : freelist_of(loop, self);
+    if (freelist == NULL || !handle_is_unseen(loop, self, freelist)) {
         Py_DECREF(self);
         return;
     }
-    if (Py_IS_TYPE(self, state->Handle) && handle_is_unseen(loop, self, &loop->handles))
-    {
-        PyObject_GC_UnTrack(self);
-        handle_clear_call(loop, (HandleObject *)self);
-        ac_freelist_keep_steal(self, &loop->handles);
-        return;
-    }
-    if (Py_IS_TYPE(self, state->TimerHandle)
-        && handle_is_unseen(loop, self, &loop->timer_handles))
-    {
+    PyObject_GC_UnTrack(self);
+    if (freelist == &loop->timer_handles) {
         TimerHandleObject *timer = (TimerHandleObject *)self;
-        PyObject_GC_UnTrack(self);
         if (timer->young >= 0) {
             ac_timer_grown(loop, timer);
         }
         Py_CLEAR(timer->scheduled);
         Py_CLEAR(timer->when);
-        handle_clear_call(loop, (HandleObject *)self);
-        ac_freelist_keep_steal(self, &loop->timer_handles);
-        return;
     }
-    if (ac_threadsafe_is_ours(state, self)
-        && handle_is_unseen(loop, self, &loop->threadsafe_handles))
-    {
-        PyObject_GC_UnTrack(self);
+    else if (freelist == &loop->threadsafe_handles) {
         Py_CLEAR(((ThreadSafeHandleObject *)self)->lock);
-        handle_clear_call(loop, (HandleObject *)self);
-        ac_freelist_keep_steal(self, &loop->threadsafe_handles);
-        return;
     }
-    Py_DECREF(self);
+    handle_clear_call(loop, (HandleObject *)self);
+    ac_freelist_keep_steal(self, freelist);
 }
 
 /* --------------------------------------------------------------- methods -- */
@@ -424,20 +419,13 @@ static PyMethodDef timer_handle_methods[] = {
 
 /* ------------------------------------------------------------ attributes -- */
 
-/* The arguments as a tuple; new reference, NULL with MemoryError. */
-static PyObject *
-args_tuple(HandleObject *handle)
+PyObject *
+ac_handle_args_tuple(PyObject *args)
 {
-    PyObject *args = slot_value(handle, &handle->args);
     if (args == NULL) {
         return PyTuple_New(0);
     }
-    if (PyTuple_CheckExact(args)) {
-        return args;
-    }
-    PyObject *tuple = PyTuple_Pack(1, args);
-    Py_DECREF(args);
-    return tuple;
+    return PyTuple_CheckExact(args) ? Py_NewRef(args) : PyTuple_Pack(1, args);
 }
 
 PyObject *
@@ -447,7 +435,10 @@ ac_handle_get_args(PyObject *self, void *Py_UNUSED(closure))
     if (AC_LOAD(handle->callback) == NULL) {
         Py_RETURN_NONE;
     }
-    return args_tuple(handle);
+    PyObject *args = slot_value(handle, &handle->args);
+    PyObject *tuple = ac_handle_args_tuple(args);
+    Py_XDECREF(args);
+    return tuple;
 }
 
 int

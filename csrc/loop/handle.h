@@ -64,6 +64,10 @@ ac_handle_new_timer(LoopObject *loop, PyObject *when, double deadline,
 int
 ac_handle_cancel(PyObject *handle);
 
+/* The member `args` as a tuple: new reference, NULL with MemoryError. */
+PyObject *
+ac_handle_args_tuple(PyObject *args);
+
 /* Drops a reference to a handle of any class that has been run. The last one of
  * ours goes to the freelist. May run Python; the caller holds the loop. */
 void

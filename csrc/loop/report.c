@@ -31,39 +31,18 @@ static PyObject *
 format_callback(LoopObject *loop, PyObject *callback, PyObject *args)
 {
     ac_state *state = loop->state;
-    PyObject *function =
-        PyObject_GetAttr(state->format_helpers, state->str__format_callback_source);
-    PyObject *positional = NULL, *keywords = NULL, *text = NULL;
-    if (function == NULL) {
-        return NULL;
+    PyObject *tuple = ac_handle_args_tuple(args);
+    PyObject *names = state->format_has_debug ? PyTuple_Pack(1, state->str_debug)
+                                              : Py_NewRef(state->empty_tuple);
+    PyObject *text = NULL;
+    if (tuple != NULL && names != NULL) {
+        PyObject *stack[] = {state->format_helpers, callback, tuple,
+                             loop->debug ? Py_True : Py_False};
+        text = PyObject_VectorcallMethod(state->str__format_callback_source, stack, 3,
+                                         names);
     }
-    if (args != NULL && PyTuple_CheckExact(args)) {
-        positional = PyTuple_Pack(2, callback, args);
-    }
-    else {
-        PyObject *tuple = args == NULL ? PyTuple_New(0) : PyTuple_Pack(1, args);
-        if (tuple != NULL) {
-            positional = PyTuple_Pack(2, callback, tuple);
-            Py_DECREF(tuple);
-        }
-    }
-    if (positional != NULL && state->format_has_debug) {
-        keywords = PyDict_New();
-        if (keywords == NULL
-            || PyDict_SetItem(keywords, state->str_debug,
-                              loop->debug ? Py_True : Py_False)
-                   < 0)
-        {
-            goto done;
-        }
-    }
-    if (positional != NULL) {
-        text = PyObject_Call(function, positional, keywords);
-    }
-done:
-    Py_DECREF(function);
-    Py_XDECREF(positional);
-    Py_XDECREF(keywords);
+    Py_XDECREF(tuple);
+    Py_XDECREF(names);
     return text;
 }
 
