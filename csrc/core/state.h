@@ -119,6 +119,7 @@
     X(call_exception_handler)            \
     X(call_later)                        \
     X(call_soon)                         \
+    X(call_soon_threadsafe)              \
     X(callback)                          \
     X(can_write_eof)                     \
     X(cancel)                            \

@@ -30,24 +30,23 @@ ac_loop_raise_closed(void)
 }
 
 int
-ac_loop_check_debug(LoopObject *loop, PyObject *callback, const char *method)
+ac_loop_check_call_slow(LoopObject *loop, PyObject *callback, PyObject *method)
 {
+    if (ac_loop_check_closed(loop) < 0) {
+        return -1;
+    }
+    ac_state *state = loop->state;
     PyObject *self = (PyObject *)loop;
     PyObject *result;
-    if (strcmp(method, "call_soon_threadsafe") != 0) {
-        result = PyObject_CallMethodNoArgs(self, loop->state->str__check_thread);
+    if (method != state->str_call_soon_threadsafe) {
+        result = PyObject_CallMethodNoArgs(self, state->str__check_thread);
         if (result == NULL) {
             return -1;
         }
         Py_DECREF(result);
     }
-    PyObject *name = PyUnicode_FromString(method);
-    if (name == NULL) {
-        return -1;
-    }
-    result = PyObject_CallMethodObjArgs(self, loop->state->str__check_callback,
-                                        callback, name, NULL);
-    Py_DECREF(name);
+    result = PyObject_CallMethodObjArgs(self, state->str__check_callback, callback,
+                                        method, NULL);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }

@@ -195,11 +195,19 @@ ac_loop_is_forked(const LoopObject *loop)
     return loop->forks != loop->state->forks;
 }
 
-/* What debug mode checks before a callback is scheduled: the thread, and that
- * `callback` is no coroutine (_check_thread, _check_callback). Only call_soon,
- * call_at and call_later check the thread. Returns 0, or -1 with an exception. */
+/* What the method of that name checks before it schedules `callback`: that the loop is
+ * open; in debug mode also that the thread is its own, but for call_soon_threadsafe,
+ * and that `callback` is no coroutine. Returns 0, or -1 with an exception. */
 int
-ac_loop_check_debug(LoopObject *loop, PyObject *callback, const char *method);
+ac_loop_check_call_slow(LoopObject *loop, PyObject *callback, PyObject *method);
+
+static inline int
+ac_loop_check_call(LoopObject *loop, PyObject *callback, PyObject *method)
+{
+    return AC_LOAD(loop->closed) || loop->debug
+               ? ac_loop_check_call_slow(loop, callback, method)
+               : 0;
+}
 
 /* Puts a node on the list of open objects, or takes it off; neither touches
  * references. */

@@ -108,9 +108,7 @@ ac_ready_call_soon(LoopObject *loop, PyObject *callback, PyObject *const *args,
     if (loop->overridden & AC_OVERRIDE_CALL_SOON) {
         handle = call_replaced_call_soon(loop, callback, args, nargs, context);
     }
-    else if (ac_loop_check_closed(loop) < 0
-             || (loop->debug && ac_loop_check_debug(loop, callback, "call_soon") < 0))
-    {
+    else if (ac_loop_check_call(loop, callback, loop->state->str_call_soon) < 0) {
         return -1;
     }
     else {
@@ -506,11 +504,8 @@ loop_call_soon(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     if (ready_parse(&parsed, "BaseEventLoop.call_soon", loop->state, args, nargs,
                     kwnames)
             < 0
-        || ac_loop_check_closed(loop) < 0)
+        || ac_loop_check_call(loop, parsed.leading[0], loop->state->str_call_soon) < 0)
     {
-        return NULL;
-    }
-    if (loop->debug && ac_loop_check_debug(loop, parsed.leading[0], "call_soon") < 0) {
         return NULL;
     }
     return ready_schedule(loop, parsed.leading[0], parsed.rest, parsed.nrest,
@@ -527,16 +522,13 @@ loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t narg
                           PyObject *kwnames)
 {
     LoopObject *loop = (LoopObject *)self;
+    ac_state *state = loop->state;
     ac_args parsed;
-    if (ready_parse(&parsed, "BaseEventLoop.call_soon_threadsafe", loop->state, args,
-                    nargs, kwnames)
+    if (ready_parse(&parsed, "BaseEventLoop.call_soon_threadsafe", state, args, nargs,
+                    kwnames)
             < 0
-        || ac_loop_check_closed(loop) < 0)
-    {
-        return NULL;
-    }
-    if (loop->debug
-        && ac_loop_check_debug(loop, parsed.leading[0], "call_soon_threadsafe") < 0)
+        || ac_loop_check_call(loop, parsed.leading[0], state->str_call_soon_threadsafe)
+               < 0)
     {
         return NULL;
     }

@@ -427,10 +427,7 @@ timer_schedule(LoopObject *loop, PyObject *when, double deadline, const ac_args 
                int own_frames)
 {
     PyObject *callback = parsed->leading[1];
-    if (ac_loop_check_closed(loop) < 0) {
-        return NULL;
-    }
-    if (loop->debug && ac_loop_check_debug(loop, callback, "call_at") < 0) {
+    if (ac_loop_check_call(loop, callback, loop->state->str_call_at) < 0) {
         return NULL;
     }
     if (when != NULL && when_seconds(when, &deadline) < 0) {
