@@ -132,8 +132,11 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
 
     def close(self) -> None:
         """Close the loop; open transports are left to their owners."""
-        super().close()
-        self._shut()
+        try:
+            super().close()
+        finally:
+            if self.is_closed():  # by now, whatever has failed behind that
+                self._shut()
 
     # -- wake-up: libuv's async handle and, for signals, a pipe in `_core`
 

@@ -19,6 +19,7 @@ import weakref
 
 import pytest
 
+from conftest import open_fds
 from support import looped
 from support.interpreter import FREE_THREADED
 from support.turns import Trace, turn
@@ -225,6 +226,29 @@ def test_close_removes_the_handlers(loop_factory):
     assert wakeup_fd() == -1
     assert signal.getsignal(SIGNAL) is signal.SIG_DFL
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_close_that_fails_in_another_thread_leaves_no_descriptor(loop_factory):
+    before = open_fds()
+    loop = loop_factory()
+    loop.add_signal_handler(SIGNAL, print)
+    turn(loop)
+    failures = []
+
+    def close():
+        try:
+            loop.close()
+        except ValueError as exc:
+            failures.append(str(exc))
+
+    thread = threading.Thread(target=close)
+    thread.start()
+    thread.join()
+    signal.set_wakeup_fd(-1)
+    signal.signal(SIGNAL, signal.SIG_DFL)
+    assert len(failures) == 1
+    assert loop.is_closed()
+    assert open_fds() == before
 
 
 def test_foreign_wake_up_fd_is_back_after_a_run(loop):
