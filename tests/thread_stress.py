@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import gc
 import os
+import queue
 import socket
 import ssl
 import sys
@@ -67,6 +68,14 @@ def unexpected(loop, context) -> None:
 
 def has_gil() -> bool:
     return getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+def is_refused(function, *args) -> bool:
+    try:
+        function(*args)
+    except RuntimeError:
+        return True
+    return False
 
 
 def closed_loop():
@@ -658,6 +667,8 @@ def case_wrong() -> None:
                 transport, client = asyncio.run_coroutine_threadsafe(
                     connect(loop, address), loop
                 ).result()
+                for name in ("_sock", "_extra"):
+                    assert has_gil() or is_refused(getattr, transport, name)
                 transport.resume_reading()
                 for _ in range(20):
                     transport.write(b"abc")
@@ -779,12 +790,7 @@ def case_wrong_coroutines() -> None:
             loop.connect_write_pipe(Idle, sock),
             loop.sock_recv(sock, 1),
         ):
-            try:
-                coroutine.send(None)
-            except RuntimeError:
-                pass
-            else:
-                raise AssertionError(coroutine)
+            assert is_refused(coroutine.send, None), coroutine
 
     with Running() as loop:
         server, address = echo_in(loop)
@@ -850,6 +856,103 @@ def case_wrong_readers() -> None:
 
         in_threads(use, *[look] * THREADS)
         asyncio.run_coroutine_threadsafe(finish(server, writer), loop).result()
+
+
+def case_wrong_writers() -> None:
+    """The same by the StreamWriter of an accepted connection: all lines come."""
+    made: queue.SimpleQueue[asyncio.StreamWriter] = queue.SimpleQueue()
+    over = threading.Event()
+    total = times(10_000)
+
+    async def serve(reader, writer) -> None:
+        made.put(writer)
+        await reader.read()
+        writer.close()
+        over.set()
+
+    with Running() as loop:
+        server = asyncio.run_coroutine_threadsafe(
+            asyncio.start_server(serve, HOST, 0), loop
+        ).result()
+        with socket.create_connection(server.sockets[0].getsockname()) as client:
+            writer = made.get()
+
+            def write(thread: int) -> None:
+                for n in range(total):
+                    writer.write(b"%d %d\n" % (thread, n))
+
+            def read() -> None:
+                seen: list[list[int]] = [[] for _ in range(THREADS)]
+                with client.makefile("rb") as lines:
+                    for _ in range(total * THREADS):
+                        thread, n = lines.readline().split()
+                        seen[int(thread)].append(int(n))
+                assert seen == [list(range(total))] * THREADS
+
+            in_threads(read, *(lambda t=t: write(t) for t in range(THREADS)))
+        assert over.wait(20)
+        loop.call_soon_threadsafe(server.close)
+
+
+ASKED = (
+    *("_loop", "_server", "_protocol", "_sock", "_extra", "_empty_waiter"),
+    *("get_protocol", "is_reading", "is_closing", "get_write_buffer_limits"),
+)
+
+
+def case_wrong_questions() -> None:
+    """What a transport has is asked by foreign threads while it opens and ends."""
+    shown: list[asyncio.Transport] = []
+
+    async def use() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(Echo, HOST, 0)
+        address = server.sockets[0].getsockname()
+        r, w = os.pipe()
+        with open(r, "rb", 0) as reading, open(w, "wb", 0) as writing:
+            for n in range(times(2000)):
+                transport, client = await loop.create_connection(
+                    lambda: Client(1000), *address
+                )
+                shown[:] = [transport, client.transport]
+                if n % 2:
+                    await client.done
+                transport.abort()
+                await asyncio.sleep(0)
+            for pipe in (reading, writing):
+                connect = (
+                    loop.connect_read_pipe
+                    if pipe is reading
+                    else (loop.connect_write_pipe)
+                )
+                transport, _ = await connect(asyncio.Protocol, pipe)
+                shown[:] = [transport]
+                await asyncio.sleep(0)
+                transport.close()
+                await asyncio.sleep(0)
+        server.close()
+
+    with Running() as loop:
+        over = threading.Event()
+
+        def run_it() -> None:
+            try:
+                asyncio.run_coroutine_threadsafe(use(), loop).result()
+            finally:
+                over.set()
+
+        def ask() -> None:
+            while not over.is_set():
+                for transport in list(shown):
+                    repr(transport)
+                    for name in ASKED:
+                        # refused, or a pipe has none
+                        with contextlib.suppress(RuntimeError, AttributeError):
+                            asked = getattr(transport, name)
+                            if callable(asked) and not name.startswith("_"):
+                                asked()
+
+        in_threads(run_it, *[ask] * (THREADS - 1))
 
 
 CASES = {

@@ -73,12 +73,6 @@
 #define AC_FREE_THREADED 0
 #endif
 
-#if PY_VERSION_HEX >= 0x030D0000 && PY_VERSION_HEX < 0x030F0000
-#define AC_MOD_GIL Py_MOD_GIL_NOT_USED
-#elif PY_VERSION_HEX >= 0x030F0000
-#define AC_MOD_GIL Py_MOD_GIL_USED /* such a build was not tested enough */
-#endif
-
 /* Whether nobody but the caller has an object. Without a GIL, where another thread made
  * it, that cannot be told: a reference may be passed on while the counts are read. */
 static inline bool

@@ -10,6 +10,8 @@
  *  state->mutex     the list of the loops' pipes for signals
  *  a watched dict's what is looked up in it: who changes it has its lock from where the
  *                   watcher counts until it is changed
+ *  a stream's lock  what others may ask it for: loop, server, protocol; that of the
+ *                   object itself
  *  a StreamReader   what it holds: its critical section, which is left where Python
  *                   waits
  *  AC_LOAD and      single words: flags of a loop, the counts of changed dicts, how
@@ -58,4 +60,28 @@
 #define AC_INCREMENT(place) ((void)(place)++)
 
 #endif
+
+/* What is in a slot that the lock of its object guards: a new reference, or NULL. */
+static inline PyObject *
+ac_slot_get(PyObject *object, PyObject *const *slot)
+{
+    (void)object;
+    AC_LOCK_OBJECT(object);
+    PyObject *value = Py_XNewRef(*slot);
+    AC_UNLOCK_OBJECT(object);
+    return value;
+}
+
+/* Puts a value (consumed, may be NULL) there, whoever reads it meanwhile. */
+static inline void
+ac_slot_set_steal(PyObject *object, PyObject **slot, PyObject *value)
+{
+    (void)object;
+    AC_LOCK_OBJECT(object);
+    PyObject *former = *slot;
+    AC_STORE(*slot, value);
+    AC_UNLOCK_OBJECT(object);
+    Py_XDECREF(former);
+}
+
 #endif

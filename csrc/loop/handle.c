@@ -326,29 +326,6 @@ PyDoc_STRVAR(handle_cancel_doc,
              "cancel($self, /)\n--\n\n"
              "Do not call the callback. Counterpart of asyncio.Handle.cancel.");
 
-/* Puts a value (consumed, may be NULL) into a slot, whoever reads it meanwhile. */
-static void
-replace_steal(HandleObject *handle, PyObject **slot, PyObject *value)
-{
-    (void)handle;
-    AC_LOCK_OBJECT(handle);
-    PyObject *former = *slot;
-    AC_STORE(*slot, value);
-    AC_UNLOCK_OBJECT(handle);
-    Py_XDECREF(former);
-}
-
-/* What is in a slot, a new reference, or NULL. */
-static PyObject *
-slot_value(HandleObject *handle, PyObject *const *slot)
-{
-    (void)handle;
-    AC_LOCK_OBJECT(handle);
-    PyObject *value = Py_XNewRef(*slot);
-    AC_UNLOCK_OBJECT(handle);
-    return value;
-}
-
 /* Handle.cancel: in debug mode the repr is kept for later messages. */
 int
 ac_handle_cancel(PyObject *self)
@@ -357,17 +334,17 @@ ac_handle_cancel(PyObject *self)
     if (AC_LOAD(handle->cancelled) == Py_True) {
         return 0;
     }
-    replace_steal(handle, &handle->cancelled, Py_NewRef(Py_True));
+    ac_slot_set_steal(self, &handle->cancelled, Py_NewRef(Py_True));
     LoopObject *loop = (LoopObject *)handle->loop;
     if (loop != NULL && loop->debug) {
         PyObject *text = PyObject_Repr(self);
         if (text == NULL) {
             return -1;
         }
-        replace_steal(handle, &handle->repr, text);
+        ac_slot_set_steal(self, &handle->repr, text);
     }
-    replace_steal(handle, &handle->callback, NULL);
-    replace_steal(handle, &handle->args, NULL);
+    ac_slot_set_steal(self, &handle->callback, NULL);
+    ac_slot_set_steal(self, &handle->args, NULL);
     return 0;
 }
 
@@ -435,7 +412,7 @@ ac_handle_get_args(PyObject *self, void *Py_UNUSED(closure))
     if (AC_LOAD(handle->callback) == NULL) {
         Py_RETURN_NONE;
     }
-    PyObject *args = slot_value(handle, &handle->args);
+    PyObject *args = ac_slot_get(self, &handle->args);
     PyObject *tuple = ac_handle_args_tuple(args);
     Py_XDECREF(args);
     return tuple;
@@ -450,7 +427,7 @@ ac_handle_set_args(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
     {
         return -1;
     }
-    replace_steal(handle, &handle->args, tuple);
+    ac_slot_set_steal(self, &handle->args, tuple);
     return 0;
 }
 
@@ -458,7 +435,7 @@ PyObject *
 ac_handle_get_slot(PyObject *self, void *closure)
 {
     PyObject **slot = (PyObject **)((char *)self + (Py_ssize_t)closure);
-    PyObject *value = slot_value((HandleObject *)self, slot);
+    PyObject *value = ac_slot_get(self, slot);
     return value == NULL ? Py_NewRef(Py_None) : value;
 }
 
@@ -466,8 +443,7 @@ int
 ac_handle_set_slot(PyObject *self, PyObject *value, void *closure)
 {
     PyObject **slot = (PyObject **)((char *)self + (Py_ssize_t)closure);
-    replace_steal((HandleObject *)self, slot,
-                  value == Py_None ? NULL : Py_XNewRef(value));
+    ac_slot_set_steal(self, slot, value == Py_None ? NULL : Py_XNewRef(value));
     return 0;
 }
 
@@ -488,9 +464,9 @@ static PyObject *
 timer_handle_get_when(PyObject *self, void *Py_UNUSED(closure))
 {
     TimerHandleObject *timer = (TimerHandleObject *)self;
-    PyObject *when = slot_value((HandleObject *)timer, &timer->when);
+    PyObject *when = ac_slot_get(self, &timer->when);
     if (when == NULL && (when = PyFloat_FromDouble(timer->deadline)) != NULL) {
-        replace_steal((HandleObject *)timer, &timer->when, Py_NewRef(when));
+        ac_slot_set_steal(self, &timer->when, Py_NewRef(when));
     }
     return when;
 }

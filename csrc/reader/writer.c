@@ -76,12 +76,9 @@ writer_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kw
         && ac_stream_is_plain((StreamObject *)transport, state))
     {
         Py_INCREF(transport);
-        int rc = ac_write((StreamObject *)transport, args[0]);
+        PyObject *result = ac_write_method((StreamObject *)transport, args[0]);
         Py_DECREF(transport);
-        if (rc < 0) {
-            return NULL;
-        }
-        Py_RETURN_NONE;
+        return result;
     }
     return give_transport(op, state->str_write, args[0]);
 }

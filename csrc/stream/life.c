@@ -22,7 +22,7 @@ server_attach(StreamObject *self, ac_state *state, PyObject *server)
     if (ac_clients_attach(state, server, (PyObject *)self) < 0) {
         return -1;
     }
-    Py_XSETREF(self->server, Py_NewRef(server));
+    ac_slot_set_steal((PyObject *)self, &self->server, Py_NewRef(server));
     return 0;
 }
 
@@ -34,7 +34,9 @@ server_detach(StreamObject *self, ac_state *state)
     if (server == NULL) {
         return 0;
     }
+    AC_LOCK_OBJECT(self);
     self->server = NULL;
+    AC_UNLOCK_OBJECT(self);
     int rc = ac_clients_detach(state, server, (PyObject *)self);
     Py_DECREF(server);
     return rc;
@@ -188,11 +190,11 @@ ac_stream_release(StreamObject *self)
     ac_loop_release(&self->open);
     LoopObject *loop = self->loop;
     AC_LOCK_OBJECT(self);
-    self->loop = NULL;
+    AC_STORE(self->loop, NULL);
     AC_UNLOCK_OBJECT(self);
-    Py_CLEAR(self->sock);  // of an abandoned one
+    ac_slot_set_steal((PyObject *)self, &self->sock, NULL);  // of an abandoned one
     ac_dictwatch_drop(state, &self->note.attributes);
-    Py_CLEAR(self->protocol);
+    ac_slot_set_steal((PyObject *)self, &self->protocol, NULL);
     Py_CLEAR(self->read_context);
     self->flags &= ~(uint32_t)AC_STREAM_OWN_CONTEXT;
     rc = server_detach(self, state) < 0 ? -1 : rc;
@@ -216,8 +218,8 @@ abandon(StreamObject *self)
     if (self->flags & AC_STREAM_CLOSED) {  // by the close() of the socket object
         Py_XDECREF(sock);
     }
-    else {
-        Py_XSETREF(self->sock, sock);  // it is closed, and shown as before
+    else {  // it is closed, and shown as before
+        ac_slot_set_steal((PyObject *)self, &self->sock, sock);
     }
     if (rc < 0) {
         PyErr_WriteUnraisable((PyObject *)self);

@@ -344,13 +344,6 @@ pipe_repr(PyObject *op)
     return text;
 }
 
-static PyObject *
-pipe_get_pipe(PyObject *op, void *Py_UNUSED(closure))
-{
-    StreamObject *self = (StreamObject *)op;
-    return Py_NewRef(self->sock == NULL ? Py_None : self->sock);
-}
-
 /* `_pipe = None`: what was given is the program's again, and closed by it. */
 static int
 pipe_set_pipe(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
@@ -360,7 +353,7 @@ pipe_set_pipe(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
         PyErr_SetString(PyExc_AttributeError, "cannot be set");
         return -1;
     }
-    Py_XSETREF(self->sock, value == Py_None ? NULL : Py_NewRef(value));
+    ac_slot_set_steal(op, &self->sock, value == Py_None ? NULL : Py_NewRef(value));
     return 0;
 }
 
@@ -368,7 +361,9 @@ static PyGetSetDef pipe_getset[] = {
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
     {"_closing", ac_stream_get_flag, NULL, NULL, (void *)(uintptr_t)AC_STREAM_CLOSING},
     {"_paused", ac_stream_get_flag, NULL, NULL, (void *)(uintptr_t)AC_STREAM_PAUSED},
-    {"_pipe", pipe_get_pipe, pipe_set_pipe, NULL, NULL},
+    AC_STREAM_SLOT("_pipe", sock, pipe_set_pipe),
+    AC_STREAM_SLOT("_loop", loop, NULL),
+    AC_STREAM_SLOT("_protocol", protocol, ac_stream_set_protocol_attr),
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -378,8 +373,6 @@ static PyMemberDef pipe_members[] = {
      NULL},
     {"_fileno", Py_T_INT, offsetof(StreamObject, fd), Py_READONLY, NULL},
     {"_conn_lost", Py_T_UINT, offsetof(StreamObject, conn_lost), Py_READONLY, NULL},
-    {"_loop", AC_T_OBJECT, offsetof(StreamObject, loop), Py_READONLY, NULL},
-    {"_protocol", AC_T_OBJECT, offsetof(StreamObject, protocol), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 

@@ -15,7 +15,7 @@ void
 ac_protocol_replace(StreamObject *self, PyObject *protocol, const ac_sink_ops *sink)
 {
     self->sink = sink;
-    Py_XSETREF(self->protocol, Py_XNewRef(protocol));
+    ac_slot_set_steal((PyObject *)self, &self->protocol, Py_XNewRef(protocol));
     // it keeps what lies in the former one
     ac_dictwatch_drop(ac_stream_state(self), &self->note.attributes);
 }

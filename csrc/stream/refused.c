@@ -176,9 +176,8 @@ stream__make_empty_waiter(PyObject *op, PyObject *Py_UNUSED(ignored))
     if (waiter == NULL) {
         return NULL;
     }
-    Py_XSETREF(self->empty_waiter, waiter);
+    ac_slot_set_steal(op, &self->empty_waiter, Py_NewRef(waiter));
     self->flags |= AC_STREAM_WAITER;
-    Py_INCREF(waiter);
     if (!(self->flags & AC_STREAM_REFUSED)) {
         PyObject *result =
             PyObject_CallMethodOneArg(waiter, state->str_set_result, Py_None);
@@ -199,7 +198,7 @@ stream__reset_empty_waiter(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     StreamObject *self = (StreamObject *)op;
     self->flags &= ~(uint32_t)AC_STREAM_WAITER;
-    Py_CLEAR(self->empty_waiter);
+    ac_slot_set_steal(op, &self->empty_waiter, NULL);
     if (ac_events_take_back(self) < 0) {
         return NULL;
     }

@@ -252,12 +252,13 @@ extra_make(StreamObject *self)
     if (made == NULL) {
         return -1;
     }
-    if (self->extra == NULL) {
+    AC_LOCK_OBJECT(self);
+    if (self->extra == NULL) {  // else by what a collection has run
         self->extra = made;
+        made = NULL;
     }
-    else {  // by what a collection has run
-        Py_DECREF(made);
-    }
+    AC_UNLOCK_OBJECT(self);
+    Py_XDECREF(made);
     return 0;
 }
 
@@ -466,7 +467,9 @@ ac_sock_close(StreamObject *self)
     ac_watcher *watcher = self->watcher;
     PyObject *sock = self->sock;
     self->watcher = NULL;
+    AC_LOCK_OBJECT(self);
     self->sock = NULL;
+    AC_UNLOCK_OBJECT(self);
     if (sock == NULL) {
         ac_watcher_close(watcher, self->fd);
     }

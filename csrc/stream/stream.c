@@ -154,16 +154,26 @@ ac_stream_get_flag(PyObject *self, void *closure)
                            & (uint32_t)(uintptr_t)closure);
 }
 
-static PyObject *
-stream_get_sock(PyObject *self, void *Py_UNUSED(closure))
+PyObject *
+ac_stream_get_slot(PyObject *self, void *closure)
 {
-    return ac_sock_object((StreamObject *)self);
+    PyObject *value =
+        ac_slot_get(self, (PyObject **)((char *)self + (Py_ssize_t)closure));
+    return value == NULL ? Py_NewRef(Py_None) : value;
 }
 
 static PyObject *
-stream_get_extra(PyObject *self, void *Py_UNUSED(closure))
+stream_get_sock(PyObject *op, void *Py_UNUSED(closure))
 {
-    return ac_sock_extra((StreamObject *)self);
+    StreamObject *self = (StreamObject *)op;
+    return ac_stream_check_thread(self) < 0 ? NULL : ac_sock_object(self);
+}
+
+static PyObject *
+stream_get_extra(PyObject *op, void *Py_UNUSED(closure))
+{
+    StreamObject *self = (StreamObject *)op;
+    return ac_stream_check_thread(self) < 0 ? NULL : ac_sock_extra(self);
 }
 
 /* `_extra = dict`: from here on that is all there is. */
@@ -175,21 +185,17 @@ stream_set_extra(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
         PyErr_SetString(PyExc_TypeError, "_extra must be a dict");
         return -1;
     }
+    if (ac_stream_check_thread(self) < 0) {
+        return -1;
+    }
     self->flags |=
         AC_STREAM_HAS_SOCKET | AC_STREAM_HAS_SOCKNAME | AC_STREAM_HAS_PEERNAME;
     Py_XSETREF(self->extra, Py_NewRef(value));
     return 0;
 }
 
-static PyObject *
-stream_get_protocol_attr(PyObject *op, void *Py_UNUSED(closure))
-{
-    StreamObject *self = (StreamObject *)op;
-    return Py_NewRef(self->protocol == NULL ? Py_None : self->protocol);
-}
-
-static int
-stream_set_protocol_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+int
+ac_stream_set_protocol_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
     if (ac_errors_refuse_delete(value) < 0) {
         return -1;
@@ -205,7 +211,7 @@ PyDoc_STRVAR(stream_get_protocol_doc, "get_protocol($self, /)\n--\n\n"
 static PyObject *
 stream_get_protocol(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return stream_get_protocol_attr(op, NULL);
+    return ac_stream_get_slot(op, (void *)offsetof(StreamObject, protocol));
 }
 
 PyDoc_STRVAR(stream_set_protocol_doc,
@@ -239,8 +245,11 @@ stream_set_protocol(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
 static PyGetSetDef stream_getset[] = {
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
     {"_extra", stream_get_extra, stream_set_extra, NULL, NULL},
-    {"_protocol", stream_get_protocol_attr, stream_set_protocol_attr, NULL, NULL},
     {"_sock", stream_get_sock, NULL, NULL, NULL},
+    AC_STREAM_SLOT("_protocol", protocol, ac_stream_set_protocol_attr),
+    AC_STREAM_SLOT("_loop", loop, NULL),
+    AC_STREAM_SLOT("_server", server, NULL),
+    AC_STREAM_SLOT("_empty_waiter", empty_waiter, NULL),
     FLAG("_eof", AC_STREAM_EOF),
     FLAG("_closing", AC_STREAM_CLOSING),
     FLAG("_paused", AC_STREAM_PAUSED),
@@ -254,10 +263,6 @@ static PyMemberDef stream_members[] = {
      NULL},
     {"_sock_fd", Py_T_INT, offsetof(StreamObject, fd), Py_READONLY, NULL},
     {"_conn_lost", Py_T_UINT, offsetof(StreamObject, conn_lost), Py_READONLY, NULL},
-    {"_loop", AC_T_OBJECT, offsetof(StreamObject, loop), Py_READONLY, NULL},
-    {"_server", AC_T_OBJECT, offsetof(StreamObject, server), Py_READONLY, NULL},
-    {"_empty_waiter", AC_T_OBJECT, offsetof(StreamObject, empty_waiter), Py_READONLY,
-     NULL},
     {NULL, 0, 0, 0, NULL},
 };
 

@@ -126,7 +126,8 @@ int
 ac_stream_register(PyObject *module, ac_state *state);
 
 /* What the types of this struct have in common: the slots, a getter whose closure is
- * a flag, and methods that a type takes from the tables of the other files, by name
+ * a flag, one for a member that others may read (None: NULL), and methods that a type
+ * takes from the tables of the other files, by name
  * (`names` ends with NULL; NULL itself: all of them). Adding returns 0, or -1 with an
  * exception. */
 PyObject *
@@ -141,6 +142,14 @@ int
 ac_stream_tp_clear(PyObject *op);
 PyObject *
 ac_stream_get_flag(PyObject *op, void *closure);
+PyObject *
+ac_stream_get_slot(PyObject *op, void *closure);
+int
+ac_stream_set_protocol_attr(PyObject *op, PyObject *value, void *closure);
+#define AC_STREAM_SLOT(name, member, set)                                           \
+    {                                                                               \
+        name, ac_stream_get_slot, set, NULL, (void *)offsetof(StreamObject, member) \
+    }
 int
 ac_stream_add_methods(PyTypeObject *type, PyMethodDef *methods,
                       const char *const *names);
@@ -240,8 +249,8 @@ ac_stream_is_reading(const StreamObject *self)
 static inline ac_state *
 ac_stream_state(const StreamObject *self)
 {
-    return self->loop != NULL ? self->loop->state
-                              : ac_state_of_object((PyObject *)self);
+    const LoopObject *loop = AC_LOAD(self->loop);
+    return loop != NULL ? loop->state : ac_state_of_object((PyObject *)self);
 }
 
 /* True if nobody can have replaced a method of this stream. */

@@ -319,21 +319,23 @@ ac_write_hand_over(StreamObject *self, PyObject *data)
     return rc;
 }
 
+PyObject *
+ac_write_method(StreamObject *self, PyObject *data)
+{
+    int rc =
+        AC_FREE_THREADED && ac_args_is_data(data) ? ac_write_hand_over(self, data) : 0;
+    if (rc < 0 || (rc == 0 && ac_write(self, data) < 0)) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 static PyObject *
 stream_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     PyObject *data =
         ac_args_single("StreamTransport.write", "data", args, nargs, kwnames);
-    if (AC_FREE_THREADED && data != NULL && ac_args_is_data(data)) {
-        int handed = ac_write_hand_over((StreamObject *)op, data);
-        if (handed != 0) {
-            return handed < 0 ? NULL : Py_NewRef(Py_None);
-        }
-    }
-    if (data == NULL || ac_write((StreamObject *)op, data) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    return data == NULL ? NULL : ac_write_method((StreamObject *)op, data);
 }
 
 PyDoc_STRVAR(stream_writelines_doc, "writelines($self, /, list_of_data)\n--\n\n"

@@ -34,6 +34,10 @@ ac_write(StreamObject *self, PyObject *data);
 int
 ac_write_rest(StreamObject *self, PyObject *data);
 
+/* The method write(data), in any thread: None, or NULL with an exception. */
+PyObject *
+ac_write_method(StreamObject *self, PyObject *data);
+
 /* write(data) by another thread than the loop's, as ac_stream_hand_over. */
 int
 ac_write_hand_over(StreamObject *self, PyObject *data);
