@@ -465,6 +465,29 @@ def case_close() -> None:
         in_threads(close, *[call] * (THREADS - 1))
 
 
+def case_closers() -> None:
+    """The same by several threads at once, with timers and callbacks left over."""
+    for _ in range(times(1000)):
+        loop = new_event_loop()
+        handles = [loop.call_soon(int) for _ in range(50)]
+        handles += [loop.call_later(1, int) for _ in range(50)]
+        handles.clear()
+
+        def call(loop=loop) -> None:
+            try:
+                while True:
+                    loop.call_later(1, int)
+            except RuntimeError as exc:
+                assert str(exc) == "Event loop is closed", exc
+
+        def close(loop=loop) -> None:
+            # the first one has closed the selector, or the socket that wakes it
+            with contextlib.suppress(AttributeError, KeyError, OSError, ValueError):
+                loop.close()
+
+        in_threads(close, close, call, call)
+
+
 # ------------------------------------------------------------- what modules are asked
 
 

@@ -7,6 +7,7 @@
 
 #include "core/errors.h"
 #include "loop/attributes.h"
+#include "loop/owner.h"
 #include "loop/run.h"
 #include "loop/timer.h"
 
@@ -145,7 +146,13 @@ loop_get_ready_attr(PyObject *self, void *Py_UNUSED(closure))
 static PyObject *
 loop_get_scheduled_attr(PyObject *self, void *Py_UNUSED(closure))
 {
-    return ac_timer_list((LoopObject *)self);
+    LoopObject *loop = (LoopObject *)self;
+    if (ac_owner_enter_or_raise(loop) < 0) {
+        return NULL;
+    }
+    PyObject *list = ac_timer_list(loop);
+    ac_owner_leave(loop);
+    return list;
 }
 
 /* BaseEventLoop.__init__ assigns empty containers, which are not needed. */

@@ -217,14 +217,16 @@ ac_loop_trim_freelists(LoopObject *loop, unsigned int kept)
 }
 
 /* Ends everything that libuv or the kernel knows of. Calls no protocol; dropping
- * handles may run finalizers. */
-static void
+ * handles may run finalizers. Returns false if another thread runs the loop. */
+static bool
 loop_shut(LoopObject *loop)
 {
+    if (!ac_owner_enter(loop)) {
+        return false;
+    }
     AC_LOCK(loop->mutex);  // who has not queued yet is refused
     AC_STORE(loop->closed, true);
     AC_UNLOCK(loop->mutex);
-    bool entered = ac_owner_enter(loop);
     while (loop->open_head.next != NULL && loop->open_head.next != &loop->open_head) {
         ac_open *node = loop->open_head.next;
         PyObject *object = Py_NewRef(node->object);
@@ -235,9 +237,6 @@ loop_shut(LoopObject *loop)
     }
     ac_signals_close(loop);
     ac_poller_close(loop);
-    if (entered) {
-        ac_owner_leave(loop);
-    }
     ac_run_clear(loop);
     ac_timer_clear(loop);
     ac_loop_trim_freelists(loop, 0);
@@ -246,6 +245,8 @@ loop_shut(LoopObject *loop)
     Py_CLEAR(loop->spare_context);
     PyMem_RawFree(loop->read_buffer);
     loop->read_buffer = NULL;
+    ac_owner_leave(loop);  // until here, since others may close it as well
+    return true;
 }
 
 PyDoc_STRVAR(loop__shut_doc,
@@ -257,11 +258,10 @@ static PyObject *
 loop__shut(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     LoopObject *loop = (LoopObject *)self;
-    if (AC_LOAD(loop->running) || loop->polling) {
+    if (AC_LOAD(loop->running) || loop->polling || !loop_shut(loop)) {
         PyErr_SetString(PyExc_RuntimeError, "Cannot close a running event loop");
         return NULL;
     }
-    loop_shut(loop);
     Py_RETURN_NONE;
 }
 
@@ -376,7 +376,7 @@ static int
 loop_clear(PyObject *self)
 {
     LoopObject *loop = (LoopObject *)self;
-    loop_shut(loop);
+    (void)loop_shut(loop);
     while (loop->flush_head != NULL) {  // never sent: no callback runs any more
         ac_flush *node = loop->flush_head;
         loop->flush_head = node->next;

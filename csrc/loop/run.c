@@ -512,7 +512,10 @@ run_begin(LoopObject *loop, PyObject **old_hooks)
         Py_CLEAR(*old_hooks);
         return check_running(loop);
     }
-    loop->turns_without_poll = AC_TURNS_WITHOUT_POLL;  // the first turn polls
+    loop->turns_without_poll = AC_TURNS_WITHOUT_POLL;          // the first turn polls
+    if (AC_FREE_THREADED && ac_loop_check_closed(loop) < 0) {  // by another thread
+        return -1;
+    }
     if (set_asyncgen_hooks(loop) < 0 || set_running_loop(loop, (PyObject *)loop) < 0) {
         return -1;
     }

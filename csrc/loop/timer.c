@@ -446,7 +446,10 @@ timer_schedule(LoopObject *loop, PyObject *when, double deadline, const ac_args 
         return schedule_elsewhere_steal(loop, timer);
     }
     young_add(loop, (TimerHandleObject *)timer);
-    if (heap_push_steal(loop->timers, (TimerHandleObject *)Py_NewRef(timer)) < 0) {
+    // it may have been closed meanwhile, by another thread
+    if ((AC_FREE_THREADED && ac_loop_check_closed(loop) < 0)
+        || heap_push_steal(loop->timers, (TimerHandleObject *)Py_NewRef(timer)) < 0)
+    {
         Py_CLEAR(timer);
     }
     if (!mine) {
