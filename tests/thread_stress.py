@@ -841,7 +841,7 @@ def case_wrong_coroutines() -> None:
 
 
 def case_wrong_readers() -> None:
-    """A StreamReader is looked at by foreign threads; its loop feeds and reads it."""
+    """A StreamReader is looked at and changed by foreign threads, and read."""
 
     async def talk(reader, writer) -> None:
         for n in range(times(300)):
@@ -877,7 +877,15 @@ def case_wrong_readers() -> None:
                 with contextlib.suppress(StopIteration):
                     reader.read(0).send(None)
 
-        in_threads(use, *[look] * THREADS)
+        def change() -> None:
+            n = 0
+            while not over.is_set():
+                n += 1
+                reader._limit = 2**16 + n % 1000
+                reader.note = n
+                assert reader.note == n
+
+        in_threads(use, change, *[look] * (THREADS - 1))
         asyncio.run_coroutine_threadsafe(finish(server, writer), loop).result()
 
 

@@ -192,11 +192,11 @@ ac_reader_copy(const ac_state *state, PyObject *dict, void *object,
 {
     for (size_t i = 0; i < n; i++) {
         PyObject *name = *(PyObject *const *)((const char *)state + wanted[i].name);
-        PyObject *value = PyDict_GetItemWithError(dict, name);
+        PyObject *value = ac_dict_get(dict, name);
         if (value == NULL) {
             return false;
         }
-        *(PyObject **)((char *)object + wanted[i].member) = Py_NewRef(value);
+        *(PyObject **)((char *)object + wanted[i].member) = value;
     }
     return true;
 }
@@ -228,8 +228,12 @@ ac_reader_make(ac_state *state, PyObject *attributes, ReaderState **made)
         look_at_attributes(self);
     }
     if (complete && PyByteArray_CheckExact(self->shown) && !self->odd) {
-        if (PyByteArray_GET_SIZE(self->shown) == 0 && Py_REFCNT(self->shown) == 2) {
-            Py_CLEAR(self->shown);  // the other reference is the dict's, which goes
+        // the other reference is the dict's, which goes; without a GIL that cannot be
+        // told from a count of two: the first use takes the bytearray back
+        if (!AC_FREE_THREADED && PyByteArray_GET_SIZE(self->shown) == 0
+            && Py_REFCNT(self->shown) == 2)
+        {
+            Py_CLEAR(self->shown);
         }
         *made = self;
         return 0;
@@ -436,12 +440,32 @@ static PyGetSetDef reader_getset[] = {
 };
 #undef ATTRIBUTE
 
+/* The state of a reader, to be used where another thread may give it another one: a new
+ * reference, or NULL without an exception. */
+static ReaderState *
+held_state(const ac_state *state, PyObject *op)
+{
+    ReaderState *self;
+    AC_BEGIN_OBJECT(op);
+    self = (ReaderState *)Py_XNewRef(ac_reader_state_borrowed(state, op));
+    AC_END_OBJECT();
+    return self;
+}
+
+static void
+make_odd(PyObject *op, ReaderState *self)
+{
+    (void)op;
+    AC_BEGIN_OBJECT(op);
+    self->odd = true;
+    AC_END_OBJECT();
+}
+
 /* The reader gets another class: its attributes go back into its dict, and whoever
  * still holds the state finds it odd. */
 static int
 give_back(PyObject *op, ReaderState *self)
 {
-    PyObject *dict = ac_instance_dict_borrowed(op);
     bool shown;
     AC_BEGIN_OBJECT(op);
     shown = show(self) != NULL;
@@ -451,17 +475,31 @@ give_back(PyObject *op, ReaderState *self)
     }
     for (const PyGetSetDef *def = reader_getset; def->name != NULL; def++) {
         PyObject *value = def->get(op, def->closure);
-        int rc = value == NULL ? -1 : PyDict_SetItemString(dict, def->name, value);
+        int rc = value == NULL
+                     ? -1
+                     : PyDict_SetItemString((PyObject *)self, def->name, value);
         Py_XDECREF(value);
         if (rc < 0) {
             return -1;
         }
     }
-    self->odd = true;
+    make_odd(op, self);
     return 0;
 }
 
 /* Notices a method that is overridden in the reader itself. */
+static int
+notice_override(const ac_state *state, PyObject *op, PyObject *name)
+{
+    ReaderState *self = held_state(state, op);
+    int own = self == NULL ? 0 : PyDict_Contains((PyObject *)self, name);
+    if (own > 0 && PyObject_HasAttr((PyObject *)Py_TYPE(op), name)) {
+        make_odd(op, self);
+    }
+    Py_XDECREF(self);
+    return own < 0 ? -1 : 0;
+}
+
 static int
 reader_setattro(PyObject *op, PyObject *name, PyObject *value)
 {
@@ -469,27 +507,20 @@ reader_setattro(PyObject *op, PyObject *name, PyObject *value)
     if (state == NULL) {
         return -1;
     }
-    ReaderState *self = ac_reader_state_borrowed(state, op);
-    if (self != NULL && PyUnicode_Check(name)
-        && PyUnicode_Compare(name, state->str___class__) == 0
-        && give_back(op, self) < 0)
-    {
-        return -1;
+    ReaderState *self = held_state(state, op);
+    bool ours = self != NULL;
+    int rc = 0;
+    if (ours && PyUnicode_Check(name)
+        && PyUnicode_Compare(name, state->str___class__) == 0) {
+        rc = give_back(op, self);
     }
-    int rc = PyObject_GenericSetAttr(op, name, value);
-    if (rc < 0 || value == NULL || self == NULL || Py_TYPE(op) != state->Reader) {
-        return rc;
+    Py_XDECREF(self);
+    if (rc == 0) {
+        rc = PyObject_GenericSetAttr(op, name, value);
     }
-    PyObject *dict = ac_instance_dict_borrowed(op);
-    int own = dict == NULL ? 0 : PyDict_Contains(dict, name);
-    if (own > 0) {
-        self = ac_reader_state_borrowed(state, op);
-        own = PyObject_HasAttr((PyObject *)Py_TYPE(op), name);
-        if (self != NULL && own) {
-            self->odd = true;
-        }
-    }
-    return own < 0 ? -1 : 0;
+    return rc < 0 || value == NULL || !ours || Py_TYPE(op) != state->Reader
+               ? rc
+               : notice_override(state, op, name);
 }
 
 /* ---------------------------------------------------------------- the class -- */
