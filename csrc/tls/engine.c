@@ -61,7 +61,8 @@ ac_engine_open(TLSObject *self)
     }
     if (self->bio != NULL) {
         self->ssl = ssl;
-        self->socket = Py_NewRef(socket);  // `_sslobj` may be assigned to
+        self->socket = socket;  // ours: `_sslobj` may be assigned to
+        socket = NULL;
         self->flags |= AC_TLS_OWN_BIO | AC_TLS_DIRECT;
     }
     Py_XDECREF(socket);
