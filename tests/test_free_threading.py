@@ -1,4 +1,4 @@
-"""Without the GIL: on a free-threaded 3.13 or 3.14 it stays off, 3.15 turns it on.
+"""Without the GIL: on a free-threaded interpreter it stays off.
 
 What several threads do at once is in thread_stress.py, a program; its cases run on
 every interpreter, each as it is.
@@ -18,9 +18,6 @@ from support import certificates
 from support.interpreter import FREE_THREADED
 
 free_threaded = pytest.mark.skipif(not FREE_THREADED, reason="this build has the GIL")
-
-# Whether the module says that it does without: where that was tested.
-DECLARED = FREE_THREADED and sys.version_info < (3, 15)
 
 LIMIT = 60  # seconds for a program
 STRESS = """
@@ -54,7 +51,7 @@ def program(
 @free_threaded
 @pytest.mark.parametrize(
     ("gil", "told"),
-    [(None, f"False {not DECLARED}"), ("0", "False False"), ("1", "True True")],
+    [(None, "False False"), ("0", "False False"), ("1", "True True")],
     ids=["default", "off", "on"],
 )
 def test_import(gil: str | None, told: str) -> None:
@@ -65,8 +62,7 @@ def test_import(gil: str | None, told: str) -> None:
         gil=gil,
     )
     assert done.stdout.strip() == told
-    warns = "RuntimeWarning: The global interpreter lock (GIL) has been enabled"
-    assert (warns in done.stderr) == (gil is None and not DECLARED)
+    assert "The global interpreter lock (GIL) has been enabled" not in done.stderr
 
 
 ONE_THREAD = """
@@ -189,9 +185,9 @@ def test_threads(case: str) -> None:
         str(pathlib.Path(__file__).parent),
         case,
         "asynccore",
-        gil=None if not FREE_THREADED or DECLARED else "1",
+        gil=None,
         STRESS_CERTIFICATES=f"{files.authority}:{files.server}",
         STRESS_SCALE="0.2",
     )
     # in stderr may be what the standard library's finalizers say in a foreign thread
-    assert done.stdout == ("no GIL\n" if DECLARED else "GIL\n")
+    assert done.stdout == ("no GIL\n" if FREE_THREADED else "GIL\n")

@@ -808,7 +808,7 @@ def case_wrong_coroutines() -> None:
     def refused(loop, sock: socket.socket, address) -> None:
         for coroutine in (
             loop.create_connection(Idle, *address),
-            loop.create_connection(Idle, sock=sock),
+            loop.create_connection(Idle, sock=sock.dup()),  # closed, from 3.15 on
             loop.connect_read_pipe(Idle, sock),
             loop.connect_write_pipe(Idle, sock),
             loop.sock_recv(sock, 1),
