@@ -432,26 +432,25 @@ ac_engine_write(TLSObject *self, const char *data, size_t len, PyObject *object)
     return n;
 }
 
+/* `size`, and what the MemoryBIO holds if that is in use; -1 with an exception. */
+static Py_ssize_t
+add_memory(TLSObject *self, size_t size, PyObject *memory)
+{
+    Py_ssize_t more =
+        self->flags & AC_TLS_OWN_BIO ? 0 : get_size(memory, self->state->str_pending);
+    return more < 0 ? -1 : (Py_ssize_t)size + more;
+}
+
 Py_ssize_t
 ac_engine_incoming(TLSObject *self)
 {
-    Py_ssize_t size = (Py_ssize_t)self->flows.in.len;
-    if (self->flags & AC_TLS_OWN_BIO) {
-        return size;
-    }
-    Py_ssize_t more = get_size(self->incoming, self->state->str_pending);
-    return more < 0 ? -1 : size + more;
+    return add_memory(self, self->flows.in.len, self->incoming);
 }
 
 Py_ssize_t
 ac_engine_outgoing(TLSObject *self)
 {
-    Py_ssize_t size = (Py_ssize_t)ac_outflow_size(&self->flows.out);
-    if (self->flags & AC_TLS_OWN_BIO) {
-        return size;
-    }
-    Py_ssize_t more = get_size(self->outgoing, self->state->str_pending);
-    return more < 0 ? -1 : size + more;
+    return add_memory(self, ac_outflow_size(&self->flows.out), self->outgoing);
 }
 
 int

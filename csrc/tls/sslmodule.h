@@ -10,8 +10,7 @@ int
 ac_sslmodule_remember(ac_state *state);
 
 /* Whether an object, perhaps NULL, is an ssl.SSLObject whose methods only pass on to
- * the
- * `_ssl._SSLSocket` in it. */
+ * the `_ssl._SSLSocket` in it. */
 bool
 ac_sslmodule_is_object(const ac_state *state, PyObject *sslobj);
 

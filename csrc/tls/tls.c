@@ -44,15 +44,10 @@ int
 ac_tls_call_soon(TLSObject *self, PyObject *name)
 {
     PyObject *method = PyObject_GetAttr((PyObject *)self, name);
-    PyObject *loop = NULL, *handle = NULL;
-    if (method != NULL) {
-        loop = PyObject_GetAttr((PyObject *)self, self->state->str__loop);
-    }
-    if (loop != NULL) {
-        handle = PyObject_CallMethodOneArg(loop, self->state->str_call_soon, method);
-    }
+    PyObject *handle =
+        method == NULL ? NULL
+                       : ac_method_call(self->loop, self->state->str_call_soon, method);
     Py_XDECREF(method);
-    Py_XDECREF(loop);
     Py_XDECREF(handle);
     return handle == NULL ? -1 : 0;
 }
@@ -61,12 +56,9 @@ int
 ac_tls_pass_to_loop(TLSObject *self, PyObject *object, const char *name,
                     PyObject *argument)
 {
-    PyObject *loop = PyObject_GetAttr((PyObject *)self, self->state->str__loop);
-    if (loop == NULL) {
-        return -1;
-    }
+    PyObject *loop = Py_XNewRef(self->loop);
     int rc = 0;
-    if (PyObject_TypeCheck(loop, self->state->Loop)
+    if (loop != NULL && PyObject_TypeCheck(loop, self->state->Loop)
         && ac_owner_is_another((LoopObject *)loop))
     {
         // the standard's end comes to call_later(), which debug mode refuses
@@ -78,7 +70,7 @@ ac_tls_pass_to_loop(TLSObject *self, PyObject *object, const char *name,
         }
         rc = rc < 0 ? -1 : 1;
     }
-    Py_DECREF(loop);
+    Py_XDECREF(loop);
     return rc;
 }
 
