@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from support import Recorder, certificates, looped, others_end
+from support import Recorder, certificates, looped, others_end, settle
 
 TLS_WAYS = True  # conftest: on the loops, and with records by ssl.MemoryBIO
 
@@ -159,6 +159,32 @@ async def test_server_that_changes_its_key(command: bytes) -> None:
             server.type(command)  # on its own: it is looked for at the start of a read
             transport.write(b"answer %d\n" % number)
             await server.printed(b"answer %d\n" % number)
+        transport.close()
+        assert await near.lost() is None
+
+
+@looped
+async def test_server_that_renegotiates() -> None:
+    """What is written meanwhile waits for the new handshake, and keeps its order."""
+    loop = asyncio.get_running_loop()
+    lines = [b"<%d %s>\n" % (number, b"x" * 5000) for number in range(60)]
+    async with openssl_server("-tls1_2") as (server, port):
+        near = Recorder()
+        context = certificates().client_context()
+        transport, _ = await loop.create_connection(
+            lambda: near, "127.0.0.1", port, ssl=context, server_hostname="localhost"
+        )
+        for number, line in enumerate(lines):
+            if number % 20 == 0:
+                server.type(b"R\n")
+                await server.printed(b"(?s)(SSL_do_handshake.*){%d}" % (number // 20))
+            transport.write(line)
+            await settle()
+        await server.printed(rb"<59 x+>\n")
+        found = re.findall(rb"<(\d+) x{5000}>\n", server.output)
+        assert [int(number) for number in found] == list(range(60))
+        server.type(b"the end\n")
+        assert await near.got(8) == b"the end\n"
         transport.close()
         assert await near.lost() is None
 
