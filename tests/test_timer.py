@@ -816,6 +816,14 @@ def test_timer_that_another_loop_is_given(script):
     )
 
 
+def test_scheduled_is_a_heap(loop):
+    # fake clocks of programs' tests call what they find there, in its order
+    timers = [loop.call_later(1000 + 37 * n % 101, int) for n in range(100)]
+    when = [timer.when() for timer in loop._scheduled]
+    assert all(when[(n - 1) // 2] <= when[n] for n in range(1, len(when)))
+    assert sorted(when) == sorted(timer.when() for timer in timers)
+
+
 @pytest.mark.parametrize("name", ["_ready", "_scheduled"])
 def test_queue_that_a_collection_empties_while_it_is_looked_at(script, name):
     # on 3.11 a new list may run one, and with it any finalizer

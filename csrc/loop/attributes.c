@@ -142,7 +142,7 @@ loop_get_ready_attr(PyObject *self, void *Py_UNUSED(closure))
     return list;
 }
 
-/* `_scheduled`: the timers, in no order; a copy. */
+/* `_scheduled`: the timers, earliest first, which is a heap as well; a copy. */
 static PyObject *
 loop_get_scheduled_attr(PyObject *self, void *Py_UNUSED(closure))
 {
@@ -176,7 +176,7 @@ PyGetSetDef ac_attributes_getset[] = {
     {"_ready", loop_get_ready_attr, loop_ignore_attr,
      "The handles that wait to be run, oldest first: a copy.", NULL},
     {"_scheduled", loop_get_scheduled_attr, loop_ignore_attr,
-     "The timers that wait for their time, in no order: a copy.", NULL},
+     "The timers that wait for their time, earliest first: a copy.", NULL},
     FLAG("cork", cork, loop_set_bool,
          "True (default): the writes that one callback makes to a stream leave "
          "together when it returns. False: each is sent at once."),

@@ -18,6 +18,8 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define HEAP_ARITY 4
 #define HEAP_MIN 16
@@ -359,17 +361,35 @@ ac_timer_pop_due(LoopObject *loop, double end)
     return 0;
 }
 
+static int
+entry_compare(const void *a, const void *b)
+{
+    return entry_before(b, a) - entry_before(a, b);
+}
+
 PyObject *
 ac_timer_list(const LoopObject *loop)
 {
     // first the list: making it may run a collection, and that anything
     PyObject *list = PyList_New(0);
     const ac_timers *heap = loop->timers;
-    for (size_t i = 0; list != NULL && heap != NULL && i < heap->len; i++) {
-        if (PyList_Append(list, (PyObject *)heap->entries[i].timer) < 0) {
+    if (list == NULL || heap == NULL || heap->len == 0) {
+        return list;
+    }
+    size_t len = heap->len;
+    heap_entry *entries = PyMem_Malloc(len * sizeof(*entries));
+    if (entries == NULL) {
+        Py_DECREF(list);
+        return PyErr_NoMemory();
+    }
+    memcpy(entries, heap->entries, len * sizeof(*entries));
+    qsort(entries, len, sizeof(*entries), entry_compare);
+    for (size_t i = 0; list != NULL && i < len; i++) {
+        if (PyList_Append(list, (PyObject *)entries[i].timer) < 0) {
             Py_CLEAR(list);
         }
     }
+    PyMem_Free(entries);
     return list;
 }
 

@@ -47,7 +47,7 @@ ac_timer_compact(LoopObject *loop);
 int
 ac_timer_pop_due(LoopObject *loop, double end);
 
-/* The timers as a list, in no order; new reference. */
+/* The timers as a list, in the order in which they fire; new reference. */
 PyObject *
 ac_timer_list(const LoopObject *loop);
 
