@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import socket
+import sys
 import types
 import warnings
 import weakref
@@ -398,6 +400,35 @@ async def test_dropped_writer_warns_and_closes() -> None:
         assert transport.is_closing()
         assert await s.peer_reader.read() == b""
         await settle()
+
+
+@looped
+async def test_of_a_function_that_fails_outlives_the_report() -> None:
+    """Dropped earlier it would warn, and close a connection that is closed then."""
+    events: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda *_: events.append("reported"))
+
+    def fail(reader: asyncio.StreamReader) -> None:  # not called, so it keeps nothing
+        raise AssertionError
+
+    server = await asyncio.start_server(fail, "127.0.0.1", 0)  # type: ignore[arg-type]
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda text, *_: events.append(str(text)[:21])
+        with socket.create_connection(server.sockets[0].getsockname()) as peer:
+            while not events:
+                await asyncio.sleep(0)
+            peer.setblocking(False)
+            if sys.version_info >= (3, 14):  # connection_made() closes it
+                assert await loop.sock_recv(peer, 1) == b""
+        await settle()
+        gc.collect()
+        await settle()
+    server.close()
+    assert events[0] == "reported"
+    if sys.version_info >= (3, 14):
+        assert events == ["reported"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

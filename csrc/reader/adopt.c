@@ -62,6 +62,18 @@ make_writer(ConnectedObject *self, PyObject *plain, PyObject **made)
                           (PyObject *)self);
 }
 
+/* After an exception: whoever reports it closes the connection first, and our writer
+ * is to live until then, as long as the plain one, which connection_made() has. */
+static void
+keep_writer(ac_state *state, PyObject *plain, PyObject *writer)
+{
+    PyObject *exc = ac_err_take();
+    if (PyObject_SetAttr(plain, state->str__stream_writer, writer) < 0) {
+        PyErr_WriteUnraisable(plain);
+    }
+    ac_err_restore_steal(exc);
+}
+
 static PyObject *
 connected_call(PyObject *op, PyObject *args, PyObject *kwargs)
 {
@@ -87,6 +99,9 @@ connected_call(PyObject *op, PyObject *args, PyObject *kwargs)
             PyObject *ours[] = {NULL, reader, writer};
             PyObject *result = PyObject_Vectorcall(
                 self->callback, ours + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+            if (result == NULL) {
+                keep_writer(state, plain, writer);
+            }
             Py_DECREF(writer);
             return result;
         }
