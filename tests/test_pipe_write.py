@@ -570,3 +570,19 @@ async def test_a_child_killed_while_it_reads() -> None:
         child.send_signal(signal.SIGKILL)
         assert isinstance(await protocol.lost(), BrokenPipeError)
         assert child.wait(10) == -signal.SIGKILL
+
+
+def test_typed_view(run: Any, loop_name: str, faults: Any) -> None:
+    async def main() -> None:
+        with ends("pipe", "wb") as held:
+            protocol = Recorder()
+            transport = await connect_write(held, protocol)
+            transport.write(memoryview(array.array("H", [1, 2])))
+            assert len(await held.read(4)) == 4
+            await settle()
+            transport.abort()
+            await protocol.lost()
+
+    run(main())
+    if loop_name == "asyncio":  # in each turn, until it is closed
+        assert all("Data should not be empty" in text for text in faults.take_log())

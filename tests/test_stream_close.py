@@ -9,10 +9,11 @@ import gc
 import os
 import socket
 import weakref
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+import asynccore
 from support import (
     LINKS,
     PAUSES_EARLY,
@@ -683,3 +684,54 @@ def test_ended_by_the_look_up_of_eof_received(loop: Any) -> None:
 
     loop.run_until_complete(main())
     assert reported == [NO_LOOP]
+
+
+def test_ended_while_it_gives_its_number_away() -> None:
+    """By a method of the loop that is a program's own."""
+
+    class Loop(asynccore.Loop):
+        ended: ClassVar[list[Any]] = []
+
+        def _add_writer(self, fd: Any, callback: Any, *args: Any) -> Any:
+            handle = super()._add_writer(fd, callback, *args)
+            while self.ended:
+                self.ended.pop()._call_connection_lost(None)
+            return handle
+
+    async def main() -> None:
+        here, there = socket.socketpair()
+        transport, protocol = await loop.create_connection(Recorder, sock=here)
+        while not transport.get_write_buffer_size():
+            transport.write(bytes(1 << 16))
+        waiter = transport._make_empty_waiter()  # its number may be watched by others
+        Loop.ended.append(transport)
+        with there, pytest.raises(OSError, match="Bad file descriptor"):
+            loop.add_reader(here.fileno(), list)
+        with pytest.raises(ConnectionError):
+            await waiter
+        assert protocol.names()[0] == "connection_made"
+        assert protocol.count("connection_lost") == 1
+
+    loop = Loop()
+    loop.run_until_complete(main())
+    loop.close()
+
+
+@pytest.mark.parametrize("end", ["close", "abort"])
+def test_ended_by_resume_writing(
+    run: Any, loop_name: str, faults: Any, end: str
+) -> None:
+    async def main() -> None:
+        resumed = lambda protocol: getattr(protocol.transport, end)()  # noqa: E731
+        async with wire(Recorder(resume_writing=resumed)) as held:
+            held.transport.set_write_buffer_limits(high=0)
+            await held.peer.recv(held.fill())
+            assert await held.protocol.lost() is None
+            await settle()
+            assert held.protocol.count("connection_lost") == 1
+
+    run(main())
+    if loop_name == "asyncio":
+        # of the second end, but in the newest patch releases
+        none = "'NoneType' object has no attribute"
+        assert all(none in report for report in faults.take_log())

@@ -61,11 +61,11 @@ int
 ac_pipe_watch(StreamObject *self, unsigned int events)
 {
     LoopObject *loop = self->loop;
-    ac_state *state = loop->state;
     unsigned int missing = events & ~(unsigned int)self->watched;
-    if (missing == 0) {
+    if (missing == 0 || loop == NULL) {  // ended by the other's method
         return 0;
     }
+    ac_state *state = loop->state;
     assert(missing == AC_READ || missing == AC_WRITE);
     bool reading = missing == AC_READ;
     PyObject *number = PyLong_FromLong(self->fd);

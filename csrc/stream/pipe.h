@@ -9,8 +9,9 @@ int
 ac_pipe_register(PyObject *module, ac_state *state);
 
 /* Tells the loop to call _read_ready() or _write_ready(), or no longer to do so. Both
- * may run Python. Watching returns 0, or -1 with an exception; unwatching keeps the
- * exception being raised, and does nothing for what is not watched. */
+ * may run Python, and do nothing once CLOSED. Watching returns 0, or -1 with an
+ * exception; unwatching keeps the exception being raised, and does nothing for what is
+ * not watched. */
 int
 ac_pipe_watch(StreamObject *self, unsigned int events);
 void
