@@ -31,7 +31,6 @@ struct OperationObject {
     PyObject *args[2]; /* those after the socket; NULL where there is none */
     PyObject *future;  /* while it waits: gets the result */
     ac_registration *registration; /* borrowed, while it is in its place */
-    int fd;                        /* of the socket, at the last try */
     bool nonblocking;              /* the socket's calls do not wait, at the last try */
     bool waited;                   /* this is not the first try */
     Py_buffer view; /* of what is sent, from the first try on; obj NULL: none */
