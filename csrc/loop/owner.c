@@ -30,7 +30,7 @@ try_to_take(LoopObject *loop, bool run)
     if (ac_loop_is_forked(loop) && loop->visitor != me) {
         loop->visits = 0;  // that thread is not in this process
     }
-    if (loop->running && (run || loop->thread_id != me)) {
+    if (loop->running && loop->thread_id != me) {
         rc = 0;
     }
     else if (loop->visits > 0 && loop->visitor != me) {

@@ -44,7 +44,7 @@ ac_owner_check(const LoopObject *loop)
                : 0;
 }
 
-/* This thread begins to run the loop. Returns false if it runs already. */
+/* This thread begins to run the loop. Returns false if another one runs it. */
 bool
 ac_owner_begin_run(LoopObject *loop);
 
