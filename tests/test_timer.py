@@ -824,6 +824,25 @@ def test_scheduled_is_a_heap(loop):
     assert sorted(when) == sorted(timer.when() for timer in timers)
 
 
+def test_due_timer_stands_in_the_queue_of_its_turn(loop):
+    # fake clocks of programs' tests wait until nothing is left there
+    clock = Clock()
+    loop.time = clock
+    seen = []
+
+    async def main():
+        timer = loop.call_later(10, int)
+        clock.now += 11
+        await asyncio.sleep(0)
+        loop.call_soon(int)
+        seen.extend(handle is timer for handle in loop._ready)
+        await asyncio.sleep(0)
+        seen.append(len(loop._ready))
+
+    loop.run_until_complete(main())
+    assert seen == [True, False, 0]
+
+
 @pytest.mark.parametrize("name", ["_ready", "_scheduled"])
 def test_queue_that_a_collection_empties_while_it_is_looked_at(script, name):
     # on 3.11 a new list may run one, and with it any finalizer

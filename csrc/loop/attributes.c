@@ -122,18 +122,40 @@ loop_set_transports_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closur
     return 0;
 }
 
-/* `_ready`: the handles that wait, oldest first; a copy. */
+/* Appends handles of the ring to a list. Returns 0, or -1 with MemoryError. */
+static int
+append_ready(PyObject *list, const ac_ring *ready, size_t begin, size_t end)
+{
+    for (size_t i = begin; i < end; i++) {
+        if (PyList_Append(list, ac_ring_at(ready, i)) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* `_ready`: the handles that wait, oldest first; a copy. As in the standard's queue the
+ * due timers of the turn that runs stand behind the rest of its snapshot. */
 static PyObject *
 loop_get_ready_attr(PyObject *self, void *Py_UNUSED(closure))
 {
     // first the list: making it may run a collection, and that anything
     PyObject *list = PyList_New(0);
+    if (list == NULL) {
+        return NULL;
+    }
     LoopObject *loop = (LoopObject *)self;
     const ac_ring *ready = &loop->ready;
-    int rc = list == NULL ? -1 : 0;
     AC_LOCK(loop->mutex);
-    for (size_t i = 0; rc == 0 && i < ready->len; i++) {
-        rc = PyList_Append(list, ac_ring_at(ready, i));
+    size_t rest = loop->snapshot < ready->len ? loop->snapshot : ready->len;
+    int rc = append_ready(list, ready, 0, rest);
+    // without a GIL no other thread may look at the due timers
+    size_t due_len = ac_owner_is_another(loop) ? 0 : loop->due_len;
+    for (size_t i = loop->due_pos; rc == 0 && i < due_len; i++) {
+        rc = PyList_Append(list, loop->due[i]);
+    }
+    if (rc == 0) {
+        rc = append_ready(list, ready, rest, ready->len);
     }
     AC_UNLOCK(loop->mutex);
     if (rc < 0) {
