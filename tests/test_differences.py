@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import errno
 import gc
 import inspect
@@ -16,6 +17,7 @@ import os
 import resource
 import signal
 import socket
+import ssl
 import sys
 import threading
 import warnings
@@ -311,6 +313,33 @@ def test_max_size_is_not_read(both: Any) -> None:
         return sizes
 
     assert both(scenario) == ([4, 4], [8])
+
+
+def test_buffer_updated_without_get_buffer(both: Any) -> None:
+    def scenario(loop: Any) -> str | None:
+        ours, peer = socket.socketpair()
+
+        async def main() -> str | None:
+            waiter = loop.create_future()
+            context = ssl.create_default_context()
+            transport = loop._make_ssl_transport(
+                ours, asyncio.Protocol(), context, waiter, server_hostname="localhost"
+            )
+            await loop.run_in_executor(None, peer.recv, 1)  # the handshake has begun
+            try:
+                transport._ssl_protocol.buffer_updated(1)
+            except ValueError as exc:
+                return str(exc)
+            finally:
+                transport.abort()
+                with contextlib.suppress(OSError):
+                    await waiter
+            return None
+
+        with peer:
+            return loop.run_until_complete(main())  # type: ignore[no-any-return]
+
+    assert both(scenario) == (None, "more than get_buffer() gave")
 
 
 def test_private_names(both: Any) -> None:
