@@ -261,45 +261,35 @@ look_at_clock(LoopObject *loop, double first, double *now, double *real)
     return ac_clock_both(loop, now, real);
 }
 
-/* Polls as the state of the loop demands. The clock is looked at where somebody needs
- * it: then *timed is set, and *now to a time after the poll. */
-static int
-turn_poll(LoopObject *loop, double *now, bool *timed)
+/* Whether there is nothing to run in this turn but what the poll finds. */
+static bool
+is_idle(LoopObject *loop)
 {
-    double timeout = 0.0, real = 0.0;
-    bool deaf = false;  // no signal interrupts the wait
-    double first = ac_timer_first(loop);
-    bool idle = count_ready(loop) == 0 && loop->events_pos == loop->events_len
-                && loop->due_pos == loop->due_len && !AC_LOAD(loop->stopping);
-    bool may_skip = may_skip_poll(loop);
-    if (first < INFINITY && (idle || may_skip)) {
-        if (look_at_clock(loop, first, now, &real) < 0) {
-            return -1;
+    return count_ready(loop) == 0 && loop->events_pos == loop->events_len
+           && loop->due_pos == loop->due_len && !AC_LOAD(loop->stopping);
+}
+
+/* Whether a turn that may do without a poll does: not too many in a row, nor for too
+ * long. `real` is the time, if `timed`. */
+static bool
+skips_poll(LoopObject *loop, bool timed, double real)
+{
+    loop->turns_without_poll++;
+    if (!timed) {
+        if (loop->turns_without_poll % AC_TURNS_WITHOUT_CLOCK != 0) {
+            return true;
         }
-        *timed = true;
+        real = ac_clock_real();
     }
-    if (idle) {
-        timeout = -1.0;
-        if (first < INFINITY) {
-            timeout = first > *now ? first - *now : 0.0;
-        }
-        if (timeout != 0.0 && prepare_wait(loop, &deaf) < 0) {
-            return -1;
-        }
-    }
-    if (timeout == 0.0 && may_skip) {
-        loop->turns_without_poll++;
-        if (!*timed) {
-            if (loop->turns_without_poll % AC_TURNS_WITHOUT_CLOCK != 0) {
-                return 0;
-            }
-            real = ac_clock_real();
-        }
-        if (real - loop->last_poll < SECONDS_WITHOUT_POLL) {
-            return 0;
-        }
-    }
-    *timed = false;
+    return real - loop->last_poll < SECONDS_WITHOUT_POLL;
+}
+
+/* Polls for `timeout` seconds, without an end if that is negative; for none if there
+ * is something to do by now. `first` was the first timer. Returns 0, or -1 with an
+ * exception. */
+static int
+poll_for(LoopObject *loop, double timeout, double first, bool deaf)
+{
     // Python may have run since the look at the queue (an overridden time(), and
     // on 3.11 and 3.12 set_wakeup_fd), and with it another thread or a signal handler
     if (count_ready(loop) > 0 || AC_LOAD(loop->stopping)
@@ -309,17 +299,44 @@ turn_poll(LoopObject *loop, double *now, bool *timed)
     if (deaf && (timeout < 0.0 || timeout > SECONDS_DEAF)) {
         timeout = SECONDS_DEAF;
     }
+    loop->turns_without_poll = 0;
     if (ac_poller_poll(loop, timeout) < 0) {
         return -1;
     }
     // a signal that came behind what the poll has found: its handler's exception is
     // not one of the callbacks
-    if (timeout != 0.0 && PyErr_CheckSignals() < 0) {
+    return timeout != 0.0 ? PyErr_CheckSignals() : 0;
+}
+
+/* Polls as the state of the loop demands. The clock is looked at where somebody needs
+ * it: then *timed is set, and *now to a time after the poll. Returns 0, or -1 with an
+ * exception. */
+static int
+turn_poll(LoopObject *loop, double *now, bool *timed)
+{
+    double timeout = 0.0, real = 0.0;
+    bool deaf = false;  // no signal interrupts the wait
+    double first = ac_timer_first(loop);
+    bool idle = is_idle(loop);
+    bool may_skip = may_skip_poll(loop);
+    *timed = first < INFINITY && (idle || may_skip);
+    if (*timed && look_at_clock(loop, first, now, &real) < 0) {
         return -1;
     }
-    loop->turns_without_poll = 0;
-    if (first < INFINITY || loop->overridden & AC_OVERRIDE_TIME) {
-        *timed = true;
+    if (idle) {
+        timeout = first == INFINITY ? -1.0 : first > *now ? first - *now : 0.0;
+        if (timeout != 0.0 && prepare_wait(loop, &deaf) < 0) {
+            return -1;
+        }
+    }
+    if (timeout == 0.0 && may_skip && skips_poll(loop, *timed, real)) {
+        return 0;
+    }
+    if (poll_for(loop, timeout, first, deaf) < 0) {
+        return -1;
+    }
+    *timed = first < INFINITY || loop->overridden & AC_OVERRIDE_TIME;
+    if (*timed) {
         return ac_clock_both(loop, now, &loop->last_poll);
     }
     loop->last_poll = ac_clock_real();
@@ -348,7 +365,7 @@ loop_turn(LoopObject *loop)
         ac_timer_compact(loop);  // other threads have cancelled
     }
     double now;
-    bool timed = false;
+    bool timed;
     if (turn_poll(loop, &now, &timed) < 0) {
         return -1;
     }
