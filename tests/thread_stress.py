@@ -488,6 +488,33 @@ def case_closers() -> None:
         in_threads(close, close, call, call)
 
 
+def case_runners() -> None:
+    """Several threads want to run one loop: one does, the others are refused."""
+    loop = new_event_loop()
+    over = threading.Event()
+
+    def stop() -> None:
+        while not over.wait(0.001):
+            loop.call_soon_threadsafe(loop.stop)
+
+    def use() -> None:
+        for _ in range(times(500_000)):
+            loop.stop()
+            try:
+                loop.run_forever()
+            except RuntimeError as exc:
+                assert str(exc) == "This event loop is already running", exc
+
+    stopping = threading.Thread(target=stop)  # the end of a run takes any stop() back
+    stopping.start()
+    try:
+        in_threads(*[use] * THREADS)
+    finally:
+        over.set()
+        stopping.join()
+    loop.close()
+
+
 # ------------------------------------------------------------- what modules are asked
 
 

@@ -439,13 +439,19 @@ ac_run_clear(LoopObject *loop)
 
 /* ------------------------------------------------------------ run_forever -- */
 
+static int
+raise_running(void)
+{
+    PyErr_SetString(PyExc_RuntimeError, "This event loop is already running");
+    return -1;
+}
+
 /* Raises what BaseEventLoop._check_running raises. */
 static int
 check_running(LoopObject *loop)
 {
     if (AC_LOAD(loop->running)) {
-        PyErr_SetString(PyExc_RuntimeError, "This event loop is already running");
-        return -1;
+        return raise_running();
     }
     PyObject *current = PyObject_CallMethodNoArgs(loop->state->events,
                                                   loop->state->str__get_running_loop);
@@ -527,7 +533,7 @@ run_begin(LoopObject *loop, PyObject **old_hooks)
     }
     if (!ac_owner_begin_run(loop)) {
         Py_CLEAR(*old_hooks);
-        return check_running(loop);
+        return raise_running();
     }
     loop->turns_without_poll = AC_TURNS_WITHOUT_POLL;          // the first turn polls
     if (AC_FREE_THREADED && ac_loop_check_closed(loop) < 0) {  // by another thread
