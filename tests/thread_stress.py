@@ -719,6 +719,9 @@ def case_wrong() -> None:
                 ).result()
                 for name in ("_sock", "_extra"):
                     assert has_gil() or is_refused(getattr, transport, name)
+                assert has_gil() or is_refused(
+                    setattr, transport, "_protocol", transport.get_protocol()
+                )
                 transport.resume_reading()
                 for _ in range(20):
                     transport.write(b"abc")

@@ -353,6 +353,9 @@ pipe_set_pipe(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
         PyErr_SetString(PyExc_AttributeError, "cannot be set");
         return -1;
     }
+    if (ac_stream_check_thread(self) < 0) {
+        return -1;
+    }
     ac_slot_set_steal(op, &self->sock, value == Py_None ? NULL : Py_NewRef(value));
     return 0;
 }

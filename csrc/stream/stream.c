@@ -197,11 +197,12 @@ stream_set_extra(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
 int
 ac_stream_set_protocol_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
-    if (ac_errors_refuse_delete(value) < 0) {
+    StreamObject *stream = (StreamObject *)self;
+    if (ac_errors_refuse_delete(value) < 0 || ac_stream_check_thread(stream) < 0) {
         return -1;
     }
     // whether it is a BufferedProtocol stays, as on the standard transport
-    ac_protocol_replace((StreamObject *)self, value == Py_None ? NULL : value, NULL);
+    ac_protocol_replace(stream, value == Py_None ? NULL : value, NULL);
     return 0;
 }
 
