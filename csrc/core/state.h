@@ -244,7 +244,7 @@ typedef struct ac_state {
     PyObject *datagram_read_ready; /* of the standard datagram transport: called for */
     PyObject *datagram_sendto;     /* all that is not the usual way */
     PyObject *datagram_max_size;
-    PyObject *deque_type; /* of the queue of a datagram transport */
+    PyObject *deque_type; /* collections.deque */
     PyObject *TransportSocket;
     PyObject *socket_module;
     PyObject *socket_type;
