@@ -488,6 +488,32 @@ def case_closers() -> None:
         in_threads(close, close, call, call)
 
 
+def case_closers_in_finalizers() -> None:
+    """Two loops, each closed by what the other one drops while it is closed."""
+    for schedule in ("call_soon", "call_later"):
+        barrier = threading.Barrier(2)
+
+        class Callback:
+            def __init__(self, loop, barrier=barrier) -> None:
+                self.loop = loop
+                self.barrier = barrier
+
+            def __call__(self) -> None:
+                raise AssertionError
+
+            def __del__(self) -> None:
+                self.barrier.wait()
+                self.loop.close()
+
+        def close(loop, other, schedule=schedule, callback=Callback) -> None:
+            delay = [60] if schedule == "call_later" else []
+            getattr(loop, schedule)(*delay, callback(other))
+            loop.close()
+
+        one, two = new_event_loop(), new_event_loop()
+        in_threads(lambda: close(one, two), lambda: close(two, one))  # noqa: B023
+
+
 def case_runners() -> None:
     """Several threads want to run one loop: one does, the others are refused."""
     loop = new_event_loop()

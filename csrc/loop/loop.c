@@ -233,7 +233,7 @@ loop_shut(LoopObject *loop)
         ac_loop_open_remove(node);
         node->on_loop_close(node);
         ac_loop_release(node);
-        Py_DECREF(object);
+        ac_owner_drop_steal(loop, object);
     }
     ac_signals_close(loop);
     ac_poller_close(loop);

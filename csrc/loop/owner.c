@@ -48,16 +48,22 @@ try_to_take(LoopObject *loop, bool run)
     return rc;
 }
 
+static void
+wait_a_moment(void)
+{
+    const struct timespec moment = {.tv_nsec = 50000};
+    Py_BEGIN_ALLOW_THREADS
+    nanosleep(&moment, NULL);
+    Py_END_ALLOW_THREADS
+}
+
 /* The same, but waits for the other thread, which is about to leave. */
 static bool
 take(LoopObject *loop, bool run)
 {
-    const struct timespec moment = {.tv_nsec = 50000};
     int rc;
     while ((rc = try_to_take(loop, run)) < 0) {
-        Py_BEGIN_ALLOW_THREADS
-        nanosleep(&moment, NULL);
-        Py_END_ALLOW_THREADS
+        wait_a_moment();
     }
     return rc > 0;
 }
@@ -80,6 +86,16 @@ ac_owner_leave(LoopObject *loop)
     AC_LOCK(loop->mutex);
     loop->visits--;
     AC_UNLOCK(loop->mutex);
+}
+
+void
+ac_owner_drop_steal(LoopObject *loop, PyObject *object)
+{
+    ac_owner_leave(loop);
+    Py_DECREF(object);
+    while (!take(loop, false)) {  // a run ends at once: the loop is closed
+        wait_a_moment();
+    }
 }
 
 #else

@@ -56,9 +56,15 @@ bool
 ac_owner_enter(LoopObject *loop);
 void
 ac_owner_leave(LoopObject *loop);
+
+/* Drops a reference in the middle of closing the loop, and lets others enter meanwhile:
+ * a finalizer may wait for another thread. The loop is closed, and stays entered. */
+void
+ac_owner_drop_steal(LoopObject *loop, PyObject *object);
 #else
 #define ac_owner_enter(loop) ((void)(loop), true)
 #define ac_owner_leave(loop) ((void)(loop))
+#define ac_owner_drop_steal(loop, object) ((void)(loop), Py_DECREF(object))
 #endif
 
 /* The same for a call of the program: another thread's is refused with RuntimeError.

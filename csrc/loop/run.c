@@ -427,11 +427,10 @@ ac_run_clear(LoopObject *loop)
 {
     loop->snapshot = 0;
     while (count_ready(loop) > 0) {
-        PyObject *handle = pop_ready(loop);
-        Py_DECREF(handle);
+        ac_owner_drop_steal(loop, pop_ready(loop));
     }
     while (loop->due_pos < loop->due_len) {
-        Py_DECREF(loop->due[loop->due_pos++]);
+        ac_owner_drop_steal(loop, loop->due[loop->due_pos++]);
     }
     loop->due_len = loop->due_pos = 0;
     loop->events_len = loop->events_pos = loop->events_kept = 0;

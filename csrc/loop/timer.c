@@ -226,7 +226,7 @@ ac_timer_clear(LoopObject *loop)
         TimerHandleObject *timer = heap->entries[--heap->len].timer;
         AC_STORE(timer->in_heap, false);
         uncount_cancelled(heap, AC_LOAD(timer->cancelled) == Py_True);
-        Py_DECREF(timer);
+        ac_owner_drop_steal(loop, (PyObject *)timer);
     }
 }
 
