@@ -73,18 +73,17 @@
 #define AC_FREE_THREADED 0
 #endif
 
-/* Whether nobody but the caller has an object. Without a GIL, where another thread made
- * it, that cannot be told: a reference may be passed on while the counts are read. */
+/* Whether an object has `n` references and this thread took all of them. Without a GIL,
+ * where another thread has or had one, that cannot be told: a reference may be passed
+ * on while the counts are read. */
 static inline bool
-ac_is_only_reference(PyObject *object)
+ac_has_references(PyObject *object, Py_ssize_t n)
 {
 #if !AC_FREE_THREADED
-    return Py_REFCNT(object) == 1;
-#elif PY_VERSION_HEX >= 0x030E0000
-    return PyUnstable_Object_IsUniquelyReferenced(object);
+    return Py_REFCNT(object) == n;
 #else
     return __atomic_load_n(&object->ob_tid, __ATOMIC_RELAXED) == _Py_ThreadId()
-           && __atomic_load_n(&object->ob_ref_local, __ATOMIC_RELAXED) == 1
+           && __atomic_load_n(&object->ob_ref_local, __ATOMIC_RELAXED) == n
            && __atomic_load_n(&object->ob_ref_shared, __ATOMIC_ACQUIRE) == 0;
 #endif
 }

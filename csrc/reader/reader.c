@@ -141,7 +141,7 @@ bool
 ac_reader_take_back(ReaderState *self)
 {
     PyObject *shown = self->shown;
-    if (!PyByteArray_CheckExact(shown) || !ac_is_only_reference(shown)) {
+    if (!PyByteArray_CheckExact(shown) || !ac_has_references(shown, 1)) {
         return false;
     }
     size_t len = (size_t)PyByteArray_GET_SIZE(shown);
@@ -228,10 +228,8 @@ ac_reader_make(ac_state *state, PyObject *attributes, ReaderState **made)
         look_at_attributes(self);
     }
     if (complete && PyByteArray_CheckExact(self->shown) && !self->odd) {
-        // the other reference is the dict's, which goes; without a GIL that cannot be
-        // told from a count of two: the first use takes the bytearray back
-        if (!AC_FREE_THREADED && PyByteArray_GET_SIZE(self->shown) == 0
-            && Py_REFCNT(self->shown) == 2)
+        // the other reference is that of the dict, which goes, if perhaps later
+        if (PyByteArray_GET_SIZE(self->shown) == 0 && ac_has_references(self->shown, 2))
         {
             Py_CLEAR(self->shown);
         }
