@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import array
 import asyncio
-import collections
 import contextlib
 import os
 import random
@@ -486,8 +485,6 @@ async def test_written_during_the_handshake() -> None:
     transport.writelines([data, b"!"])
     data[:] = b"later"
     assert transport.get_write_buffer_size() == 11
-    # to take the first piece off a list takes as long as there are others
-    assert type(transport._ssl_protocol._write_backlog) is collections.deque
     far = Recorder()
     await loop.connect_accepted_socket(
         lambda: far, there, ssl=certificates().server_context()

@@ -176,43 +176,12 @@ encrypt_all(TLSObject *self, const char *data, size_t len, PyObject *object, boo
     return 0;
 }
 
-/* Whether the backlog is the list that it was made as, and nothing has waited. */
-static bool
-is_unused(const TLSObject *self)
-{
-    PyObject *backlog = self->write_backlog;
-    return backlog != NULL && PyList_CheckExact(backlog)
-           && PyList_GET_SIZE(backlog) == 0;
-}
-
-/* Something will wait: in a deque, of which the first is taken off at once, however
- * many follow. Returns 0, or -1 with an exception. */
-static int
-backlog_begin(TLSObject *self)
-{
-    PyObject *deque = PyObject_CallNoArgs(self->state->deque_type);
-    if (deque == NULL) {
-        return -1;
-    }
-    if (is_unused(self)) {  // a collection may have written
-        PyObject *list = self->write_backlog;
-        self->write_backlog = deque;
-        deque = list;
-    }
-    Py_DECREF(deque);
-    return 0;
-}
-
 /* Appends what is left to the backlog. */
 static int
 backlog_add(TLSObject *self, const char *data, size_t len)
 {
     PyObject *rest = PyBytes_FromStringAndSize(data, (Py_ssize_t)len);
     if (rest == NULL) {
-        return -1;
-    }
-    if (is_unused(self) && backlog_begin(self) < 0) {
-        Py_DECREF(rest);
         return -1;
     }
     PyObject *result =

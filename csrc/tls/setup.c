@@ -240,7 +240,7 @@ fill(TLSObject *self, const arguments *a)
     self->conn_lost = 0;
     if (set_steal(&self->extra, PyDict_New()) < 0
         || PyDict_SetItem(self->extra, state->str_sslcontext, a->sslcontext) < 0
-        || set_steal(&self->write_backlog, PyList_New(0)) < 0
+        || set_steal(&self->write_backlog, PyObject_CallNoArgs(state->deque_type)) < 0
         || set_app_protocol(self, a->app_protocol) < 0
         || set_timeout(self, &self->ssl_handshake_timeout, a->handshake_timeout,
                        state->str_SSL_HANDSHAKE_TIMEOUT)

@@ -65,7 +65,7 @@ typedef struct {
     PyObject *transport; /* below */
     PyObject *sslobj;
     PyObject *protocol_state; /* SSLProtocolState */
-    PyObject *write_backlog;  /* what waits for a handshake: a deque; at first [] */
+    PyObject *write_backlog;  /* deque of what waits for the handshake */
     Py_ssize_t write_buffer_size;
     PyObject *incoming, *outgoing; /* MemoryBIO */
     PyObject *incoming_high, *incoming_low, *outgoing_high, *outgoing_low;
