@@ -129,7 +129,10 @@ async def both(
     """A server, and a client whose connections are gone when the block ends."""
     context = certificates().client_context() if tls else True
     async with serving(tls=tls) as server:
-        connector = aiohttp.TCPConnector(ssl=context, family=socket.AF_INET)
+        # no second attempt where the first is slow: its server would miss a handshake
+        connector = aiohttp.TCPConnector(
+            ssl=context, family=socket.AF_INET, happy_eyeballs_delay=None
+        )
         async with aiohttp.ClientSession(connector=connector, **options) as client:
             yield server, client
         await settled_close()
