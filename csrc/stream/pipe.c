@@ -62,7 +62,7 @@ ac_pipe_watch(StreamObject *self, unsigned int events)
 {
     LoopObject *loop = self->loop;
     unsigned int missing = events & ~(unsigned int)self->watched;
-    if (missing == 0 || loop == NULL) {  // ended by the other's method
+    if (missing == 0 || loop == NULL) {  // an overridden method has ended it
         return 0;
     }
     ac_state *state = loop->state;
